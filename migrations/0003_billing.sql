@@ -33,7 +33,6 @@ create table revision (
     members       bigint not null check (members >= 0),
     job           bigint not null references job_log,
     opened_at     timestamptz not null default now(),
-    first_claim_at timestamptz,
     verified_at   timestamptz,
     verification  jsonb,
     late_usage    bigint,
@@ -153,8 +152,13 @@ begin
     if to_regclass(leaf) is null then
         raise exception 'month % has no usage partition', for_month;
     end if;
-    execute format('create unique index if not exists %I on %I (usage_id, source)', leaf || '_identity', leaf);
-    execute format('create index if not exists %I on %I (member_id, started_at) include (quantity, load, kind)', leaf || '_by_member', leaf);
+    -- Looked for first: even `if not exists` waits for whoever writes to the table.
+    if to_regclass(leaf || '_identity') is null then
+        execute format('create unique index if not exists %I on %I (usage_id, source)', leaf || '_identity', leaf);
+    end if;
+    if to_regclass(leaf || '_by_member') is null then
+        execute format('create index if not exists %I on %I (member_id, started_at) include (quantity, load, kind)', leaf || '_by_member', leaf);
+    end if;
     execute format('analyze %I', leaf);
 end $$;
 
@@ -187,6 +191,21 @@ begin
     analyze discount_grant;
     analyze adjustment;
 end $$;
+
+create function sweep_dead_load(dead bigint) returns void language plpgsql security definer set search_path = public, pg_temp as $$
+begin
+    perform from load where number = dead and state = 'RUNNING' for update;
+    if not found then
+        raise exception 'load % is not unfinished, so nothing of it may be swept away', dead using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    delete from member where load = dead;
+    delete from subscription where load = dead;
+    delete from discount_grant where load = dead;
+    delete from adjustment where load = dead;
+    delete from usage where load = dead;
+    update load set state = 'DEAD' where number = dead;
+end $$;
+comment on function sweep_dead_load is 'Deletes what an unfinished load brought before it died, for a role that may delete nothing itself.';
 
 -- What anyone may read.
 

@@ -1,0 +1,133 @@
+//! What came of a chunk's members, gathered as it will be written: rows for COPY, counts, sums, digest.
+
+use domain::digest::ChunkDigest;
+use domain::ids::MemberId;
+use domain::pricing::{Bill, Outcome};
+
+use crate::billing::{Amounts, BillingError, Counts, RevisionKey};
+use crate::copy::CopyRows;
+
+pub(super) const COPY_BILLS: &str = "copy bill (member_id, base_amount, usage_amount, discount_amount, adjustment_amount, \
+     tax_amount, rounding_amount, total_amount, revision, month) from stdin (format binary)";
+pub(super) const COPY_ITEMS: &str = "copy bill_item (member_id, quantity, amount, used_quantity, free_allowance, revision, \
+     line_no, days, kind, code, month) from stdin (format binary)";
+
+/// The outcomes of one chunk.
+#[derive(Debug)]
+pub struct Outcomes {
+    revision: i32,
+    month: String,
+    pub(super) counts: Counts,
+    pub(super) amounts: Amounts,
+    pub(super) digest: ChunkDigest,
+    pub(super) bills: CopyRows,
+    pub(super) items: CopyRows,
+    pub(super) quarantined: QuarantinedMembers,
+}
+
+/// Columns rather than rows, as they are inserted by `unnest`.
+#[derive(Debug, Default)]
+pub(super) struct QuarantinedMembers {
+    pub(super) members: Vec<i64>,
+    pub(super) codes: Vec<String>,
+    pub(super) details: Vec<String>,
+}
+
+impl Outcomes {
+    #[must_use]
+    pub fn new(key: &RevisionKey) -> Self {
+        Self {
+            revision: key.revision.get(),
+            month: key.month.to_string(),
+            counts: Counts::default(),
+            amounts: Amounts::default(),
+            digest: ChunkDigest::new(),
+            bills: CopyRows::default(),
+            items: CopyRows::default(),
+            quarantined: QuarantinedMembers::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Adds the next member; they come by ascending id.
+    ///
+    /// # Errors
+    /// When a count leaves 64 bits.
+    pub fn add(&mut self, member: MemberId, outcome: &Outcome<'_>) -> Result<(), BillingError> {
+        self.digest.add(member, outcome);
+        match outcome {
+            Outcome::Billed(bill) => self.add_bill(member, bill)?,
+            Outcome::Quarantined { quarantine, usage_rows } => {
+                self.counts.quarantined += 1;
+                self.counts.quarantined_usage += count(*usage_rows)?;
+                self.quarantined.members.push(member.get());
+                self.quarantined.codes.push(quarantine.code.as_str().to_owned());
+                self.quarantined.details.push(quarantine.detail.clone());
+            }
+            Outcome::NotEligible { usage_rows } => self.counts.unbillable_usage += count(*usage_rows)?,
+        }
+        Ok(())
+    }
+
+    fn add_bill(&mut self, member: MemberId, bill: &Bill<'_>) -> Result<(), BillingError> {
+        let Bill {
+            base_amount,
+            usage_amount,
+            discount_amount,
+            adjustment_amount,
+            tax_amount,
+            rounding_amount,
+            total_amount,
+            items,
+            rated_rows,
+            unbillable_rows,
+        } = bill;
+        self.counts.billed += 1;
+        self.counts.items += count(items.len() as u64)?;
+        self.counts.rated_usage += count(*rated_rows)?;
+        self.counts.unbillable_usage += count(*unbillable_rows)?;
+        self.amounts.base += base_amount.exact();
+        self.amounts.usage += usage_amount.exact();
+        self.amounts.discount += discount_amount.exact();
+        self.amounts.adjustment += adjustment_amount.exact();
+        self.amounts.tax += tax_amount.exact();
+        self.amounts.rounding += rounding_amount.exact();
+        self.amounts.total += total_amount.exact();
+        self.bills
+            .row(10)
+            .int8(member.get())
+            .int8(base_amount.get())
+            .int8(usage_amount.get())
+            .int8(discount_amount.get())
+            .int8(adjustment_amount.get())
+            .int8(tax_amount.get())
+            .int8(rounding_amount.get())
+            .int8(total_amount.get())
+            .int4(self.revision)
+            .text(&self.month);
+        for item in items {
+            self.items
+                .row(11)
+                .int8(member.get())
+                .int8(item.quantity)
+                .int8(item.amount.get())
+                .optional(item.used, CopyRows::int8)
+                .optional(item.free, CopyRows::int8)
+                .int4(self.revision)
+                .int4(item.line_no)
+                .optional(item.days, CopyRows::int4)
+                .text(item.kind.as_str())
+                .text(item.code)
+                .text(&self.month);
+        }
+        Ok(())
+    }
+}
+
+fn count(rows: u64) -> Result<i64, BillingError> {
+    i64::try_from(rows).map_err(|_| BillingError::stored("a count of rows", rows))
+}

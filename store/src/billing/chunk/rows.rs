@@ -1,0 +1,240 @@
+//! What the pricing of a chunk reads, as of the run's cut-off: a fixed number of statements whatever the number of
+//! members, each in order of member.
+
+use domain::ids::{AdjustmentId, LoadNumber, MemberId};
+use domain::month::BillingMonth;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff_sqlx::ToSqlx as _;
+use sqlx::PgConnection;
+
+use super::Span;
+use crate::billing::{BillingError, amount, number};
+use crate::error::During as _;
+
+/// The members that are known, by ascending id.
+///
+/// # Errors
+/// When the database fails.
+pub async fn members(tx: &mut PgConnection, span: &Span, cutoff: LoadNumber) -> Result<Vec<MemberId>, BillingError> {
+    let ids = sqlx::query_scalar!(
+        "select distinct member_id from member where member_id between $1 and $2 and load <= $3 order by member_id",
+        span.from_member,
+        span.to_member,
+        cutoff.get()
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read the members")?;
+    ids.into_iter().map(|id| number("member.member_id", id)).collect()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionRow {
+    pub member_id: MemberId,
+    pub plan_code: String,
+    pub from_date: Date,
+    pub to_date: Option<Date>,
+}
+
+/// The subscriptions that have a day in the month.
+///
+/// # Errors
+/// When the database fails.
+pub async fn subscriptions(
+    tx: &mut PgConnection,
+    span: &Span,
+    month: BillingMonth,
+    cutoff: LoadNumber,
+) -> Result<Vec<SubscriptionRow>, BillingError> {
+    let rows = sqlx::query!(
+        r#"select member_id, plan_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
+           from (select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
+                 from subscription
+                 where member_id between $1 and $2 and load <= $3 and from_date < $5
+                 order by member_id, plan_code, from_date, load desc) as_of_cutoff
+           where to_date is null or to_date > greatest(from_date, $4)
+           order by member_id"#,
+        span.from_member,
+        span.to_member,
+        cutoff.get(),
+        month.first_day().to_sqlx() as _,
+        month.next_first_day().to_sqlx() as _
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read the subscriptions")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(SubscriptionRow {
+                member_id: number("subscription.member_id", row.member_id)?,
+                plan_code: row.plan_code,
+                from_date: row.from_date.to_jiff(),
+                to_date: row.to_date.map(jiff_sqlx::Date::to_jiff),
+            })
+        })
+        .collect()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRow {
+    pub member_id: MemberId,
+    pub discount_code: String,
+    pub from_date: Date,
+    pub to_date: Option<Date>,
+}
+
+/// The grants that have a day in the month.
+///
+/// # Errors
+/// When the database fails.
+pub async fn grants(
+    tx: &mut PgConnection,
+    span: &Span,
+    month: BillingMonth,
+    cutoff: LoadNumber,
+) -> Result<Vec<GrantRow>, BillingError> {
+    let rows = sqlx::query!(
+        r#"select member_id, discount_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
+           from (select distinct on (member_id, discount_code, from_date) member_id, discount_code, from_date, to_date
+                 from discount_grant
+                 where member_id between $1 and $2 and load <= $3 and from_date < $5
+                 order by member_id, discount_code, from_date, load desc) as_of_cutoff
+           where to_date is null or to_date > greatest(from_date, $4)
+           order by member_id"#,
+        span.from_member,
+        span.to_member,
+        cutoff.get(),
+        month.first_day().to_sqlx() as _,
+        month.next_first_day().to_sqlx() as _
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read the grants")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(GrantRow {
+                member_id: number("discount_grant.member_id", row.member_id)?,
+                discount_code: row.discount_code,
+                from_date: row.from_date.to_jiff(),
+                to_date: row.to_date.map(jiff_sqlx::Date::to_jiff),
+            })
+        })
+        .collect()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdjustmentRow {
+    pub member_id: MemberId,
+    pub adjustment_id: AdjustmentId,
+    pub code: String,
+    pub amount: i64,
+}
+
+/// The month's adjustments.
+///
+/// # Errors
+/// When the database fails.
+pub async fn adjustments(
+    tx: &mut PgConnection,
+    span: &Span,
+    month: BillingMonth,
+    cutoff: LoadNumber,
+) -> Result<Vec<AdjustmentRow>, BillingError> {
+    let rows = sqlx::query!(
+        "select member_id, adjustment_id, code, amount
+         from adjustment
+         where month = $1 and member_id between $2 and $3 and load <= $4
+         order by member_id, adjustment_id",
+        month.to_string(),
+        span.from_member,
+        span.to_member,
+        cutoff.get()
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read the adjustments")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(AdjustmentRow {
+                member_id: number("adjustment.member_id", row.member_id)?,
+                adjustment_id: number("adjustment.adjustment_id", row.adjustment_id)?,
+                code: row.code,
+                amount: row.amount,
+            })
+        })
+        .collect()
+}
+
+/// The instants at which some members' usage has to be divided. Most members have none.
+#[derive(Debug, Default)]
+pub struct Cuts {
+    members: Vec<i64>,
+    instants: Vec<jiff_sqlx::Timestamp>,
+}
+
+impl Cuts {
+    pub fn add(&mut self, member: MemberId, instants: &[Timestamp]) {
+        self.members.extend(instants.iter().map(|_| member.get()));
+        self.instants.extend(instants.iter().map(|instant| jiff_sqlx::Timestamp::from(*instant)));
+    }
+}
+
+/// Usage of one member and kind between two cuts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    pub member_id: MemberId,
+    pub kind: String,
+    /// How many of the member's cuts are at or before the usage.
+    pub bucket: usize,
+    pub rows: u64,
+    /// Can leave 64 bits.
+    pub quantity: i128,
+}
+
+/// The month's usage, summed by member, kind and cut, that of unknown members included.
+///
+/// # Errors
+/// When the database fails.
+pub async fn usage(
+    tx: &mut PgConnection,
+    span: &Span,
+    month: BillingMonth,
+    cutoff: LoadNumber,
+    cuts: &Cuts,
+) -> Result<Vec<UsageRow>, BillingError> {
+    let rows = sqlx::query!(
+        r#"with cut as materialized (
+               select member_id, array_agg(instant order by instant) as instants
+               from unnest($5::bigint[], $6::timestamptz[]) as c (member_id, instant)
+               group by member_id
+           )
+           select u.member_id as "member_id!", u.kind as "kind!",
+                  coalesce(width_bucket(u.started_at, cut.instants), 0) as "bucket!",
+                  count(*) as "rows!", sum(u.quantity)::text as "quantity!"
+           from usage u left join cut on cut.member_id = u.member_id
+           where u.month = $1 and u.member_id between $2 and $3 and u.load <= $4
+           group by 1, 2, 3
+           order by 1"#,
+        month.to_string(),
+        span.from_member,
+        span.to_member,
+        cutoff.get(),
+        &cuts.members,
+        &cuts.instants as &[jiff_sqlx::Timestamp]
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot sum the usage")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(UsageRow {
+                member_id: number("usage.member_id", row.member_id)?,
+                kind: row.kind,
+                bucket: usize::try_from(row.bucket).map_err(|_| BillingError::stored("usage bucket", row.bucket))?,
+                rows: u64::try_from(row.rows).map_err(|_| BillingError::stored("usage count", row.rows))?,
+                quantity: amount("usage.quantity", &row.quantity)?,
+            })
+        })
+        .collect()
+}
