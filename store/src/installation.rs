@@ -1,0 +1,106 @@
+//! The one row that says what an installation is: zone, currency, locale.
+
+use std::fmt;
+use std::str::FromStr;
+
+use domain::money::Currency;
+use domain::zone::Zone;
+use sqlx::PgConnection;
+
+use crate::error::{During as _, StoreError};
+
+/// What was fixed when the database was first migrated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    pub zone: Zone,
+    pub currency: Currency,
+    /// Of a member whose own is not given.
+    pub locale: Locale,
+}
+
+/// A language that notices are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locale {
+    Ko,
+    En,
+}
+
+impl Locale {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ko => "ko",
+            Self::En => "en",
+        }
+    }
+}
+
+impl fmt::Display for Locale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a locale: ko or en")]
+pub struct UnknownLocale(String);
+
+impl FromStr for Locale {
+    type Err = UnknownLocale;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLocale> {
+        match text {
+            "ko" => Ok(Self::Ko),
+            "en" => Ok(Self::En),
+            other => Err(UnknownLocale(other.to_owned())),
+        }
+    }
+}
+
+/// Reads the installation.
+///
+/// # Errors
+/// The database was never migrated, can't be read, or holds a zone or currency that this version does not know.
+pub async fn read(connection: &mut PgConnection) -> Result<Installation, StoreError> {
+    find(connection).await?.ok_or_else(|| {
+        StoreError::State("the database is not an installation yet: run `worker migrate`".into())
+    })
+}
+
+pub(crate) async fn find(connection: &mut PgConnection) -> Result<Option<Installation>, StoreError> {
+    const OPERATION: &str = "cannot read the installation";
+    let exists = sqlx::query_scalar!(r#"select to_regclass('installation') is not null as "exists!""#)
+        .fetch_one(&mut *connection)
+        .await
+        .during(OPERATION)?;
+    if !exists {
+        return Ok(None);
+    }
+    let row = sqlx::query!("select time_zone, currency, locale from installation")
+        .fetch_optional(connection)
+        .await
+        .during(OPERATION)?;
+    let Some(row) = row else { return Ok(None) };
+    let unusable = |error: &dyn fmt::Display| StoreError::State(format!("{OPERATION}: {error}"));
+    Ok(Some(Installation {
+        zone: Zone::named(&row.time_zone).map_err(|e| unusable(&e))?,
+        currency: row.currency.parse().map_err(|e| unusable(&e))?,
+        locale: row.locale.parse().map_err(|e| unusable(&e))?,
+    }))
+}
+
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    installation: &Installation,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into installation (time_zone, currency, locale) values ($1, $2, $3)",
+        installation.zone.name(),
+        installation.currency.code(),
+        installation.locale.as_str(),
+    )
+    .execute(connection)
+    .await
+    .during("cannot write the installation")?;
+    Ok(())
+}

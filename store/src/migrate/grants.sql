@@ -1,0 +1,43 @@
+-- What each role may do, table by table and column by column. Everything else is refused. Applied after the migrations,
+-- each time from the start: what a role was granted by an earlier version and needs no longer is gone.
+-- :operator and :worker stand for the roles' quoted names.
+
+revoke all on all tables in schema public from :operator, :worker;
+revoke all on all functions in schema public from public, :operator, :worker;
+grant usage on schema public to :operator, :worker;
+
+-- Both look before they work.
+grant select on _sqlx_migrations, installation, load, job_log, price_book, month_lock, revision, chunk, bill, bill_item,
+    quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine
+    to :operator, :worker;
+
+-- job_log: nobody deletes, and a trigger keeps finished rows as they are.
+grant insert (kind, run, month, detail), update (status, ended_at, total, succeeded, failed, skipped, detail) on job_log
+    to :operator, :worker;
+
+-- The operator counts members, and never sees who they are.
+grant select (member_id, load, locale) on member to :operator;
+
+-- The operator plans, follows, verifies and issues.
+grant insert on price_book to :operator;
+grant insert, update on month_lock, revision to :operator;
+grant insert on chunk to :operator;
+grant execute on function open_billing_month(text) to :operator;
+
+-- The worker loads. What was loaded is never changed or deleted, except what a dead load left.
+grant select on member to :worker;
+grant insert on load, member, subscription, discount_grant, adjustment, usage to :worker;
+grant update (state, finished_at) on load to :worker;
+grant select, insert, delete, truncate on staged_member, staged_subscription, staged_grant, staged_adjustment, staged_usage
+    to :worker;
+grant execute on function open_usage_month(text), index_usage_month(text), analyze_reference_data(), sweep_dead_load(bigint)
+    to :worker;
+
+-- The worker bills: it adds bills and writes the result of its chunk. It may lock the month's row, which takes the right
+-- to update one column of it, and says when the first chunk of a revision was claimed.
+grant insert on bill, bill_item, quarantined_member to :worker;
+grant update (since) on month_lock to :worker;
+grant update (first_claim_at) on revision to :worker;
+grant update (state, billed, quarantined, items, rated_usage, unbillable_usage, quarantined_usage, base_amount, usage_amount,
+    discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount, digest, worker, started_at, done_at)
+    on chunk to :worker;

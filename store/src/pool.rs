@@ -1,0 +1,62 @@
+//! Connections: what each says of itself, and how long it waits.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions as _, PgConnection, PgPool};
+
+use crate::error::{DatabaseError, During as _};
+
+/// Longer than a failover, shorter than anyone's patience.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A pool of at most `max` connections; the first is opened now, so that a wrong address shows at once.
+///
+/// # Errors
+/// The address can't be read, or the database can't be reached.
+pub async fn connect(url: &SecretString, application: &str, max: u32) -> Result<PgPool, DatabaseError> {
+    PgPoolOptions::new()
+        .max_connections(max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options(url, application)?)
+        .await
+        .during("cannot connect to the database")
+}
+
+/// A pool that opens its first connection when one is asked for.
+///
+/// # Errors
+/// The address can't be read.
+pub fn connect_lazily(url: &SecretString, application: &str, max: u32) -> Result<PgPool, DatabaseError> {
+    let options = options(url, application)?;
+    Ok(PgPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options))
+}
+
+/// One connection outside any pool, for work that belongs to its session: advisory locks, COPY, long transactions.
+///
+/// # Errors
+/// The address can't be read, or the database can't be reached.
+pub async fn connect_one(url: &SecretString, application: &str) -> Result<PgConnection, DatabaseError> {
+    let connect = options(url, application)?;
+    match tokio::time::timeout(ACQUIRE_TIMEOUT, connect.connect()).await {
+        Ok(connection) => connection,
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
+    .during("cannot connect to the database")
+}
+
+fn options(url: &SecretString, application: &str) -> Result<PgConnectOptions, DatabaseError> {
+    let options = PgConnectOptions::from_str(url.expose_secret())
+        .during("cannot read the database's address (postgres://ROLE:PASSWORD@HOST:PORT/DATABASE)")?
+        .application_name(application)
+        // The server notices a client that vanished, and frees its locks, within a minute.
+        .options([
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
+        ])
+        .disable_statement_logging();
+    Ok(options)
+}

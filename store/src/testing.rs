@@ -1,0 +1,146 @@
+//! A database of its own for each test, on the PostgreSQL server that `MONTHEND_TEST_DATABASE_URL` names (a role that may
+//! create databases and roles). For tests only: it panics instead of returning errors.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+
+use crate::migrate::{Migrated, Roles, Wanted, migrate};
+use crate::pool;
+
+/// The variable that names the server.
+pub const SERVER: &str = "MONTHEND_TEST_DATABASE_URL";
+
+/// A migrated database that is dropped with this value.
+#[derive(Debug)]
+pub struct TestDatabase {
+    name: String,
+    server: SecretString,
+    /// Where it is, as its owner.
+    pub url: SecretString,
+    pub pool: PgPool,
+}
+
+impl TestDatabase {
+    /// A database of an installation in Seoul that bills in won.
+    pub async fn new() -> Self {
+        Self::with("Asia/Seoul", "KRW").await
+    }
+
+    /// A database of an installation with this zone and currency.
+    pub async fn with(zone: &str, currency: &str) -> Self {
+        let database = Self::empty().await;
+        database.migrate(zone, currency).await;
+        database
+    }
+
+    /// A database without a schema.
+    pub async fn empty() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let server = std::env::var(SERVER).unwrap_or_else(|_| {
+            panic!("{SERVER} must name a PostgreSQL server for tests, such as postgres://postgres@127.0.0.1:5432/postgres")
+        });
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("monthend_test_{}_{count}", std::process::id());
+        let url = with_database(&server, &name);
+        let server = SecretString::from(server);
+        administer(
+            &server,
+            &[format!("drop database if exists {name} with (force)"), format!("create database {name}")],
+        )
+        .await;
+        let pool =
+            pool::connect(&url, "test", 8).await.expect("the database that was just made can be reached");
+        Self { name, server, url, pool }
+    }
+
+    /// Migrates the database, with the default roles.
+    pub async fn migrate(&self, zone: &str, currency: &str) -> Migrated {
+        let wanted = Wanted {
+            zone: domain::zone::Zone::named(zone).expect("a zone"),
+            currency: currency.parse().expect("a currency"),
+            locale: None,
+            roles: Roles::default(),
+        };
+        let mut connection = self.connect().await;
+        // Tests of several programs grant to the same roles at once, which the server does not serialise.
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match migrate(&mut connection, &wanted).await {
+                Ok(migrated) => return migrated,
+                Err(error) if attempts < 10 && format!("{error:?}").contains("concurrently updated") => {}
+                Err(error) => panic!("the test database can be migrated: {error:?}"),
+            }
+        }
+    }
+
+    /// A connection of its own, for locks that belong to a session.
+    pub async fn connect(&self) -> PgConnection {
+        pool::connect_one(&self.url, "test").await.expect("the test database can be reached")
+    }
+
+    /// A connection that may do what `role` may do.
+    pub async fn connect_as(&self, role: &str) -> PgConnection {
+        let mut connection = self.connect().await;
+        sqlx::raw_sql(AssertSqlSafe(format!("set role \"{role}\"")))
+            .execute(&mut connection)
+            .await
+            .expect("the owner may become the role");
+        connection
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.name.clone());
+        // Dropping isn't async and the test's runtime may be single-threaded: a thread with a runtime of its own.
+        let dropped = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(administer(&server, &[format!("drop database if exists {name} with (force)")]));
+        });
+        if dropped.join().is_err() && !std::thread::panicking() {
+            panic!("the test database {} could not be dropped", self.name);
+        }
+    }
+}
+
+async fn administer(server: &SecretString, statements: &[String]) {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let connected = PgConnection::connect(server.expose_secret()).await;
+        let mut connection = match connected {
+            Ok(connection) => connection,
+            Err(error) => panic!("{SERVER}: cannot connect: {error}"),
+        };
+        let mut failure = None;
+        for statement in statements {
+            let done = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut connection).await;
+            if let Err(error) = done {
+                failure = Some(format!("{statement}: {error}"));
+                break;
+            }
+        }
+        match failure {
+            None => return,
+            // The template is in use for the moment in which another test copies it.
+            Some(failure) if attempts < 100 && failure.contains("template1") => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Some(failure) => panic!("{failure}"),
+        }
+    }
+}
+
+/// The same server, another database: what stands between the last `/` of the address and its `?`.
+fn with_database(url: &str, database: &str) -> SecretString {
+    let (address, parameters) = url.split_once('?').map_or((url, ""), |(address, rest)| (address, rest));
+    let scheme = address.find("://").map_or(0, |at| at + 3);
+    let host_end = address[scheme..].find('/').map_or(address.len(), |at| scheme + at);
+    let separator = if parameters.is_empty() { "" } else { "?" };
+    SecretString::from(format!("{}/{database}{separator}{parameters}", &address[..host_end]))
+}

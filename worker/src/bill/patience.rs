@@ -1,0 +1,46 @@
+//! How long a worker goes on trying while the database is away, and how often. A restart of PostgreSQL must not cost the
+//! Job an attempt.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+const IN_ALL: Duration = Duration::from_secs(600);
+
+/// Failures in a row; a step that succeeds starts afresh.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    since: Option<Instant>,
+    failures: u32,
+}
+
+impl Patience {
+    /// How long to wait before the next attempt; none when it is enough.
+    pub(super) fn after_failure(&mut self) -> Option<Duration> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let delay = FIRST_DELAY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LONGEST_DELAY);
+        self.failures += 1;
+        (since.elapsed() + delay <= IN_ALL).then_some(delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_longer_each_time_and_ten_minutes_in_all() {
+        let begun = Instant::now();
+        let mut patience = Patience::default();
+        let mut delays = Vec::new();
+        while let Some(delay) = patience.after_failure() {
+            tokio::time::sleep(delay).await;
+            delays.push(delay.as_millis());
+        }
+        assert_eq!(delays[..7], [200, 400, 800, 1600, 3200, 6400, 10_000]);
+        let waited = begun.elapsed();
+        assert!(waited <= IN_ALL && waited > IN_ALL - 2 * LONGEST_DELAY, "{waited:?}");
+    }
+}

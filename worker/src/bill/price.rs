@@ -1,0 +1,139 @@
+//! From a chunk's rows to its outcomes: finds each member's rows and has them priced. The reading is set-based; here
+//! members go by one after another in memory.
+
+use domain::ids::{LoadNumber, MemberId};
+use domain::month::BillingMonth;
+use domain::pricing::{Adjustment, Coverage, Grant, Pricer, Subscription, UsageSum};
+use domain::{ids::AdjustmentId, money::MinorUnits};
+use sqlx::PgConnection;
+use store::billing::chunk::{self, AdjustmentRow, Cuts, GrantRow, Outcomes, Span, SubscriptionRow, UsageRow};
+use store::billing::{BillingError, RevisionKey};
+
+/// Reads the chunk as of the cut-off and prices its members.
+pub(super) async fn price_chunk(
+    tx: &mut PgConnection,
+    pricer: &Pricer<'_>,
+    key: &RevisionKey,
+    span: &Span,
+    cutoff: LoadNumber,
+) -> Result<Outcomes, BillingError> {
+    let month: BillingMonth = key.month;
+    let members = chunk::members(tx, span, cutoff).await?;
+    let subscriptions = chunk::subscriptions(tx, span, month, cutoff).await?;
+    let (coverages, cuts) = cover(pricer, &members, &subscriptions);
+    let grants = chunk::grants(tx, span, month, cutoff).await?;
+    let adjustments = chunk::adjustments(tx, span, month, cutoff).await?;
+    let usage = chunk::usage(tx, span, month, cutoff, &cuts).await?;
+    price_members(pricer, key, &members, &coverages, &grants, &adjustments, &usage)
+}
+
+/// What each known member's subscriptions come to, and where that divides usage.
+fn cover<'a>(
+    pricer: &Pricer<'a>,
+    members: &[MemberId],
+    subscriptions: &[SubscriptionRow],
+) -> (Vec<Coverage<'a>>, Cuts) {
+    let mut cuts = Cuts::default();
+    let mut by_member = ByMember::new(subscriptions);
+    let mut own = Vec::new();
+    let coverages = members
+        .iter()
+        .map(|member| {
+            own.clear();
+            own.extend(by_member.rows_of(*member).iter().map(|row| Subscription {
+                plan: &row.plan_code,
+                from: row.from_date,
+                to: row.to_date,
+            }));
+            let coverage = pricer.cover(&own);
+            cuts.add(*member, coverage.cuts());
+            coverage
+        })
+        .collect();
+    (coverages, cuts)
+}
+
+/// Prices everybody who is known or has usage, by ascending id. Who is only known by usage is not eligible.
+fn price_members(
+    pricer: &Pricer<'_>,
+    key: &RevisionKey,
+    members: &[MemberId],
+    coverages: &[Coverage<'_>],
+    grants: &[GrantRow],
+    adjustments: &[AdjustmentRow],
+    usage: &[UsageRow],
+) -> Result<Outcomes, BillingError> {
+    let mut outcomes = Outcomes::new(key);
+    let mut known = members.iter().copied().zip(coverages).peekable();
+    let (mut grants, mut adjustments, mut usage) =
+        (ByMember::new(grants), ByMember::new(adjustments), ByMember::new(usage));
+    let (mut own_grants, mut own_adjustments, mut own_usage) = (Vec::new(), Vec::new(), Vec::new());
+    loop {
+        let member = match (known.peek(), usage.next_member()) {
+            (Some((member, _)), Some(other)) => (*member).min(other),
+            (Some((member, _)), None) => *member,
+            (None, Some(other)) => other,
+            (None, None) => return Ok(outcomes),
+        };
+        let coverage = known.next_if(|(known, _)| *known == member).map_or(&Coverage::NotEligible, |(_, own)| own);
+        own_grants.clear();
+        own_grants.extend(grants.rows_of(member).iter().map(|row| Grant {
+            discount: &row.discount_code,
+            from: row.from_date,
+            to: row.to_date,
+        }));
+        own_adjustments.clear();
+        own_adjustments.extend(adjustments.rows_of(member).iter().map(|row| Adjustment {
+            id: row.adjustment_id,
+            code: &row.code,
+            amount: MinorUnits::new(row.amount),
+        }));
+        own_usage.clear();
+        own_usage.extend(usage.rows_of(member).iter().map(|row| UsageSum {
+            kind: &row.kind,
+            bucket: row.bucket,
+            quantity: row.quantity,
+            rows: row.rows,
+        }));
+        let outcome = pricer.price(coverage, &own_grants, &own_adjustments, &own_usage);
+        outcomes.add(member, &outcome)?;
+    }
+}
+
+/// A row that belongs to a member.
+trait OfMember {
+    fn member(&self) -> MemberId;
+}
+
+macro_rules! of_member {
+    ($($row:ty),+) => { $(impl OfMember for $row {
+        fn member(&self) -> MemberId {
+            self.member_id
+        }
+    })+ };
+}
+of_member!(SubscriptionRow, GrantRow, AdjustmentRow, UsageRow);
+
+/// Rows in order of member, handed out member by member, each time by ascending id.
+struct ByMember<'a, T> {
+    rest: &'a [T],
+}
+
+impl<'a, T: OfMember> ByMember<'a, T> {
+    fn new(rows: &'a [T]) -> Self {
+        Self { rest: rows }
+    }
+
+    fn next_member(&self) -> Option<MemberId> {
+        self.rest.first().map(OfMember::member)
+    }
+
+    /// The member's rows; those of members before are passed over.
+    fn rows_of(&mut self, member: MemberId) -> &'a [T] {
+        let before = self.rest.iter().take_while(|row| row.member() < member).count();
+        let own = self.rest[before..].iter().take_while(|row| row.member() == member).count();
+        let (rows, rest) = self.rest[before..].split_at(own);
+        self.rest = rest;
+        rows
+    }
+}

@@ -1,0 +1,90 @@
+//! The worker: one binary with a subcommand for each job. This file owns the command line and how a command ends.
+
+mod bill;
+mod exit;
+mod migrate;
+mod shutdown;
+mod terminal;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Exit, Outcome};
+
+/// Migrates, loads and bills: everything of monthend that works on many rows.
+///
+/// Exit status: 0 done; 2 usage or configuration; 3 done, with rejects; 4 failed for good; 75 try again.
+#[derive(Debug, Parser)]
+#[command(name = "worker", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The database: postgres://ROLE:PASSWORD@HOST:PORT/DATABASE
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL",
+          value_parser = secret)]
+    database_url: Option<SecretString>,
+    /// The folder with the encryption keys: a file for each key id (32 bytes, base64), and `active`, which names one
+    #[arg(long, env = "MONTHEND_KEYS_DIR", global = true, value_name = "FOLDER")]
+    keys_dir: Option<PathBuf>,
+    /// What is logged: info, debug, info,sqlx=debug …
+    #[arg(long, env = "RUST_LOG", default_value = "info", global = true, value_name = "FILTER")]
+    log: String,
+}
+
+impl Global {
+    pub(crate) fn database_url(&self) -> Outcome<&SecretString> {
+        self.database_url.as_ref().ok_or_else(|| {
+            exit::Stop::usage(anyhow::anyhow!("no database: set DATABASE_URL or give --database-url"))
+        })
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Bill(bill::Bill),
+    Migrate(migrate::Migrate),
+}
+
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(SecretString::from(text))
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(exit) => exit.into(),
+        Err(stop) => {
+            tracing::error!(exit = stop.exit.status(), "{}", telemetry::chain(stop.error.as_ref()));
+            stop.exit.into()
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(cli: &Cli) -> Outcome {
+    use exit::OrExit as _;
+    telemetry::init(&cli.global.log).map_err(|error| {
+        // There is no log to write it to.
+        eprintln!("worker: {error}");
+        exit::Stop::usage(error)
+    })?;
+    let stop = shutdown::token().or_exit(Exit::Failed)?;
+    dispatch(cli, &stop).await
+}
+
+async fn dispatch(cli: &Cli, stop: &CancellationToken) -> Outcome {
+    match &cli.command {
+        Command::Bill(bill) => bill.run(&cli.global, stop).await,
+        Command::Migrate(migrate) => migrate.run(&cli.global, stop).await,
+    }
+}

@@ -1,0 +1,93 @@
+//! `worker migrate`: brings a database to this version's schema. Waits for one that is not there yet.
+
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use clap::Args;
+use domain::money::Currency;
+use domain::zone::Zone;
+use store::installation::Locale;
+use store::migrate::{Migrated, Roles, Wanted, migrate};
+use store::pool::connect_one;
+use tokio_util::sync::CancellationToken;
+
+use crate::Global;
+use crate::exit::{Exit, Outcome, Stop};
+use crate::terminal::{elapsed, say};
+
+/// How long a database may take to come up: longer than a pod with a volume needs to be moved.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Makes or upgrades the schema, fixes the time zone and currency the first time, and grants the roles what they need
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// IANA name of the zone that months and days are in; never changes afterwards
+    #[arg(long, env = "MONTHEND_TIME_ZONE", value_name = "ZONE", value_parser = Zone::named)]
+    time_zone: Zone,
+    /// ISO 4217 code that every amount is in; never changes afterwards
+    #[arg(long, env = "MONTHEND_CURRENCY", value_name = "CODE")]
+    currency: Currency,
+    /// Locale of members whose own is not given: ko or en [default: ko, or what the installation has]
+    #[arg(long, env = "MONTHEND_LOCALE", value_name = "LOCALE")]
+    locale: Option<Locale>,
+    /// The role that the operator connects with
+    #[arg(long, env = "MONTHEND_OPERATOR_ROLE", default_value = "monthend_operator", value_name = "ROLE")]
+    operator_role: String,
+    /// The role that workers connect with
+    #[arg(long, env = "MONTHEND_WORKER_ROLE", default_value = "monthend_worker", value_name = "ROLE")]
+    worker_role: String,
+}
+
+impl Migrate {
+    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> Outcome {
+        let wanted = Wanted {
+            zone: self.time_zone.clone(),
+            currency: self.currency,
+            locale: self.locale,
+            roles: Roles::new(&self.operator_role, &self.worker_role)?,
+        };
+        let begun = Instant::now();
+        let migrated = tokio::select! {
+            migrated = patiently(global, &wanted) => migrated?,
+            () = stop.cancelled() => return Err(Stop::new(Exit::TryAgain, anyhow!("interrupted; migrating again goes on"))),
+        };
+        report(&migrated, begun.elapsed());
+        Ok(Exit::Done)
+    }
+}
+
+async fn patiently(global: &Global, wanted: &Wanted) -> Outcome<Migrated> {
+    let url = global.database_url()?;
+    let begun = Instant::now();
+    loop {
+        let failure = match connect_one(url, "worker migrate").await {
+            Ok(mut connection) => match migrate(&mut connection, wanted).await {
+                Ok(migrated) => return Ok(migrated),
+                Err(error) => Stop::from(error),
+            },
+            Err(error) => Stop::from(error),
+        };
+        if failure.exit != Exit::TryAgain || begun.elapsed() > PATIENCE {
+            return Err(failure);
+        }
+        tracing::info!(waited = elapsed(begun.elapsed()), "waiting for the database: {:#}", failure.error);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn report(migrated: &Migrated, time: Duration) {
+    let installation = &migrated.installation;
+    let what = match migrated.from {
+        None => format!("made schema version {}", migrated.to),
+        Some(from) if from == migrated.to => format!("schema version {from} is up to date"),
+        Some(from) => format!("upgraded schema version {from} to {}", migrated.to),
+    };
+    say(format_args!(
+        "{what}; time zone {}, currency {}, locale {} ({})",
+        installation.zone,
+        installation.currency,
+        installation.locale,
+        elapsed(time)
+    ));
+}
