@@ -1,0 +1,129 @@
+//! Every developer command. `cargo xtask --help` teaches them.
+
+mod cluster;
+mod daemon;
+mod exec;
+mod glibc;
+mod images;
+mod interrupt;
+mod packages;
+mod paths;
+mod progress;
+mod stack;
+mod tools;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::cluster::{Cluster, ProviderKind, Settings};
+use crate::paths::Paths;
+use crate::progress::{Progress, seconds};
+
+/// Developer commands of monthend
+///
+/// A first look:      cargo xtask demo
+/// Every test:        cargo xtask test
+///
+/// A cluster to work with:
+///   cargo xtask up                   one command from nothing to a ready operator
+///   eval "$(cargo xtask env)"        then kubectl, helm, psql "$DATABASE_URL" and worker just work
+///   cargo xtask up                   again, after a change: builds, loads and rolls out what changed
+///   cargo xtask down                 removes every trace but installed packages and caches
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", verbatim_doc_comment, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring a cluster up with monthend in it, or bring it up to date
+    Up(Up),
+    /// Print what a shell needs: eval "$(cargo xtask env)"
+    Env,
+    /// Remove the cluster and all its data
+    Down,
+    /// Build the images and load them into the cluster
+    Images(Profile),
+}
+
+#[derive(Debug, Args)]
+struct Profile {
+    /// The cargo profile of operator and worker
+    #[arg(long, value_parser = ["release", "dev"], default_value = "release")]
+    profile: String,
+}
+
+#[derive(Debug, Args)]
+struct Up {
+    /// Where the cluster comes from [default: kind where it can be had, else node]
+    #[arg(long)]
+    provider: Option<ProviderKind>,
+    /// The time zone of the installation [default: Asia/Seoul]
+    #[arg(long, value_name = "IANA NAME")]
+    time_zone: Option<String>,
+    /// The currency of the installation [default: KRW]
+    #[arg(long, value_name = "ISO 4217")]
+    currency: Option<String>,
+    /// The language of members who have none of their own: ko or en [default: ko]
+    #[arg(long)]
+    locale: Option<String>,
+    #[command(flatten)]
+    profile: Profile,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    let paths = Paths::find()?;
+    let progress = Progress::new();
+    interrupt::install()?;
+    match command {
+        Command::Up(up) => {
+            self::up(&paths, &progress, up)?;
+            eprintln!("up in {}; next: eval \"$(cargo xtask env)\"", seconds(progress.elapsed()));
+        }
+        Command::Env => {
+            let cluster = Cluster::existing(&paths)?;
+            let exports = stack::exports(&stack::environment(&paths, &cluster)?);
+            std::io::stdout().write_all(exports.as_bytes()).context("cannot print")?;
+        }
+        Command::Down => cluster::down(&paths, &progress)?,
+        Command::Images(profile) => {
+            let cluster = Cluster::existing(&paths)?;
+            let binaries = stack::build_binaries(&paths, &progress, &profile.profile)?;
+            images::ensure(
+                &paths,
+                &progress,
+                cluster.provider.as_ref(),
+                cluster.record.provider,
+                &cluster.tools,
+                &binaries,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn up(paths: &Paths, progress: &Progress, up: &Up) -> Result<Cluster> {
+    let settings = Settings {
+        time_zone: up.time_zone.clone(),
+        currency: up.currency.clone(),
+        locale: up.locale.clone(),
+    };
+    let mut cluster = Cluster::up(paths, progress, up.provider, &settings)?;
+    stack::install(paths, progress, &mut cluster, &up.profile.profile)?;
+    Ok(cluster)
+}

@@ -1,0 +1,71 @@
+//! Debian packages: installed where that is possible (root on Debian), named
+//! with the command to run elsewhere.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::exec;
+use crate::paths::Paths;
+use crate::progress::Progress;
+
+/// A package and something that shows that it is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Package {
+    name: &'static str,
+    proof: &'static str,
+}
+
+/// What a node is made of.
+pub(crate) const NODE: [Package; 6] = [
+    Package { name: "docker.io", proof: "dockerd" },
+    Package { name: "containerd", proof: "containerd" },
+    Package { name: "containernetworking-plugins", proof: "/usr/lib/cni/bridge" },
+    Package { name: "iptables", proof: "iptables-restore" },
+    Package { name: "iproute2", proof: "ip" },
+    Package { name: "debootstrap", proof: "debootstrap" },
+];
+
+/// What the tests need besides: a server on this machine.
+pub(crate) const POSTGRES: [Package; 1] =
+    [Package { name: "postgresql-15", proof: "/usr/lib/postgresql/15/bin/initdb" }];
+
+pub(crate) fn ensure(paths: &Paths, progress: &Progress, packages: &[Package]) -> Result<()> {
+    progress.step("packages", |step| {
+        let missing: Vec<&str> =
+            packages.iter().filter(|package| !present(package)).map(|package| package.name).collect();
+        if missing.is_empty() {
+            step.note("all there");
+            return Ok(());
+        }
+        let names = missing.join(" ");
+        if exec::which("apt-get").is_none() {
+            bail!("these Debian packages or their like are needed, and this is no Debian: {names}");
+        }
+        if !is_root() {
+            bail!("packages are missing: run `sudo apt-get install --no-install-recommends {names}`");
+        }
+        step.note(format!("installed {names}"));
+        let log = paths.log("packages");
+        let apt = || {
+            let mut command = Command::new("apt-get");
+            command.env("DEBIAN_FRONTEND", "noninteractive");
+            command
+        };
+        exec::run(apt().args(["--quiet", "update"]), &log)?;
+        exec::run(apt().args(["--quiet", "install", "--yes", "--no-install-recommends"]).args(&missing), &log)
+    })
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn present(package: &Package) -> bool {
+    if package.proof.starts_with('/') {
+        Path::new(package.proof).exists()
+    } else {
+        exec::which(package.proof).is_some()
+    }
+}

@@ -1,0 +1,177 @@
+//! The programs that a cluster needs, built from their Go modules in
+//! xtask/tools and kept in the cache by a hash of that folder, so that every
+//! clone on the machine shares them.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::daemon::hex;
+use crate::exec;
+use crate::paths::Paths;
+use crate::progress::Progress;
+
+/// What `kube-apiserver --version` and `kubectl version` say.
+const KUBERNETES: &str = "v1.34.4";
+
+/// The names that the node program answers to.
+const NODE_NAMES: [&str; 6] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
+
+/// A program and the Go package that it is built from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tool {
+    name: &'static str,
+    package: &'static str,
+}
+
+pub(crate) const HELM: Tool = Tool { name: "helm", package: "helm.sh/helm/v3/cmd/helm" };
+pub(crate) const KUBECTL: Tool = Tool { name: "kubectl", package: "k8s.io/kubernetes/cmd/kubectl" };
+pub(crate) const KIND: Tool = Tool { name: "kind", package: "sigs.k8s.io/kind" };
+pub(crate) const KINDCONFIG: Tool = Tool { name: "kindconfig", package: "./kindconfig" };
+pub(crate) const NODE: Tool = Tool { name: "node", package: "./node" };
+pub(crate) const COREDNS: Tool = Tool { name: "coredns", package: "./coredns" };
+pub(crate) const PAUSE: Tool = Tool { name: "pause", package: "./pause" };
+
+/// Built tools, by name.
+#[derive(Clone, Debug)]
+pub(crate) struct Tools {
+    pub(crate) bin: PathBuf,
+}
+
+impl Tools {
+    /// Where they are or would be.
+    pub(crate) fn locate(paths: &Paths) -> Result<Self> {
+        let hash = hash(&paths.repo.join("xtask/tools"))?;
+        Ok(Self { bin: paths.cache.join("tools").join(&hash[..16]) })
+    }
+
+    /// Builds what is missing.
+    pub(crate) fn ensure(paths: &Paths, progress: &Progress, wanted: &[Tool]) -> Result<Self> {
+        let tools = Self::locate(paths)?;
+        let names = wanted.iter().map(|tool| tool.name).collect::<Vec<_>>().join(", ");
+        progress.step("tools", |step| {
+            fs::create_dir_all(&tools.bin)
+                .with_context(|| format!("cannot create {}", tools.bin.display()))?;
+            // Two clones that start at once build once.
+            let lock = File::create(tools.bin.join(".lock")).context("cannot lock the tools")?;
+            lock.lock().context("cannot lock the tools")?;
+            let missing: Vec<Tool> =
+                wanted.iter().copied().filter(|tool| !tools.path(*tool).exists()).collect();
+            if missing.is_empty() {
+                step.note(format!("{names}: cached"));
+                return Ok(());
+            }
+            step.note(format!("{names}: built from source, once for this machine"));
+            tools.build(paths, &missing)
+        })?;
+        Ok(tools)
+    }
+
+    pub(crate) fn path(&self, tool: Tool) -> PathBuf {
+        self.bin.join(tool.name)
+    }
+
+    pub(crate) fn command(&self, tool: Tool) -> Command {
+        Command::new(self.path(tool))
+    }
+
+    /// A part of the node program.
+    pub(crate) fn node(&self, name: &str) -> Command {
+        Command::new(self.bin.join(name))
+    }
+
+    fn build(&self, paths: &Paths, missing: &[Tool]) -> Result<()> {
+        let Some(go) = exec::which("go") else {
+            bail!(
+                "Go 1.24 or newer is needed to build {} and is not installed: see https://go.dev/doc/install",
+                missing.iter().map(|tool| tool.name).collect::<Vec<_>>().join(", ")
+            );
+        };
+        let (major, minor) = KUBERNETES
+            .trim_start_matches('v')
+            .split_once('.')
+            .map(|(major, rest)| (major, rest.split('.').next().unwrap_or_default()))
+            .context("the Kubernetes version has no minor part")?;
+        let stamp =
+            [("gitVersion", KUBERNETES), ("gitMajor", major), ("gitMinor", minor), ("gitTreeState", "clean")]
+                .map(|(key, value)| format!(" -X k8s.io/component-base/version.{key}={value}"))
+                .concat();
+        // Built beside and renamed, so that a tool that exists is whole.
+        let fresh = tempfile::tempdir_in(&self.bin).context("no room for the tools")?;
+        exec::run(
+            Command::new(go)
+                .current_dir(paths.repo.join("xtask/tools"))
+                .env("CGO_ENABLED", "0")
+                .env("GOFLAGS", "-mod=readonly")
+                .args(["build", "-trimpath", "-ldflags"])
+                .arg(format!("-s -w{stamp}"))
+                .arg("-o")
+                .arg(fresh.path())
+                .args(missing.iter().map(|tool| tool.package)),
+            &paths.log("tools"),
+        )?;
+        for tool in missing {
+            if *tool == NODE {
+                for name in NODE_NAMES {
+                    let link = self.bin.join(name);
+                    if !link.exists() {
+                        symlink(NODE.name, &link)
+                            .with_context(|| format!("cannot create {}", link.display()))?;
+                    }
+                }
+            }
+            fs::rename(fresh.path().join(tool.name), self.path(*tool))
+                .with_context(|| format!("{} was not built", tool.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Of the names and contents of all files below.
+fn hash(folder: &Path) -> Result<String> {
+    let mut files = Vec::new();
+    list(folder, &mut files)?;
+    files.sort();
+    let mut hash = Sha256::new();
+    hash.update(KUBERNETES);
+    for file in files {
+        let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        hash.update(file.strip_prefix(folder)?.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(u64::try_from(content.len())?.to_be_bytes());
+        hash.update(content);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() { list(&path, files)? } else { files.push(path) }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_follows_names_and_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("a", "1");
+        let first = hash(dir.path()).unwrap();
+        assert_eq!(hash(dir.path()).unwrap(), first);
+        write("a", "2");
+        let second = hash(dir.path()).unwrap();
+        assert_ne!(second, first);
+        fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        assert_ne!(hash(dir.path()).unwrap(), second);
+    }
+}
