@@ -1,0 +1,246 @@
+//! The price book's text as YAML, field by field and unjudged. The only module that knows the YAML library.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+
+use super::{PriceBookError, Problem};
+
+/// Reads the text's shape: every key known, none missing or twice, every value of its type.
+pub(super) fn read(text: &str) -> Result<Book, PriceBookError> {
+    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." { String::new() } else { path };
+        let reason = error.inner().to_string();
+        // The library puts its own idea of the path in front, which may lack the last step.
+        let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
+        let own = [path.as_str(), parent].into_iter().filter(|own| !own.is_empty());
+        let stripped = own.filter_map(|own| reason.strip_prefix(own)?.strip_prefix(": ")).next();
+        let reason = stripped.unwrap_or(&reason).to_owned();
+        PriceBookError(vec![Problem { path, reason }])
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a price book: a mapping")]
+pub(super) struct Book {
+    pub(super) version: String,
+    pub(super) currency: String,
+    pub(super) time_zone: String,
+    pub(super) valid_from: String,
+    pub(super) valid_to: Option<String>,
+    pub(super) usage_kinds: Vec<String>,
+    pub(super) plans: Vec<Plan>,
+    #[serde(default)]
+    pub(super) discounts: Vec<Discount>,
+    pub(super) tax: Option<Tax>,
+    pub(super) bill_rounding: Option<BillRounding>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a plan: a mapping")]
+pub(super) struct Plan {
+    pub(super) code: String,
+    pub(super) name: Option<String>,
+    #[serde(rename = "type", default)]
+    pub(super) kind: PlanType,
+    pub(super) base_fee: Whole,
+    pub(super) usage: Option<UsageRates>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PlanType {
+    #[default]
+    Base,
+    Addon,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a rate: a mapping")]
+pub(super) struct UsageRate {
+    pub(super) allowance: Whole,
+    pub(super) per: Whole,
+    pub(super) tiers: Vec<Tier>,
+    pub(super) cap: Option<Whole>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a tier: a mapping")]
+pub(super) struct Tier {
+    pub(super) up_to: Option<Whole>,
+    pub(super) rate: Quoted,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a discount: a mapping")]
+pub(super) struct Discount {
+    pub(super) code: String,
+    pub(super) name: Option<String>,
+    pub(super) kind: DiscountKind,
+    pub(super) value: Quoted,
+    pub(super) applies_to: AppliesTo,
+    pub(super) priority: Whole,
+    #[serde(default)]
+    pub(super) prorate: Prorate,
+    pub(super) cap: Option<Whole>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum DiscountKind {
+    Percent,
+    Amount,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum AppliesTo {
+    Base,
+    Usage,
+    Total,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Prorate {
+    #[default]
+    Days,
+    None,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a tax: a mapping")]
+pub(super) struct Tax {
+    pub(super) rate: Quoted,
+    pub(super) mode: TaxMode,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TaxMode {
+    Inclusive,
+    Exclusive,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a rounding: a mapping")]
+pub(super) struct BillRounding {
+    pub(super) unit: Whole,
+    pub(super) mode: RoundingMode,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RoundingMode {
+    Down,
+    HalfUp,
+}
+
+/// A whole number, without quotes.
+#[derive(Clone, Copy)]
+pub(super) struct Whole(pub(super) i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WholeVisitor;
+
+        impl Visitor<'_> for WholeVisitor {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number up to 9223372036854775807, without quotes")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Whole, E> {
+                let too_large = |_| E::invalid_value(serde::de::Unexpected::Unsigned(number), &self);
+                number.try_into().map(Whole).map_err(too_large)
+            }
+        }
+
+        deserializer.deserialize_i64(WholeVisitor)
+    }
+}
+
+/// A number that has to be written as a string, so that no reader takes it for a binary float.
+pub(super) enum Quoted {
+    Text(String),
+    Unquoted,
+}
+
+impl<'de> Deserialize<'de> for Quoted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct QuotedVisitor;
+
+        impl Visitor<'_> for QuotedVisitor {
+            type Value = Quoted;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a decimal in quotes")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Quoted, E> {
+                Ok(Quoted::Text(text.to_owned()))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Quoted, E> {
+                Ok(Quoted::Unquoted)
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Quoted, E> {
+                Ok(Quoted::Unquoted)
+            }
+
+            fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<Quoted, E> {
+                Ok(Quoted::Unquoted)
+            }
+
+            fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<Quoted, E> {
+                Ok(Quoted::Unquoted)
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Quoted, E> {
+                Ok(Quoted::Unquoted)
+            }
+        }
+
+        // Asked for a string, the library would hand over an unquoted number as one.
+        deserializer.deserialize_any(QuotedVisitor)
+    }
+}
+
+/// The rates of a plan by kind, in the order they are written.
+pub(super) struct UsageRates(pub(super) Vec<(String, UsageRate)>);
+
+impl<'de> Deserialize<'de> for UsageRates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RatesVisitor;
+
+        impl<'de> Visitor<'de> for RatesVisitor {
+            type Value = UsageRates;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping from usage kinds to rates")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UsageRates, A::Error> {
+                let mut rates: Vec<(String, UsageRate)> = Vec::new();
+                while let Some((kind, rate)) = map.next_entry::<String, _>()? {
+                    // A map of the standard library would silently keep the last one.
+                    if rates.iter().any(|(other, _)| *other == kind) {
+                        return Err(A::Error::custom(format_args!("usage kind `{kind}` is listed twice")));
+                    }
+                    rates.push((kind, rate));
+                }
+                Ok(UsageRates(rates))
+            }
+        }
+
+        deserializer.deserialize_map(RatesVisitor)
+    }
+}

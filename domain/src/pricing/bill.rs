@@ -1,0 +1,289 @@
+//! Steps 2 to 7: fees, overage, discounts, adjustments, tax, rounding, and the bill.
+
+use super::{
+    Adjustment, Bill, Grant, Item, ItemKind, Pricer, Quarantine, QuarantineCode, Segment, Segments, UsageSum,
+};
+use crate::money::{Decimal, MinorUnits, div_round};
+use crate::month::DaySet;
+use crate::price_book::{
+    BillRounding, Bucket, Discount, DiscountKind, Proration, RoundingMode, Tax, TaxMode, UsageRate,
+};
+
+pub(super) fn draw_up<'a: 'b, 'b>(
+    pricer: &Pricer<'a>,
+    segments: &Segments<'a>,
+    grants: &[Grant<'_>],
+    adjustments: &[Adjustment<'b>],
+    usage: &[UsageSum<'_>],
+) -> Result<Bill<'b>, Quarantine> {
+    let book = pricer.book;
+    let month_days = i128::from(pricer.month.month().days());
+    let covered = segments.base().iter().fold(DaySet::EMPTY, |days, segment| days.union(segment.days));
+    let granted = granted_days(pricer, covered, grants)?;
+    let mut lines = Lines::default();
+
+    let mut usage_amount = 0;
+    for (position, segment) in segments.base().iter().enumerate() {
+        lines.fee(ItemKind::Base, segment, month_days)?;
+        for rate in &segment.plan.usage {
+            let of_segment = |sum: &&UsageSum<'_>| {
+                sum.kind == rate.kind && segments.of_bucket(sum.bucket) == Some(position)
+            };
+            let used = usage.iter().filter(of_segment).map(|sum| sum.quantity).sum();
+            usage_amount += lines.overage(segment, rate, used, month_days)?;
+        }
+    }
+    for segment in segments.addons() {
+        lines.fee(ItemKind::Addon, segment, month_days)?;
+    }
+    let base_amount = lines.net - usage_amount;
+
+    let mut room = Room { base: base_amount, usage: usage_amount };
+    let targets = room;
+    for (position, days) in granted {
+        let discount = &book.discounts()[position];
+        let wanted = wanted(discount, targets.of(discount.applies_to), days, covered, month_days);
+        let amount = wanted.min(room.of(discount.applies_to));
+        if amount > 0 {
+            room.take(discount.applies_to, amount);
+            let days = Some(days.count().cast_signed());
+            lines.add(Item { days, ..Item::single(ItemKind::Discount, &discount.code) }, -amount)?;
+        }
+    }
+    let discount_amount = base_amount + usage_amount - lines.net;
+
+    let mut in_order: Vec<&Adjustment<'b>> = adjustments.iter().collect();
+    in_order.sort_unstable_by_key(|adjustment| adjustment.id);
+    for adjustment in in_order {
+        lines.add(Item::single(ItemKind::Adjustment, adjustment.code), adjustment.amount.exact())?;
+    }
+    let adjustment_amount = lines.net - (base_amount + usage_amount - discount_amount);
+
+    let tax_amount = book.tax.map_or(0, |tax| tax_on(tax, lines.net));
+    if book.tax.is_some_and(|tax| tax.mode == TaxMode::Exclusive) && tax_amount != 0 {
+        lines.add(Item::single(ItemKind::Tax, "tax"), tax_amount)?;
+    }
+    let rounding_amount = book.bill_rounding.map_or(0, |rounding| rounding_of(rounding, lines.net));
+    if rounding_amount != 0 {
+        lines.add(Item::single(ItemKind::Rounding, "rounding"), rounding_amount)?;
+    }
+
+    let rated = |sum: &&UsageSum<'_>| book.declares(sum.kind) && segments.of_bucket(sum.bucket).is_some();
+    let rated_rows = usage.iter().filter(rated).map(|sum| sum.rows).sum();
+    let usage_rows: u64 = usage.iter().map(|sum| sum.rows).sum();
+    Ok(Bill {
+        base_amount: stored(base_amount, || "base_amount".to_owned())?,
+        usage_amount: stored(usage_amount, || "usage_amount".to_owned())?,
+        discount_amount: stored(discount_amount, || "discount_amount".to_owned())?,
+        adjustment_amount: stored(adjustment_amount, || "adjustment_amount".to_owned())?,
+        tax_amount: stored(tax_amount, || "tax_amount".to_owned())?,
+        rounding_amount: stored(rounding_amount, || "rounding_amount".to_owned())?,
+        total_amount: stored(lines.net, || "total_amount".to_owned())?,
+        items: lines.items,
+        rated_rows,
+        unbillable_rows: usage_rows - rated_rows,
+    })
+}
+
+/// The items so far and their exact sum.
+#[derive(Default)]
+struct Lines<'a> {
+    items: Vec<Item<'a>>,
+    net: i128,
+}
+
+impl<'a> Lines<'a> {
+    fn add(&mut self, item: Item<'a>, amount: i128) -> Result<(), Quarantine> {
+        let amount = stored(amount, || format!("the amount of {} `{}`", item.kind, item.code))?;
+        let line_no = i32::try_from(self.items.len() + 1)
+            .map_err(|_| overflow("the number of items leaves 32 bits".to_owned()))?;
+        self.net += amount.exact();
+        self.items.push(Item { line_no, amount, ..item });
+        Ok(())
+    }
+
+    /// Step 2. What earlier segments of the plan were charged is the fee of their days together, as each was charged
+    /// the fee so far less that of the ones before it.
+    fn fee(&mut self, kind: ItemKind, segment: &Segment<'a>, month_days: i128) -> Result<(), Quarantine> {
+        let so_far = |days: u32| div_round(segment.plan.base_fee.exact() * i128::from(days), month_days);
+        let amount = so_far(segment.days_so_far()) - so_far(segment.days_before);
+        let days = segment.days.count().cast_signed();
+        let item = Item::single(kind, &segment.plan.code);
+        self.add(Item { quantity: days.into(), days: Some(days), ..item }, amount)
+    }
+
+    /// Step 3 for one segment and kind. Returns what was charged.
+    fn overage(
+        &mut self,
+        segment: &Segment<'a>,
+        rate: &'a UsageRate,
+        used: i128,
+        month_days: i128,
+    ) -> Result<i128, Quarantine> {
+        let used =
+            stored(used, || format!("the sum of {} used under plan `{}`", rate.kind, segment.plan.code))?;
+        let so_far = |days: u32| i128::from(rate.allowance) * i128::from(days) / month_days;
+        let free = so_far(segment.days_so_far()) - so_far(segment.days_before);
+        let over = (used.exact() - free).max(0);
+        let per = i128::from(rate.per);
+        let blocks = (over + per - 1) / per;
+        if blocks == 0 {
+            return Ok(0);
+        }
+        let within_cap = match (price_of_blocks(rate, blocks), rate.cap) {
+            (Some(amount), Some(cap)) => amount.min(cap.exact()),
+            (Some(amount), None) => amount,
+            // What leaves even 128 bits is above any cap.
+            (None, Some(cap)) => cap.exact(),
+            (None, None) => i128::MAX,
+        };
+        let item = Item {
+            quantity: stored(blocks, || format!("the blocks of {}", rate.kind))?.get(),
+            days: Some(segment.days.count().cast_signed()),
+            used: Some(used.get()),
+            free: Some(stored(free, || format!("the free part of {}", rate.kind))?.get()),
+            ..Item::single(ItemKind::Usage, &rate.kind)
+        };
+        self.add(item, within_cap)?;
+        Ok(within_cap)
+    }
+}
+
+impl<'a> Item<'a> {
+    fn single(kind: ItemKind, code: &'a str) -> Self {
+        Self {
+            line_no: 0,
+            kind,
+            code,
+            quantity: 1,
+            amount: MinorUnits::ZERO,
+            days: None,
+            used: None,
+            free: None,
+        }
+    }
+}
+
+/// The graduated price of a number of blocks, or none where it leaves 128 bits.
+fn price_of_blocks(rate: &UsageRate, blocks: i128) -> Option<i128> {
+    let mut millionths: i128 = 0;
+    let mut priced = 0;
+    for tier in &rate.tiers {
+        let reached = tier.up_to.map_or(blocks, |up_to| blocks.min(up_to.into()));
+        let in_tier = (reached - priced).checked_mul(tier.rate.millionths())?;
+        millionths = millionths.checked_add(in_tier)?;
+        priced = reached;
+        if priced == blocks {
+            break;
+        }
+    }
+    Some(div_round(millionths, Decimal::SCALE))
+}
+
+/// The days on which each granted discount applies, in the order the discounts apply. A discount without such a day
+/// is not among them.
+fn granted_days(
+    pricer: &Pricer<'_>,
+    covered: DaySet,
+    grants: &[Grant<'_>],
+) -> Result<Vec<(usize, DaySet)>, Quarantine> {
+    let mut granted: Vec<(usize, DaySet)> = Vec::with_capacity(grants.len());
+    let mut unknown: Option<&str> = None;
+    for grant in grants {
+        let days = pricer.month.month().days_between(grant.from, grant.to);
+        if days.is_empty() {
+            continue;
+        }
+        match pricer.book.discount_position(grant.discount) {
+            Some(position) => match granted.iter_mut().find(|(other, _)| *other == position) {
+                Some((_, all)) => *all = all.union(days),
+                None => granted.push((position, days)),
+            },
+            None => unknown = Some(unknown.map_or(grant.discount, |other| other.min(grant.discount))),
+        }
+    }
+    if let Some(code) = unknown {
+        let detail = format!("discount `{code}` is not in price book {}", pricer.book.version);
+        return Err(Quarantine { code: QuarantineCode::UnknownDiscount, detail });
+    }
+    for (_, days) in &mut granted {
+        *days = days.intersection(covered);
+    }
+    granted.retain(|(_, days)| !days.is_empty());
+    granted.sort_unstable_by_key(|(position, _)| *position);
+    Ok(granted)
+}
+
+/// What base and usage amounts discounts can still take.
+#[derive(Clone, Copy)]
+struct Room {
+    base: i128,
+    usage: i128,
+}
+
+impl Room {
+    fn of(&self, bucket: Bucket) -> i128 {
+        match bucket {
+            Bucket::Base => self.base,
+            Bucket::Usage => self.usage,
+            Bucket::Total => self.base + self.usage,
+        }
+    }
+
+    /// Takes an amount that the bucket has room for.
+    fn take(&mut self, bucket: Bucket, amount: i128) {
+        let from_base = match bucket {
+            Bucket::Base => amount,
+            Bucket::Usage => 0,
+            Bucket::Total => amount.min(self.base),
+        };
+        self.base -= from_base;
+        self.usage -= amount - from_base;
+    }
+}
+
+/// What a discount would take with room without end.
+fn wanted(discount: &Discount, target: i128, granted: DaySet, covered: DaySet, month_days: i128) -> i128 {
+    let granted = i128::from(granted.count());
+    let value = discount.value.millionths();
+    let (value, whole_days) = match discount.kind {
+        DiscountKind::Percent => (target * value, i128::from(covered.count())),
+        DiscountKind::Amount => (value, month_days),
+    };
+    let divisor = match discount.kind {
+        DiscountKind::Percent => 100 * Decimal::SCALE,
+        DiscountKind::Amount => Decimal::SCALE,
+    };
+    let wanted = match discount.prorate {
+        Proration::Days => div_round(value * granted, divisor * whole_days),
+        Proration::None => div_round(value, divisor),
+    };
+    discount.cap.map_or(wanted, |cap| wanted.min(cap.exact()))
+}
+
+/// The tax on a net amount, or the one that is in it.
+fn tax_on(tax: Tax, net: i128) -> i128 {
+    let (rate, hundred) = (tax.rate.millionths(), 100 * Decimal::SCALE);
+    match tax.mode {
+        TaxMode::Exclusive => div_round(net * rate, hundred),
+        TaxMode::Inclusive => net - div_round(net * hundred, hundred + rate),
+    }
+}
+
+/// What brings a sum to a multiple of the unit.
+fn rounding_of(rounding: BillRounding, sum: i128) -> i128 {
+    let unit = rounding.unit.exact();
+    match rounding.mode {
+        RoundingMode::Down => -sum.rem_euclid(unit),
+        RoundingMode::HalfUp => div_round(sum, unit) * unit - sum,
+    }
+}
+
+/// The border between exact intermediates and what 64 bits can hold.
+fn stored(value: i128, what: impl FnOnce() -> String) -> Result<MinorUnits, Quarantine> {
+    i64::try_from(value).map(MinorUnits::new).map_err(|_| overflow(format!("{} leaves 64 bits", what())))
+}
+
+fn overflow(detail: String) -> Quarantine {
+    Quarantine { code: QuarantineCode::AmountOverflow, detail }
+}
