@@ -1,0 +1,20 @@
+//! The pricing contract, tested through the crate's public face.
+
+#[cfg(test)]
+mod example;
+#[cfg(test)]
+mod generate;
+#[cfg(test)]
+mod members;
+#[cfg(test)]
+mod price_books;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod quarantine;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod rules;
+#[cfg(test)]
+mod zones;
