@@ -73,7 +73,10 @@ async fn begun_before(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<Option
 }
 
 /// The cut-off that the run reads up to, unless something stands against the run.
-async fn admit(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<Result<LoadNumber, Refusal>, BillingError> {
+async fn admit(
+    tx: &mut PgConnection,
+    asked: &Begin<'_>,
+) -> Result<Result<LoadNumber, Refusal>, BillingError> {
     let month = asked.month;
     let held = sqlx::query_scalar!("select run from month_lock where month = $1", month.to_string())
         .fetch_one(&mut *tx)

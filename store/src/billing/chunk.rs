@@ -12,7 +12,8 @@ use sqlx::PgConnection;
 
 pub use self::outcomes::Outcomes;
 pub use self::rows::{
-    AdjustmentRow, Cuts, GrantRow, SubscriptionRow, UsageRow, adjustments, grants, members, subscriptions, usage,
+    AdjustmentRow, Cuts, GrantRow, SubscriptionRow, UsageRow, adjustments, grants, members, subscriptions,
+    usage,
 };
 use super::{BillingError, RevisionKey, RevisionState, number, touched};
 use crate::error::During as _;
@@ -42,13 +43,31 @@ pub async fn pinned(connection: &mut PgConnection, key: &RevisionKey) -> Result<
     .fetch_optional(connection)
     .await
     .during("cannot read what the run pinned")?
-    .ok_or(BillingError::NoSuchRevision { month: key.month, revision: key.revision, run_uid: key.run_uid })?;
+    .ok_or(BillingError::NoSuchRevision {
+        month: key.month,
+        revision: key.revision,
+        run_uid: key.run_uid,
+    })?;
     Ok(Pinned {
         state: RevisionState::parse(&row.state)?,
         data_cutoff: number("revision.data_cutoff", row.data_cutoff)?,
         shards: row.shards,
         price_book: row.content,
     })
+}
+
+/// Makes a connection fit for chunks.
+///
+/// # Errors
+/// When the database fails.
+pub async fn prepare(connection: &mut PgConnection) -> Result<(), BillingError> {
+    // Every statement is small and runs thousands of times: compiling one costs more than it could ever save, and would
+    // be tried wherever statistics are missing and the planner expects millions of rows.
+    sqlx::query!("select set_config('jit', 'off', false)")
+        .fetch_one(connection)
+        .await
+        .during("cannot prepare the connection")?;
+    Ok(())
 }
 
 /// A claimed chunk.
@@ -133,9 +152,11 @@ pub async fn write(
     let month = key.month.to_string();
     let Outcomes { counts, amounts, digest, bills, items, quarantined, .. } = outcomes;
     if bills.rows() > 0 {
-        let sent = (bills.rows(), bills.send(tx, outcomes::COPY_BILLS).await.during("cannot copy the bills")?);
+        let sent =
+            (bills.rows(), bills.send(tx, outcomes::COPY_BILLS).await.during("cannot copy the bills")?);
         touched("copying the bills", sent.1, sent.0)?;
-        let sent = (items.rows(), items.send(tx, outcomes::COPY_ITEMS).await.during("cannot copy the items")?);
+        let sent =
+            (items.rows(), items.send(tx, outcomes::COPY_ITEMS).await.during("cannot copy the items")?);
         touched("copying the items", sent.1, sent.0)?;
     }
     if !quarantined.members.is_empty() {
@@ -151,7 +172,11 @@ pub async fn write(
         .execute(&mut *tx)
         .await
         .during("cannot write the quarantined members")?;
-        touched("writing the quarantined members", written.rows_affected(), quarantined.members.len() as u64)?;
+        touched(
+            "writing the quarantined members",
+            written.rows_affected(),
+            quarantined.members.len() as u64,
+        )?;
     }
     let digest = digest.finish();
     let done = sqlx::query!(

@@ -47,7 +47,12 @@ pub async fn issue(pool: &PgPool, key: &RevisionKey, decided_by: Option<&str>) -
 ///
 /// # Errors
 /// When the revision is live or rolled back, or when the database fails.
-pub async fn reject(pool: &PgPool, key: &RevisionKey, reason: &str, ending: Ending) -> Result<(), BillingError> {
+pub async fn reject(
+    pool: &PgPool,
+    key: &RevisionKey,
+    reason: &str,
+    ending: Ending,
+) -> Result<(), BillingError> {
     let mut tx = pool.begin().await.during("cannot open the rejecting transaction")?;
     let held = lock(&mut tx, key).await?;
     match state(&mut tx, key).await? {
@@ -100,7 +105,11 @@ async fn state(tx: &mut PgConnection, key: &RevisionKey) -> Result<RevisionState
     .await
     .during("cannot read the revision")?;
     let Some(state) = state else {
-        return Err(BillingError::NoSuchRevision { month: key.month, revision: key.revision, run_uid: key.run_uid });
+        return Err(BillingError::NoSuchRevision {
+            month: key.month,
+            revision: key.revision,
+            run_uid: key.run_uid,
+        });
     };
     RevisionState::parse(&state)
 }

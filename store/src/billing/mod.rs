@@ -71,7 +71,9 @@ pub struct Begun {
 /// Why a run can't begin; nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("month {month} is locked by the unfinished run {by}; this run starts when that one has ended or is deleted")]
+    #[error(
+        "month {month} is locked by the unfinished run {by}; this run starts when that one has ended or is deleted"
+    )]
     MonthLocked { month: BillingMonth, by: String },
     #[error("month {month} is billed already: revision {revision} of run {by} is live")]
     MonthAlreadyBilled { month: BillingMonth, revision: Revision, by: String },
@@ -228,7 +230,9 @@ pub enum BillingError {
     NoSuchRevision { month: BillingMonth, revision: Revision, run_uid: Uuid },
     #[error("revision {revision} of month {month} is {}, so it cannot be {wanted}", state.as_str())]
     WrongState { month: BillingMonth, revision: Revision, state: RevisionState, wanted: &'static str },
-    #[error("revision {revision} of month {month} cannot be {wanted}: {pending} of its chunks are still to be done")]
+    #[error(
+        "revision {revision} of month {month} cannot be {wanted}: {pending} of its chunks are still to be done"
+    )]
     ChunksPending { month: BillingMonth, revision: Revision, pending: i64, wanted: &'static str },
     #[error("revision {revision} of month {month} cannot be issued: {why}")]
     NotVerified { month: BillingMonth, revision: Revision, why: String },

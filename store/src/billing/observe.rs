@@ -4,7 +4,8 @@ use domain::month::BillingMonth;
 use sqlx::PgPool;
 
 use super::{
-    Amounts, BillingError, Check, Counts, RevisionKey, RevisionState, RunSnapshot, Uuid, Verification, amount, number,
+    Amounts, BillingError, Check, Counts, RevisionKey, RevisionState, RunSnapshot, Uuid, Verification,
+    amount, number,
 };
 use crate::error::During as _;
 

@@ -4,7 +4,9 @@
 use sqlx::{PgConnection, PgPool};
 
 use super::observe::read_checks;
-use super::{Amounts, BillingError, Check, Counts, RevisionKey, RevisionState, Verification, amount, touched};
+use super::{
+    Amounts, BillingError, Check, Counts, RevisionKey, RevisionState, Verification, amount, touched,
+};
 use crate::error::During as _;
 
 /// Checks the revision after its last chunk, keeps the result with it and returns it.
@@ -109,9 +111,12 @@ async fn planned(tx: &mut PgConnection, key: &RevisionKey) -> Result<Planned, Bi
     .ok_or(BillingError::NoSuchRevision { month: key.month, revision: key.revision, run_uid: key.run_uid })?;
     match RevisionState::parse(&row.state)? {
         RevisionState::Draft => Ok(Planned { members: row.members, data_cutoff: row.data_cutoff }),
-        state => {
-            Err(BillingError::WrongState { month: key.month, revision: key.revision, state, wanted: "verified" })
-        }
+        state => Err(BillingError::WrongState {
+            month: key.month,
+            revision: key.revision,
+            state,
+            wanted: "verified",
+        }),
     }
 }
 
@@ -271,7 +276,11 @@ struct UsageTotals {
     late: i64,
 }
 
-async fn usage_totals(tx: &mut PgConnection, key: &RevisionKey, cutoff: i64) -> Result<UsageTotals, BillingError> {
+async fn usage_totals(
+    tx: &mut PgConnection,
+    key: &RevisionKey,
+    cutoff: i64,
+) -> Result<UsageTotals, BillingError> {
     let row = sqlx::query!(
         r#"select count(*) filter (where load <= $2) as "within!", count(*) filter (where load > $2) as "late!"
            from usage where month = $1"#,

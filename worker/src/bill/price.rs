@@ -2,9 +2,8 @@
 //! members go by one after another in memory.
 
 use domain::ids::{LoadNumber, MemberId};
-use domain::month::BillingMonth;
+use domain::money::MinorUnits;
 use domain::pricing::{Adjustment, Coverage, Grant, Pricer, Subscription, UsageSum};
-use domain::{ids::AdjustmentId, money::MinorUnits};
 use sqlx::PgConnection;
 use store::billing::chunk::{self, AdjustmentRow, Cuts, GrantRow, Outcomes, Span, SubscriptionRow, UsageRow};
 use store::billing::{BillingError, RevisionKey};
@@ -17,7 +16,7 @@ pub(super) async fn price_chunk(
     span: &Span,
     cutoff: LoadNumber,
 ) -> Result<Outcomes, BillingError> {
-    let month: BillingMonth = key.month;
+    let month = key.month;
     let members = chunk::members(tx, span, cutoff).await?;
     let subscriptions = chunk::subscriptions(tx, span, month, cutoff).await?;
     let (coverages, cuts) = cover(pricer, &members, &subscriptions);
@@ -75,7 +74,8 @@ fn price_members(
             (None, Some(other)) => other,
             (None, None) => return Ok(outcomes),
         };
-        let coverage = known.next_if(|(known, _)| *known == member).map_or(&Coverage::NotEligible, |(_, own)| own);
+        let coverage =
+            known.next_if(|(known, _)| *known == member).map_or(&Coverage::NotEligible, |(_, own)| own);
         own_grants.clear();
         own_grants.extend(grants.rows_of(member).iter().map(|row| Grant {
             discount: &row.discount_code,

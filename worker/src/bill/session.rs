@@ -142,12 +142,7 @@ impl<'a> Session<'a> {
 
 async fn connect(database: &SecretString) -> Result<PgConnection, Trouble> {
     let mut connection = connect_one(database, "monthend worker bill").await?;
-    // Every statement is small and runs thousands of times: compiling one costs more than it could ever save, and is
-    // tried whenever statistics are missing and the planner expects millions of rows.
-    sqlx::query!("select set_config('jit', 'off', false)")
-        .execute(&mut connection)
-        .await
-        .during("cannot prepare the connection")?;
+    chunk::prepare(&mut connection).await?;
     Ok(connection)
 }
 

@@ -16,7 +16,11 @@ use crate::error::During as _;
 ///
 /// # Errors
 /// When the database fails.
-pub async fn members(tx: &mut PgConnection, span: &Span, cutoff: LoadNumber) -> Result<Vec<MemberId>, BillingError> {
+pub async fn members(
+    tx: &mut PgConnection,
+    span: &Span,
+    cutoff: LoadNumber,
+) -> Result<Vec<MemberId>, BillingError> {
     let ids = sqlx::query_scalar!(
         "select distinct member_id from member where member_id between $1 and $2 and load <= $3 order by member_id",
         span.from_member,
@@ -231,7 +235,8 @@ pub async fn usage(
             Ok(UsageRow {
                 member_id: number("usage.member_id", row.member_id)?,
                 kind: row.kind,
-                bucket: usize::try_from(row.bucket).map_err(|_| BillingError::stored("usage bucket", row.bucket))?,
+                bucket: usize::try_from(row.bucket)
+                    .map_err(|_| BillingError::stored("usage bucket", row.bucket))?,
                 rows: u64::try_from(row.rows).map_err(|_| BillingError::stored("usage count", row.rows))?,
                 quantity: amount("usage.quantity", &row.quantity)?,
             })

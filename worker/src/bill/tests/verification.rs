@@ -1,0 +1,60 @@
+//! Verification finds what was planted, each by its own check.
+
+use super::Fixture;
+use super::data::EVERYTHING;
+
+#[tokio::test]
+async fn each_check_finds_its_violation() {
+    let cases = [
+        ("members", "update revision set members = members + 1"),
+        ("bills", "update bill set total_amount = total_amount + 1 where member_id = 4"),
+        ("bills", "delete from bill where member_id = 4"),
+        (
+            "bills",
+            "insert into quarantined_member select month, member_id, revision, 'X', 'x' from bill where member_id = 4",
+        ),
+        ("items", "update bill_item set amount = amount + 1 where member_id = 4"),
+        ("items", "delete from bill_item where member_id = 10 and line_no = 2"),
+        // The sums still agree; only the bills themselves do not.
+        (
+            "items",
+            "update bill_item set amount = amount + case member_id when 4 then 1 else -1 end where member_id in (4, 5)",
+        ),
+        ("usage", "update chunk set rated_usage = rated_usage + 1 where chunk_no = 1"),
+        (
+            "usage",
+            "insert into usage (member_id, started_at, quantity, load, kind, month, source, usage_id)
+                   values (1, '2026-10-12T00:00:00+09:00', 1, 1, 'sms', '2026-10', 'default', 'planted')",
+        ),
+        ("chunks", "update chunk set to_member = to_member - 1 where chunk_no = 4"),
+        ("chunks", "update chunk set to_member = to_member + 1 where chunk_no = 4"),
+        (
+            "chunks",
+            "update chunk set to_member = to_member - 1, from_member = from_member - 1 where chunk_no = 6",
+        ),
+    ];
+    let fixture = Fixture::new().await;
+    fixture.load(1, EVERYTHING).await;
+    let key = fixture.begin(1).await.key;
+    fixture.work_all(&key).await;
+    assert!(fixture.verify(&key).await.passed());
+    for (check, planted) in cases {
+        // A copy of every table, to go back to.
+        let tables = ["revision", "bill", "bill_item", "quarantined_member", "usage", "chunk"];
+        for table in tables {
+            fixture.sql(&format!("create table kept_{table} as table {table}")).await;
+        }
+        fixture.sql(planted).await;
+        let verification = fixture.verify(&key).await;
+        let failed: Vec<_> =
+            verification.checks.iter().filter(|c| !c.passed).map(|c| c.check.as_str()).collect();
+        assert!(failed.contains(&check), "{planted}: {failed:?}");
+        let issued = store::billing::issue(&fixture.operator, &key, None).await.unwrap_err().to_string();
+        assert!(issued.contains(&format!("check `{check}` failed")), "{planted}: {issued}");
+        fixture.sql("alter table chunk drop constraint if exists chunk_month_revision_fkey").await;
+        for table in tables {
+            fixture.sql(&format!("delete from {table}; insert into {table} select * from kept_{table}; drop table kept_{table}")).await;
+        }
+    }
+    assert!(fixture.verify(&key).await.passed());
+}
