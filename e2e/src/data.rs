@@ -1,0 +1,158 @@
+//! The data set of the scenarios: small, the same every time, and with something of everything that billing meets.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+
+pub const MEMBERS: u64 = 4000;
+/// Months that have usage. Each scenario bills one of its own.
+pub const FIRST_MONTH: (u32, u32) = (2024, 7);
+pub const MONTHS: u32 = 20;
+pub const TIME_ZONE: &str = "Asia/Seoul";
+pub const CURRENCY: &str = "KRW";
+/// The codes of [`PRICE_BOOK`], by which the invariants know who is eligible.
+pub const BASE_PLANS: &[&str] = &["BASIC-33", "FLAT-89"];
+pub const ADD_ONS: &[&str] = &["INSURANCE"];
+
+pub const PRICE_BOOK: &str = r#"version: e2e-1
+currency: KRW
+timeZone: Asia/Seoul
+validFrom: 2024-01
+usageKinds: [data, sms, voice]
+plans:
+  - code: BASIC-33
+    name: Basic 33
+    baseFee: 33000
+    usage:
+      voice: { allowance: 600, per: 1, tiers: [ { upTo: 3600, rate: "1.98" }, { rate: "1.10" } ], cap: 50000 }
+      data:  { allowance: 1073741824, per: 1048576, tiers: [ { rate: "22.53" } ] }
+      sms:   { allowance: 10, per: 1, tiers: [ { rate: "22" } ] }
+  - { code: FLAT-89, name: Flat 89, baseFee: 89000, usage: {} }
+  - { code: INSURANCE, name: Phone insurance, type: addon, baseFee: 4900 }
+discounts:
+  - { code: CONTRACT-25, name: Contract 25 %, kind: percent, value: "25", appliesTo: base, priority: 10 }
+  - { code: FAMILY, name: Family bundle, kind: amount, value: "5500", appliesTo: total, priority: 20, prorate: days, cap: 5500 }
+tax: { rate: "10", mode: inclusive }
+billRounding: { unit: 10, mode: down }
+"#;
+
+/// The n-th month that has usage, `YYYY-MM`.
+pub fn month(n: u32) -> String {
+    let (year, first) = FIRST_MONTH;
+    let months = first - 1 + n;
+    format!("{:04}-{:02}", year + months / 12, months % 12 + 1)
+}
+
+/// Ids have gaps of every size, and the last is the highest that there is.
+pub fn member_id(n: u64) -> u64 {
+    if n + 1 == MEMBERS { i64::MAX.unsigned_abs() } else { 1 + n * 7 + n / 500 * 1_000_003 }
+}
+
+/// Writes the folder that `worker load` takes.
+pub fn write(folder: &Path) -> Result<()> {
+    let mut members = String::from("member_id,name,email,phone,locale\n");
+    let mut subscriptions = String::from("member_id,plan_code,from,to\n");
+    let mut grants = String::from("member_id,discount_code,from,to\n");
+    let mut adjustments = String::from("adjustment_id,member_id,month,code,amount,reason\n");
+    let mut usage = String::from("usage_id,member_id,kind,quantity,started_at\n");
+
+    for n in 0..MEMBERS {
+        let id = member_id(n);
+        let locale = if n.is_multiple_of(4) { "en" } else { "ko" };
+        writeln!(
+            members,
+            "{id},Member {n},m{n}@example.com,010-{:04}-{:04},{locale}",
+            n % 10_000,
+            n * 3 % 10_000
+        )?;
+        subscribe(&mut subscriptions, n, id)?;
+        if n.is_multiple_of(3) {
+            writeln!(grants, "{id},CONTRACT-25,2024-01-01,")?;
+        }
+        if n.is_multiple_of(5) {
+            writeln!(grants, "{id},FAMILY,2025-02-11,2025-09-20")?;
+        }
+        if n % 500 == 9 {
+            writeln!(grants, "{id},NO-SUCH-DISCOUNT,2024-01-01,")?;
+        }
+    }
+    for m in 0..MONTHS {
+        let month = month(m);
+        for n in (0..MEMBERS).step_by(50) {
+            let adjustment = u64::from(m) * MEMBERS + n + 1;
+            let amount = if n.is_multiple_of(100) { "1200" } else { "-700" };
+            writeln!(adjustments, "{adjustment},{},{month},GOODWILL,{amount},e2e", member_id(n))?;
+        }
+        for n in 0..MEMBERS {
+            use_something(&mut usage, &month, n, member_id(n))?;
+        }
+        // Of a member that nobody knows: counted, not charged.
+        writeln!(usage, "{month}-nobody,3,voice,60,{month}-05T10:00:00+09:00")?;
+    }
+    for (name, text) in [
+        ("members.csv", members),
+        ("subscriptions.csv", subscriptions),
+        ("grants.csv", grants),
+        ("adjustments.csv", adjustments),
+        ("usage.csv", usage),
+    ] {
+        fs::write(folder.join(name), text).with_context(|| format!("write {name}"))?;
+    }
+    Ok(())
+}
+
+fn subscribe(out: &mut String, n: u64, id: u64) -> Result<()> {
+    match n % 500 {
+        7 => writeln!(out, "{id},NO-SUCH-PLAN,2023-01-01,")?,
+        8 => writeln!(out, "{id},BASIC-33,2023-01-01,\n{id},FLAT-89,2023-06-01,")?,
+        _ => match n % 10 {
+            0 => writeln!(out, "{id},FLAT-89,2023-01-01,")?,
+            // Leaves and comes back, in one month.
+            1 => writeln!(out, "{id},BASIC-33,2023-01-01,2025-06-10\n{id},BASIC-33,2025-06-20,")?,
+            // Another plan from the middle of a month on.
+            2 => writeln!(out, "{id},BASIC-33,2023-01-01,2025-03-15\n{id},FLAT-89,2025-03-15,")?,
+            // Joins late.
+            3 => writeln!(out, "{id},BASIC-33,2024-11-21,")?,
+            _ => writeln!(out, "{id},BASIC-33,2023-01-01,")?,
+        },
+    }
+    if n.is_multiple_of(23) {
+        writeln!(out, "{id},INSURANCE,2024-02-10,")?;
+    }
+    Ok(())
+}
+
+fn use_something(out: &mut String, month: &str, n: u64, id: u64) -> Result<()> {
+    let (day, hour) = (n % 28 + 1, n % 24);
+    writeln!(out, "{month}-{n}-v,{id},voice,{},{month}-{day:02}T{hour:02}:15:00+09:00", 300 + n * 37 % 9000)?;
+    if n.is_multiple_of(2) {
+        let bytes = n * 1_234_567 % 6_000_000_000;
+        writeln!(out, "{month}-{n}-d,{id},data,{bytes},{month}-{day:02}T{hour:02}:20:00.5+09:00")?;
+    }
+    if n.is_multiple_of(40) {
+        writeln!(out, "{month}-{n}-r,{id},roaming,1,{month}-{day:02}T{hour:02}:30:00+09:00")?;
+    }
+    Ok(())
+}
+
+/// A folder that comes while a run is under way: usage of its month for known members, a correction, and a new member.
+/// How many usage rows it brings.
+pub fn write_late(folder: &Path, month: &str) -> Result<u64> {
+    let rows = 200;
+    let mut usage = String::from("usage_id,member_id,kind,quantity,started_at\n");
+    for n in 0..rows {
+        writeln!(usage, "{month}-late-{n},{},voice,5000,{month}-10T12:00:00+09:00", member_id(n))?;
+    }
+    fs::write(folder.join("usage.csv"), usage).context("write usage.csv")?;
+    fs::write(
+        folder.join("members.csv"),
+        "member_id,name,email,phone\n5,Late Comer,late@example.com,010-1111-2222\n",
+    )
+    .context("write members.csv")?;
+    let subscriptions = format!(
+        "member_id,plan_code,from,to\n5,BASIC-33,2023-01-01,\n{},INSURANCE,2023-01-01,\n",
+        member_id(4)
+    );
+    fs::write(folder.join("subscriptions.csv"), subscriptions).context("write subscriptions.csv")?;
+    Ok(rows)
+}

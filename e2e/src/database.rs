@@ -1,0 +1,137 @@
+//! The scenarios' own database: made by the superuser of the development stack, read as anyone reads it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use sqlx::{
+    AssertSqlSafe, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub const NAME: &str = "monthend_e2e";
+
+/// As the superuser, in the scenarios' database: to look at everything and to plant what must be found.
+pub async fn connect(options: PgConnectOptions) -> Result<PgPool> {
+    PgPoolOptions::new()
+        .max_connections(6)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_with(options)
+        .await
+        .context("connect to the development database")
+}
+
+/// Drops the database of an earlier run of the tests and makes another.
+pub async fn create(superuser: PgConnectOptions) -> Result<PgPool> {
+    let pool = connect(superuser.clone().database("postgres")).await?;
+    drop_database(&pool).await?;
+    sqlx::query(AssertSqlSafe(format!("create database {NAME} owner monthend_migrate")))
+        .execute(&pool)
+        .await
+        .context("create the tests' database")?;
+    pool.close().await;
+    connect(superuser.database(NAME)).await
+}
+
+pub async fn drop_database(pool: &PgPool) -> Result<()> {
+    sqlx::query(AssertSqlSafe(format!("drop database if exists {NAME} with (force)")))
+        .execute(pool)
+        .await
+        .context("drop the tests' database")?;
+    Ok(())
+}
+
+const SAME_ROWS: &[(&str, &str, &str)] = &[
+    (
+        "bill",
+        "select member_id, base_amount, usage_amount, discount_amount, adjustment_amount, tax_amount, rounding_amount,
+                total_amount from bill where month = $1 and revision = $2",
+        "select member_id, base_amount, usage_amount, discount_amount, adjustment_amount, tax_amount, rounding_amount,
+                total_amount from live_bill where month = $1",
+    ),
+    (
+        "bill_item",
+        "select member_id, line_no, kind::text, code, quantity, amount, days, used_quantity, free_allowance
+           from bill_item where month = $1 and revision = $2",
+        "select member_id, line_no, kind, code, quantity, amount, days, used_quantity, free_allowance
+           from live_bill_item where month = $1",
+    ),
+    (
+        "quarantine",
+        "select member_id, code, detail from quarantined_member where month = $1 and revision = $2",
+        "select member_id, code, detail from quarantine where month = $1",
+    ),
+];
+
+/// The month's live rows are those of the undisturbed `reference` revision, to the row.
+pub async fn assert_live_equals(pool: &PgPool, month: &str, reference: i32) -> Result<()> {
+    for (what, wanted, live) in SAME_ROWS {
+        let sql = format!(
+            "with wanted as ({wanted}), live as ({live}),
+                  missing as (select * from wanted except all select * from live),
+                  extra as (select * from live except all select * from wanted)
+             select (select count(*) from wanted), (select count(*) from live),
+                    (select count(*) from missing), (select count(*) from extra),
+                    coalesce((select string_agg(row_to_json(m)::text, E'\\n') from (select * from missing limit 3) m), ''),
+                    coalesce((select string_agg(row_to_json(e)::text, E'\\n') from (select * from extra limit 3) e), '')"
+        );
+        let (wanted, live, missing, extra, first_missing, first_extra): (i64, i64, i64, i64, String, String) =
+            sqlx::query_as(AssertSqlSafe(sql)).bind(month).bind(reference).fetch_one(pool).await?;
+        ensure!(wanted > 0, "the undisturbed run of {month} left no row of {what}: nothing to compare with");
+        ensure!(
+            missing == 0 && extra == 0,
+            "{what} of {month}: {live} rows live, {wanted} undisturbed; missing {missing}:\n{first_missing}\nextra {extra}:\n{first_extra}"
+        );
+    }
+    Ok(())
+}
+
+/// Holds every chunk transaction at the point where it writes its bills, so that a fault strikes in the middle of one.
+/// A lock on the table, not on a row: it queues fairly, and whoever holds the table already may finish.
+pub struct Freeze {
+    transaction: sqlx::Transaction<'static, sqlx::Postgres>,
+}
+
+impl Freeze {
+    /// Waits for `chunks` done chunks of the month's draft, freezes it there and waits until `blocked` workers are
+    /// held in the middle of theirs.
+    pub async fn after(pool: &PgPool, month: &str, chunks: i64, blocked: i64) -> Result<Self> {
+        let limit = Duration::from_secs(120);
+        crate::wait::until_true(&format!("{chunks} chunks of {month} to be done"), limit, async || {
+            Ok(draft_chunks(pool, month).await?.0 >= chunks)
+        })
+        .await?;
+        let mut transaction = pool.begin().await?;
+        sqlx::query("lock table bill in share mode").execute(&mut *transaction).await?;
+        let (done, pending) = draft_chunks(pool, month).await?;
+        ensure!(
+            pending > blocked,
+            "{month} was nearly over ({done} chunks done) before it could be disturbed: use smaller chunks"
+        );
+        crate::wait::until_true("workers to be in the middle of a chunk", limit, async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where datname = current_database() and usename = 'monthend_worker' and wait_event_type = 'Lock'",
+            )
+            .fetch_one(pool)
+            .await?;
+            Ok(waiting >= blocked)
+        })
+        .await?;
+        Ok(Self { transaction })
+    }
+
+    pub async fn thaw(self) -> Result<()> {
+        self.transaction.rollback().await.context("let the chunks go on")
+    }
+}
+
+/// Done and pending chunks of the month's draft.
+pub async fn draft_chunks(pool: &PgPool, month: &str) -> Result<(i64, i64)> {
+    Ok(sqlx::query_as(
+        "select count(*) filter (where c.state = 'DONE'), count(*) filter (where c.state = 'PENDING')
+         from chunk c join revision r using (month, revision) where c.month = $1 and r.state = 'DRAFT'",
+    )
+    .bind(month)
+    .fetch_one(pool)
+    .await?)
+}

@@ -1,0 +1,110 @@
+//! Runs the scenarios one after the other in one process, over one installation, and takes it away afterwards.
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+use crate::installation::Installation;
+
+/// What the scenarios share; empty while they are only listed.
+struct Shared {
+    runtime: Runtime,
+    installation: Mutex<Option<Arc<Installation>>>,
+}
+
+pub struct Suite {
+    shared: Arc<Shared>,
+    trials: Vec<Trial>,
+}
+
+impl Suite {
+    pub fn new() -> Result<Self> {
+        let runtime = Runtime::new().context("start tokio")?;
+        let shared = Arc::new(Shared { runtime, installation: Mutex::new(None) });
+        Ok(Self { shared, trials: Vec::new() })
+    }
+
+    /// A scenario. Its name says what it proves; the invariants are part of every one.
+    pub fn scenario(
+        &mut self,
+        name: &str,
+        scenario: impl AsyncFnOnce(&Installation) -> Result<()> + Send + 'static,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        self.trials.push(Trial::test(name.to_owned(), move || shared.prove(scenario)));
+    }
+
+    /// Runs what the command line asks for, as any test binary does.
+    #[expect(clippy::print_stderr, reason = "a test runner speaks to a person")]
+    pub fn run(self) -> ExitCode {
+        let mut arguments = Arguments::from_args();
+        arguments.test_threads = Some(1);
+        if arguments.list {
+            return libtest_mimic::run(&arguments, self.trials).exit_code();
+        }
+        let start = Instant::now();
+        match self.shared.runtime.block_on(Installation::create()) {
+            Ok(installation) => self.shared.put(Some(installation)),
+            Err(error) => {
+                eprintln!("The installation for the tests could not be made: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        }
+        eprintln!("The tests' installation is ready after {:.0?}", start.elapsed());
+        let conclusion = libtest_mimic::run(&arguments, self.trials);
+        let removed = match self.shared.installation() {
+            Some(installation) if !conclusion.has_failed() => {
+                self.shared.runtime.block_on(installation.remove())
+            }
+            _ => {
+                eprintln!(
+                    "Namespace and database of the tests are left to look at; the next run removes them."
+                );
+                Ok(())
+            }
+        };
+        if let Err(error) = removed {
+            eprintln!("The tests' installation could not be removed: {error:#}");
+            return ExitCode::FAILURE;
+        }
+        conclusion.exit_code()
+    }
+}
+
+impl Shared {
+    fn put(&self, installation: Option<Installation>) {
+        if let Ok(mut shared) = self.installation.lock() {
+            *shared = installation.map(Arc::new);
+        }
+    }
+
+    fn installation(&self) -> Option<Arc<Installation>> {
+        self.installation.lock().ok().and_then(|shared| shared.clone())
+    }
+
+    #[expect(clippy::print_stderr, reason = "a test runner speaks to a person")]
+    fn prove(&self, scenario: impl AsyncFnOnce(&Installation) -> Result<()>) -> Result<(), Failed> {
+        let installation = self.installation().ok_or("there is no installation to test")?;
+        let start = Instant::now();
+        self.runtime.block_on(async {
+            let mut outcome = scenario(&installation).await;
+            if outcome.is_ok() {
+                outcome = installation.invariants_hold().await;
+            }
+            let outcome = match outcome {
+                Ok(()) => Ok(()),
+                Err(error) => Err(format!("{error:?}\n{}", installation.diagnosis().await)),
+            };
+            let cleaned = installation.clean_up().await.context("clean up after the scenario");
+            eprintln!("    {:.0?}", start.elapsed());
+            outcome.map_err(Failed::from)?;
+            cleaned.map_err(|error| Failed::from(format!("{error:?}")))
+        })
+    }
+}

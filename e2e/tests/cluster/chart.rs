@@ -1,0 +1,209 @@
+//! The chart: what it refuses, what it renders, and what an upgrade does.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::{
+    data,
+    environment::workspace,
+    installation::{Installation, path},
+    shell,
+    suite::Suite,
+};
+use serde_json::{Value, json};
+
+pub(crate) fn add(suite: &mut Suite) {
+    suite.scenario("the_chart_is_clean_and_the_api_server_takes_it", clean_and_accepted);
+    suite.scenario("the_chart_refuses_wrong_values", refuses_wrong_values);
+    suite.scenario("helm_test_passes", helm_test);
+    suite.scenario("an_upgrade_without_a_change_runs_nothing", upgrade_without_change);
+    suite.scenario("an_upgrade_upgrades_the_crds_and_keeps_the_runs", upgrade_of_crds);
+}
+
+fn chart() -> String {
+    workspace("charts/monthend").to_string_lossy().into_owned()
+}
+
+async fn clean_and_accepted(on: &Installation) -> Result<()> {
+    let mut variants = 0;
+    for entry in fs::read_dir(workspace("charts/monthend/ci"))? {
+        let values = entry?.path();
+        let values = path(&values)?;
+        let linted = shell::run(&["helm", "lint", "--strict", &chart(), "-f", values], &[], None).await?;
+        ensure!(linted.contains("0 chart(s) failed"), "{linted}");
+        let rendered = shell::run(
+            &["helm", "template", "other", &chart(), "-n", &on.namespace, "-f", values],
+            &[],
+            None,
+        )
+        .await?;
+        let accepted = shell::run(
+            &[
+                "kubectl",
+                "-n",
+                &on.namespace,
+                "apply",
+                "--dry-run=server",
+                "--force-conflicts",
+                "--server-side",
+                "-f",
+                "-",
+            ],
+            &[],
+            Some(&rendered),
+        )
+        .await
+        .with_context(|| format!("dry run of the chart with {values}"))?;
+        for kind in [
+            "customresourcedefinition",
+            "deployment.apps/other-monthend-operator",
+            "job.batch",
+            "role.rbac",
+            "service/",
+        ] {
+            ensure!(accepted.contains(kind), "{kind} is not rendered with {values}:\n{accepted}");
+        }
+        variants += 1;
+    }
+    ensure!(variants >= 2, "only {variants} sets of values to try");
+    Ok(())
+}
+
+async fn refuses_wrong_values(_: &Installation) -> Result<()> {
+    let sane =
+        ["timeZone=Asia/Seoul", "currency=KRW", "database.existingSecret=d", "encryption.existingSecret=e"];
+    let mut wrong = Vec::new();
+    for (set, message) in [
+        (
+            "timeZone=",
+            "timeZone is not set: name the zone that months are in, e.g. --set timeZone=Asia/Seoul",
+        ),
+        ("currency=", "currency is not set: name the ISO 4217 code of every amount, e.g. --set currency=KRW"),
+        (
+            "database.existingSecret=",
+            "database.existingSecret is not set: name a Secret of this namespace with the keys migrate-url, operator-url and worker-url",
+        ),
+        (
+            "encryption.existingSecret=",
+            "encryption.existingSecret is not set: name a Secret of this namespace with an entry for each key id",
+        ),
+        ("currency=won", "at '/currency': 'won' does not match pattern"),
+        ("timeZone=Asia Seoul", "at '/timeZone': 'Asia Seoul' does not match pattern"),
+        ("locale=fr", "at '/locale': value must be one of 'ko', 'en'"),
+        ("operator.replicas=-1", "at '/operator/replicas': minimum: got -1, want 0"),
+        ("operator.replica=2", "at '/operator': additional properties 'replica' not allowed"),
+        (
+            "image.pullPolicy=Sometimes",
+            "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'",
+        ),
+        (
+            "worker.resources.limits.memory=lots",
+            "at '/worker/resources/limits/memory': 'lots' does not match pattern",
+        ),
+        (
+            "devStack.postgresql.nodePort=80",
+            "at '/devStack/postgresql/nodePort': minimum: got 80, want 30,000",
+        ),
+        ("devStack.enabled=maybe", "at '/devStack/enabled': got string, want boolean"),
+    ] {
+        let chart = chart();
+        let mut command = vec!["helm", "template", "m", chart.as_str()];
+        for value in sane.iter().chain([&set]) {
+            command.extend(["--set", value]);
+        }
+        let said = shell::attempt(&command, &[], None).await?;
+        if said.code == Some(0) || !said.stderr.contains(message) {
+            wrong.push(format!("{set}\n  wanted: {message}\n  got:    {}", said.stderr));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+async fn helm_test(on: &Installation) -> Result<()> {
+    let said = shell::run(&["helm", "-n", &on.namespace, "test", "monthend", "--timeout", "120s"], &[], None)
+        .await?;
+    ensure!(said.contains("Phase:          Succeeded"), "{said}");
+    let notes = shell::run(&["helm", "-n", &on.namespace, "get", "notes", "monthend"], &[], None).await?;
+    ensure!(notes.contains("kind: BillingRun") && notes.contains(data::TIME_ZONE), "{notes}");
+    Ok(())
+}
+
+async fn migrations(on: &Installation) -> Result<Vec<String>> {
+    let jobs = on.kubectl(&["get", "job", "-l", "app.kubernetes.io/component=migrate", "-o", "json"]).await?;
+    let jobs: Value = serde_json::from_str(&jobs)?;
+    let names = jobs["items"].as_array().into_iter().flatten().map(|job| job["metadata"]["uid"].to_string());
+    Ok(names.collect())
+}
+
+async fn upgrade_without_change(on: &Installation) -> Result<()> {
+    let before = migrations(on).await?;
+    ensure!(before.len() == 1, "{} migration Jobs", before.len());
+    on.helm_upgrade(&json!({"operator": {"log": "debug"}})).await?;
+    ensure!(migrations(on).await? == before, "a change of the operator's log level migrated again");
+    on.helm_upgrade(&json!({"locale": "en"})).await?;
+    let other = migrations(on).await?;
+    ensure!(other.len() == 1 && other != before, "other arguments made no other Job");
+    on.helm_upgrade(&json!({})).await
+}
+
+/// The development release owns the CRDs. It is put back to an older chart, whose CRD names a
+/// column otherwise, and upgraded from there.
+async fn upgrade_of_crds(on: &Installation) -> Result<()> {
+    on.apply_run("before-upgrade", &data::month(0), json!({"priceBookRef": {"name": "not-there"}})).await?;
+    let uid = on.runs().get("before-upgrade").await?.metadata.uid;
+
+    let folder = tempfile::tempdir()?;
+    let older = folder.path().join("monthend");
+    copy(&workspace("charts/monthend"), &older)?;
+    let crd = older.join("files/crds/billingruns.monthend.dev.yaml");
+    let text = fs::read_to_string(&crd)?;
+    ensure!(text.contains("name: ETA"), "the CRD has no column ETA");
+    fs::write(&crd, text.replace("name: ETA", "name: OLDER"))?;
+
+    upgrade_development(on, &older).await?;
+    ensure!(columns(on).await?.contains("OLDER"), "the older CRD was not installed");
+    upgrade_development(on, &workspace("charts/monthend")).await?;
+    let now = columns(on).await?;
+    ensure!(now.contains("ETA") && !now.contains("OLDER"), "the CRD was not upgraded: {now}");
+    ensure!(
+        on.runs().get("before-upgrade").await?.metadata.uid == uid,
+        "the run did not survive the upgrade"
+    );
+    let kept = on
+        .kubectl(&["get", "crd", "billingruns.monthend.dev", "-o", "jsonpath={.metadata.annotations}"])
+        .await?;
+    ensure!(
+        kept.contains(r#""helm.sh/resource-policy":"keep""#),
+        "an uninstall would delete every run: {kept}"
+    );
+    Ok(())
+}
+
+async fn columns(on: &Installation) -> Result<String> {
+    let path = "jsonpath={.spec.versions[0].additionalPrinterColumns[*].name}";
+    on.kubectl(&["get", "crd", "billingruns.monthend.dev", "-o", path]).await
+}
+
+async fn upgrade_development(on: &Installation, chart: &Path) -> Result<()> {
+    let (namespace, release) = (on.environment.namespace.as_str(), on.environment.release.as_str());
+    let command = [
+        "helm",
+        "-n",
+        namespace,
+        "upgrade",
+        release,
+        path(chart)?,
+        "--reuse-values",
+        "--wait",
+        "--timeout",
+        "180s",
+    ];
+    shell::run(&command, &[], None).await.map(drop)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("-r").arg(from).arg(to).status().context("copy the chart")?;
+    ensure!(status.success(), "copy the chart: {status}");
+    Ok(())
+}
