@@ -10,4 +10,5 @@ pub mod money;
 pub mod month;
 pub mod price_book;
 pub mod pricing;
+pub mod yaml;
 pub mod zone;

@@ -70,8 +70,8 @@ fn email_around(text: &str, floor: usize, at: usize) -> Option<(usize, usize)> {
         let delimiter_len = text[floor + found..].chars().next().map_or(1, char::len_utf8);
         floor + found + delimiter_len
     });
-    let domain = &text[at + 1..];
-    let to = at + 1 + domain.find(|c: char| delimiter(c) || c == '@').unwrap_or(domain.len());
+    // A second `@` belongs to the same address: its local part may be quoted.
+    let to = text[at..].find(delimiter).map_or(text.len(), |found| at + found);
     // A full stop may end the sentence instead of the address.
     let to = at + 1 + text[at + 1..to].trim_end_matches(['.', '!', '?']).len();
     (from < at && to > at + 1).then_some((from, to))
@@ -202,6 +202,7 @@ mod tests {
             ("김민수@예시.한국 님", "김***@예***.한국 님"),
             ("전화 010-1234-5678입니다", "전화 010-****-5678입니다"),
             ("a@b.com c@d.com", "a***@b***.com c***@d***.com"),
+            ("\"kim@home\"@example.com x@y@example.com", "\"k***@h***\"@example.com x***@e***.com"),
             ("call +82 10 1234 5678 now", "call +82-****-5678 now"),
             ("+82-(0)10-1234-5678", "+82-****-5678"),
             ("010.1234.5678/010 1234 5678", "010-****-5678/010-****-5678"),
@@ -236,6 +237,19 @@ mod tests {
                 "{text}: {}",
                 mask_text(text)
             );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_around_them_lets_them_through(
+            before in proptest::prelude::any::<String>(),
+            after in proptest::prelude::any::<String>(),
+        ) {
+            let text = format!("{before} canary.kim@secret.example.com, 010-9876-5432 {after}");
+            let masked = mask_text(&text);
+            assert!(!masked.contains("canary") && !masked.contains("secret") && !masked.contains("9876"), "{masked}");
+            assert_eq!(mask_text(&masked), masked);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The price book: plans, discounts, tax and rounding of the months it is valid for.
 //!
-//! A [`PriceBook`] in hand is a valid one; [`yaml`] is the only place that reads the text it comes from. What a member
+//! A [`PriceBook`] in hand is a valid one; [`yaml`] is the only place that knows the shape of the text it comes from. What a member
 //! pays is computed in [`crate::pricing`].
 
 mod check;

@@ -1,4 +1,4 @@
-//! The price book's text as YAML, field by field and unjudged. The only module that knows the YAML library.
+//! The price book's text as YAML, field by field and unjudged.
 
 use std::fmt;
 
@@ -6,20 +6,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::{PriceBookError, Problem};
+use crate::yaml::{YamlError, from_yaml};
 
 /// Reads the text's shape: every key known, none missing or twice, every value of its type.
 pub(super) fn read(text: &str) -> Result<Book, PriceBookError> {
-    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { String::new() } else { path };
-        let reason = error.inner().to_string();
-        // The library puts its own idea of the path in front, which may lack the last step.
-        let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
-        let own = [path.as_str(), parent].into_iter().filter(|own| !own.is_empty());
-        let stripped = own.filter_map(|own| reason.strip_prefix(own)?.strip_prefix(": ")).next();
-        let reason = stripped.unwrap_or(&reason).to_owned();
-        PriceBookError(vec![Problem { path, reason }])
-    })
+    from_yaml(text).map_err(|YamlError { path, reason }| PriceBookError(vec![Problem { path, reason }]))
 }
 
 #[derive(Deserialize)]
