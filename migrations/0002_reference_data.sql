@@ -100,3 +100,10 @@ create unlogged table staged_usage (
     month       text collate "C" not null,
     usage_id    text collate "C" not null
 );
+create unlogged table staged_conflict (
+    file        text not null,
+    line_no     bigint not null,
+    other_load  bigint,
+    other_line  bigint
+);
+comment on table staged_conflict is 'Lines whose identity came before with other content: in a load, or on a line of the same file.';

@@ -28,16 +28,15 @@ grant execute on function open_billing_month(text) to :operator;
 grant select on member to :worker;
 grant insert on load, member, subscription, discount_grant, adjustment, usage to :worker;
 grant update (state, finished_at) on load to :worker;
-grant select, insert, delete, truncate on staged_member, staged_subscription, staged_grant, staged_adjustment, staged_usage
-    to :worker;
+grant select, insert, delete, truncate on staged_member, staged_subscription, staged_grant, staged_adjustment, staged_usage,
+    staged_conflict to :worker;
 grant execute on function open_usage_month(text), index_usage_month(text), analyze_reference_data(), sweep_dead_load(bigint)
     to :worker;
 
 -- The worker bills: it adds bills and writes the result of its chunk. It may lock the month's row, which takes the right
--- to update one column of it, and says when the first chunk of a revision was claimed.
+-- to update one column of it.
 grant insert on bill, bill_item, quarantined_member to :worker;
 grant update (since) on month_lock to :worker;
-grant update (first_claim_at) on revision to :worker;
 grant update (state, billed, quarantined, items, rated_usage, unbillable_usage, quarantined_usage, base_amount, usage_amount,
     discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount, digest, worker, started_at, done_at)
     on chunk to :worker;

@@ -1,0 +1,359 @@
+//! From the staging tables into the tables: what is new becomes rows of this load, what is there already stays, what
+//! contradicts is put aside. Set-based; the only values that come here are those of encrypted columns, as two envelopes
+//! of one text differ.
+
+use std::collections::BTreeSet;
+
+use domain::ids::MemberId;
+use domain::month::BillingMonth;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use secrecy::ExposeSecret as _;
+use sqlx::PgConnection;
+
+use crate::crypto::{Column, Keyring, OpenError};
+use crate::error::{DatabaseError, During as _, StoreError};
+
+/// Members compared at a time: enough to be quick, little enough to keep in memory.
+const COMPARED_AT_ONCE: usize = 10_000;
+
+/// What a merge wrote, and found contradicting, for each file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    pub members: u64,
+    pub subscriptions: u64,
+    pub grants: u64,
+    pub adjustments: u64,
+    pub usage: u64,
+    pub conflicting_adjustments: u64,
+    pub conflicting_usage: u64,
+}
+
+/// A line whose identity came before with other content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conflict {
+    pub line: u64,
+    pub with: Earlier,
+}
+
+/// Where the other content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    Load(i64),
+    Line(i64),
+}
+
+/// Makes the month's usage partition ready to be merged into and says whether rows are in it: then its indexes are there,
+/// otherwise they are better made afterwards.
+///
+/// # Errors
+/// The database refused.
+pub async fn open_usage(connection: &mut PgConnection, month: BillingMonth) -> Result<bool, DatabaseError> {
+    const OPERATION: &str = "cannot make the month's usage partition";
+    let month_name = month.to_string();
+    sqlx::query!("select open_usage_month($1)", month_name)
+        .execute(&mut *connection)
+        .await
+        .during(OPERATION)?;
+    let filled =
+        sqlx::query_scalar!(r#"select exists (select from usage where month = $1) as "filled!""#, month_name)
+            .fetch_one(&mut *connection)
+            .await
+            .during(OPERATION)?;
+    if filled {
+        index_usage(connection, month).await?;
+    }
+    Ok(filled)
+}
+
+/// Indexes and analyzes the month's usage.
+///
+/// # Errors
+/// The database refused.
+pub async fn index_usage(connection: &mut PgConnection, month: BillingMonth) -> Result<(), DatabaseError> {
+    sqlx::query!("select index_usage_month($1)", month.to_string())
+        .execute(connection)
+        .await
+        .during(format!("cannot index the usage of {month}"))?;
+    Ok(())
+}
+
+/// Tells the planner about what is new.
+///
+/// # Errors
+/// The database refused.
+pub async fn analyze(connection: &mut PgConnection) -> Result<(), DatabaseError> {
+    sqlx::query!("select analyze_reference_data()")
+        .execute(connection)
+        .await
+        .during("cannot analyze the tables")?;
+    Ok(())
+}
+
+/// Moves everything from the staging tables to where it belongs, as rows of load `number`, in the transaction of
+/// `connection`.
+///
+/// # Errors
+/// The database refused, or a member's current version can't be opened with the keys given.
+pub async fn merge(
+    connection: &mut PgConnection,
+    number: i64,
+    source: &str,
+    months: &BTreeSet<BillingMonth>,
+    keys: Option<&Keyring>,
+) -> Result<Written, StoreError> {
+    let mut written = Written::default();
+    if let Some(keys) = keys {
+        written.members = merge_members(connection, number, keys).await?;
+    }
+    written.subscriptions =
+        merge_subscriptions(connection, number).await.during("cannot merge subscriptions")?;
+    written.grants = merge_grants(connection, number).await.during("cannot merge grants")?;
+    (written.adjustments, written.conflicting_adjustments) =
+        merge_adjustments(connection, number).await.during("cannot merge adjustments")?;
+    for month in months {
+        let (rows, conflicts) = merge_usage(connection, number, source, *month)
+            .await
+            .during(format!("cannot merge the usage of {month}"))?;
+        written.usage += rows;
+        written.conflicting_usage += conflicts;
+    }
+    Ok(written)
+}
+
+async fn merge_members(
+    connection: &mut PgConnection,
+    number: i64,
+    keys: &Keyring,
+) -> Result<u64, StoreError> {
+    const OPERATION: &str = "cannot merge members";
+    sqlx::query!(
+        "delete from staged_member s
+         using (select member_id, max(line_no) as line_no from staged_member group by member_id having count(*) > 1) last
+         where s.member_id = last.member_id and s.line_no < last.line_no"
+    )
+    .execute(&mut *connection)
+    .await
+    .during(OPERATION)?;
+    delete_unchanged(connection, keys).await?;
+    let inserted = sqlx::query!(
+        "insert into member (member_id, load, locale, name, email, phone)
+         select member_id, $1, locale, name, email, phone from staged_member order by member_id",
+        number
+    )
+    .execute(connection)
+    .await
+    .during(OPERATION)?;
+    Ok(inserted.rows_affected())
+}
+
+/// A member as it is staged, beside its current version.
+#[derive(sqlx::FromRow)]
+struct Pair {
+    place: String,
+    member_id: i64,
+    same_locale: bool,
+    staged_name: Vec<u8>,
+    staged_email: Option<Vec<u8>>,
+    staged_phone: Option<Vec<u8>>,
+    name: Vec<u8>,
+    email: Option<Vec<u8>>,
+    phone: Option<Vec<u8>>,
+}
+
+async fn delete_unchanged(connection: &mut PgConnection, keys: &Keyring) -> Result<(), StoreError> {
+    const OPERATION: &str = "cannot compare members with their current versions";
+    // A cursor keeps its snapshot, so that what is deleted meanwhile does not move it.
+    sqlx::query!(
+        "declare staged_and_current no scroll cursor for
+         select s.ctid::text as place, s.member_id, s.locale is not distinct from m.locale as same_locale,
+                s.name as staged_name, s.email as staged_email, s.phone as staged_phone, m.name, m.email, m.phone
+         from staged_member s
+         cross join lateral (select locale, name, email, phone from member m
+                             where m.member_id = s.member_id order by load desc limit 1) m"
+    )
+    .execute(&mut *connection)
+    .await
+    .during(OPERATION)?;
+    loop {
+        // Not `query!`, which can't describe a cursor's rows.
+        let pairs: Vec<Pair> = sqlx::query_as("fetch 10000 from staged_and_current")
+            .fetch_all(&mut *connection)
+            .await
+            .during(OPERATION)?;
+        let fetched = pairs.len();
+        let mut unchanged = Vec::new();
+        for pair in pairs {
+            if pair.is_unchanged(keys).map_err(|error| StoreError::State(error.to_string()))? {
+                unchanged.push(pair.place);
+            }
+        }
+        if !unchanged.is_empty() {
+            sqlx::query!("delete from staged_member where ctid = any($1::text[]::tid[])", &unchanged)
+                .execute(&mut *connection)
+                .await
+                .during(OPERATION)?;
+        }
+        if fetched < COMPARED_AT_ONCE {
+            break;
+        }
+    }
+    sqlx::query!("close staged_and_current").execute(connection).await.during(OPERATION)?;
+    Ok(())
+}
+
+impl Pair {
+    fn is_unchanged(&self, keys: &Keyring) -> Result<bool, OpenError> {
+        let member = MemberId::try_from(self.member_id).expect("the schema keeps ids positive");
+        let same = |column, staged: Option<&[u8]>, current: Option<&[u8]>| match (staged, current) {
+            (None, None) => Ok(true),
+            (Some(staged), Some(current)) => {
+                let (staged, current) =
+                    (keys.open(column, member, staged)?, keys.open(column, member, current)?);
+                Ok(staged.expose_secret() == current.expose_secret())
+            }
+            _ => Ok(false),
+        };
+        Ok(self.same_locale
+            && same(Column::Name, Some(&self.staged_name), Some(&self.name))?
+            && same(Column::Email, self.staged_email.as_deref(), self.email.as_deref())?
+            && same(Column::Phone, self.staged_phone.as_deref(), self.phone.as_deref())?)
+    }
+}
+
+async fn merge_subscriptions(connection: &mut PgConnection, number: i64) -> sqlx::Result<u64> {
+    let inserted = sqlx::query!(
+        "insert into subscription (member_id, plan_code, from_date, to_date, load)
+         select s.member_id, s.plan_code, s.from_date, s.to_date, $1
+         from (select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
+               from staged_subscription order by member_id, plan_code, from_date, line_no desc) s
+         left join lateral (select true as known, to_date from subscription c
+                            where c.member_id = s.member_id and c.plan_code = s.plan_code and c.from_date = s.from_date
+                            order by load desc limit 1) c on true
+         where c.known is null or c.to_date is distinct from s.to_date",
+        number
+    )
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected())
+}
+
+async fn merge_grants(connection: &mut PgConnection, number: i64) -> sqlx::Result<u64> {
+    let inserted = sqlx::query!(
+        "insert into discount_grant (member_id, discount_code, from_date, to_date, load)
+         select s.member_id, s.discount_code, s.from_date, s.to_date, $1
+         from (select distinct on (member_id, discount_code, from_date) member_id, discount_code, from_date, to_date
+               from staged_grant order by member_id, discount_code, from_date, line_no desc) s
+         left join lateral (select true as known, to_date from discount_grant c
+                            where c.member_id = s.member_id and c.discount_code = s.discount_code
+                              and c.from_date = s.from_date
+                            order by load desc limit 1) c on true
+         where c.known is null or c.to_date is distinct from s.to_date",
+        number
+    )
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected())
+}
+
+async fn merge_adjustments(connection: &mut PgConnection, number: i64) -> sqlx::Result<(u64, u64)> {
+    // Held against what is there, or else against the first line of the file.
+    let conflicts = sqlx::query!(
+        "insert into staged_conflict (file, line_no, other_load, other_line)
+         select 'adjustments.csv', s.line_no, known.load, case when known.load is null then first.line_no end
+         from staged_adjustment s
+         join (select distinct on (adjustment_id) * from staged_adjustment order by adjustment_id, line_no) first
+           on first.adjustment_id = s.adjustment_id
+         left join adjustment known on known.adjustment_id = s.adjustment_id
+         where case when known.load is null
+                    then (s.member_id, s.month, s.code, s.amount, s.reason)
+                         <> (first.member_id, first.month, first.code, first.amount, first.reason)
+                    else (s.member_id, s.month, s.code, s.amount, s.reason)
+                         <> (known.member_id, known.month, known.code, known.amount, known.reason) end"
+    )
+    .execute(&mut *connection)
+    .await?;
+    let inserted = sqlx::query!(
+        "insert into adjustment (adjustment_id, member_id, month, code, amount, reason, load)
+         select distinct on (adjustment_id) adjustment_id, member_id, month, code, amount, reason, $1
+         from staged_adjustment order by adjustment_id, line_no
+         on conflict (adjustment_id) do nothing",
+        number
+    )
+    .execute(connection)
+    .await?;
+    Ok((inserted.rows_affected(), conflicts.rows_affected()))
+}
+
+async fn merge_usage(
+    connection: &mut PgConnection,
+    number: i64,
+    source: &str,
+    month: BillingMonth,
+) -> sqlx::Result<(u64, u64)> {
+    let month = month.to_string();
+    let conflicts = sqlx::query!(
+        "with again as materialized (
+             select usage_id, min(line_no) as first_line from staged_usage where month = $1
+             group by usage_id having count(*) > 1)
+         insert into staged_conflict (file, line_no, other_load, other_line)
+         select 'usage.csv', s.line_no, known.load, null::bigint
+         from staged_usage s
+         join usage known on known.month = $1 and known.source = $2 and known.usage_id = s.usage_id
+         where s.month = $1
+           and (s.member_id, s.kind, s.quantity, s.started_at)
+               <> (known.member_id, known.kind, known.quantity, known.started_at)
+         union all
+         select 'usage.csv', s.line_no, null, first.line_no
+         from again
+         join staged_usage s on s.month = $1 and s.usage_id = again.usage_id and s.line_no <> again.first_line
+         join staged_usage first on first.month = $1 and first.line_no = again.first_line
+         where (s.member_id, s.kind, s.quantity, s.started_at)
+               <> (first.member_id, first.kind, first.quantity, first.started_at)
+           and not exists (select from usage known
+                           where known.month = $1 and known.source = $2 and known.usage_id = s.usage_id)",
+        month,
+        source
+    )
+    .execute(&mut *connection)
+    .await?;
+    let inserted = sqlx::query!(
+        "with again as materialized (
+             select usage_id, min(line_no) as first_line from staged_usage where month = $1
+             group by usage_id having count(*) > 1)
+         insert into usage (member_id, started_at, quantity, load, kind, month, source, usage_id)
+         select s.member_id, s.started_at, s.quantity, $3, s.kind, s.month, $2, s.usage_id
+         from staged_usage s
+         left join again on again.usage_id = s.usage_id
+         where s.month = $1 and (again.first_line is null or again.first_line = s.line_no)
+           and not exists (select from usage known
+                           where known.month = $1 and known.source = $2 and known.usage_id = s.usage_id)",
+        month,
+        source,
+        number
+    )
+    .execute(connection)
+    .await?;
+    Ok((inserted.rows_affected(), conflicts.rows_affected()))
+}
+
+/// The contradicting lines of a file, in their order.
+pub fn conflicts<'c>(
+    connection: &'c mut PgConnection,
+    file: &'c str,
+) -> BoxStream<'c, Result<Conflict, DatabaseError>> {
+    sqlx::query!(
+        "select line_no, other_load, other_line from staged_conflict where file = $1 order by line_no",
+        file
+    )
+    .fetch(connection)
+    .map_ok(|row| Conflict {
+        line: row.line_no.unsigned_abs(),
+        with: match (row.other_load, row.other_line) {
+            (Some(load), _) => Earlier::Load(load),
+            (None, line) => Earlier::Line(line.unwrap_or_default()),
+        },
+    })
+    .map(|row| row.during("cannot read the contradicting lines"))
+    .boxed()
+}
