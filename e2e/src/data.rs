@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 pub const MEMBERS: u64 = 4000;
 /// Months that have usage. Each scenario bills one of its own.
 pub const FIRST_MONTH: (u32, u32) = (2024, 7);
-pub const MONTHS: u32 = 20;
+pub const MONTHS: u32 = 21;
 pub const TIME_ZONE: &str = "Asia/Seoul";
 pub const CURRENCY: &str = "KRW";
 /// The codes of [`PRICE_BOOK`], by which the invariants know who is eligible.

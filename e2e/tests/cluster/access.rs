@@ -60,7 +60,7 @@ async fn operator_rights(on: &Installation) -> Result<()> {
 }
 
 async fn restricted_pods(on: &Installation) -> Result<()> {
-    let month = data::month(0);
+    let month = data::month(20);
     // The profile is enforced: a pod that does not meet it is refused.
     let pods = cluster::dynamic(&on.client, &on.namespace, "", "v1", "Pod");
     let plain = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "plain", "namespace": on.namespace},
@@ -69,14 +69,18 @@ async fn restricted_pods(on: &Installation) -> Result<()> {
         cluster::apply(&pods, &plain).await.err().context("a pod without any restriction was admitted")?;
     ensure!(refused.to_string().contains("PodSecurity \"restricted"), "{refused}");
 
-    on.apply_run("restricted", &month, json!({"approvalPolicy": "Manual"})).await.ok();
-    let _ = on.reach("restricted", "AwaitingApproval").await;
+    on.apply_run("restricted", &month, json!({"approvalPolicy": "Manual"})).await?;
+    on.reach("restricted", "AwaitingApproval").await?;
     let all: Vec<Value> = serde_json::from_str::<Value>(&on.kubectl(&["get", "pods", "-o", "json"]).await?)?
         ["items"]
         .as_array()
         .cloned()
         .unwrap_or_default();
-    ensure!(!all.is_empty(), "there is no pod to look at");
+    for component in ["operator", "worker", "migrate"] {
+        let there =
+            all.iter().any(|pod| pod["metadata"]["labels"]["app.kubernetes.io/component"] == component);
+        ensure!(there, "there is no pod of the {component} to look at");
+    }
     for pod in &all {
         let name = &pod["metadata"]["name"];
         let spec = &pod["spec"];

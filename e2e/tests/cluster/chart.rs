@@ -158,8 +158,8 @@ async fn upgrade_of_crds(on: &Installation) -> Result<()> {
     copy(&workspace("charts/monthend"), &older)?;
     let crd = older.join("files/crds/billingruns.monthend.dev.yaml");
     let text = fs::read_to_string(&crd)?;
-    ensure!(text.contains("name: ETA"), "the CRD has no column ETA");
-    fs::write(&crd, text.replace("name: ETA", "name: OLDER"))?;
+    ensure!(text.contains(r#"name: "ETA""#), "the CRD has no column ETA");
+    fs::write(&crd, text.replace(r#"name: "ETA""#, r#"name: "OLDER""#))?;
 
     upgrade_development(on, &older).await?;
     ensure!(columns(on).await?.contains("OLDER"), "the older CRD was not installed");
