@@ -9,6 +9,7 @@ pub mod installation;
 pub mod job_log;
 pub mod load;
 mod locks;
+pub mod member;
 pub mod migrate;
 pub mod pool;
 #[cfg(feature = "testing")]
