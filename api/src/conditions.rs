@@ -17,18 +17,26 @@ pub const FAILED: &str = "Failed";
 /// Ended, either way.
 pub const FINISHED: &str = "Finished";
 
+/// The order in which they are told.
+const ORDER: [&str; 7] = [STARTED, SUSPENDED, APPROVED, PROGRESSING, COMPLETE, FAILED, FINISHED];
+
 /// A condition as decided, before it is known whether it flips anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
     pub type_: &'static str,
     pub status: bool,
-    pub reason: &'static str,
+    pub reason: String,
     pub message: String,
 }
 
 impl Said {
-    pub fn new(type_: &'static str, status: bool, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { type_, status, reason, message: message.into() }
+    pub fn new(
+        type_: &'static str,
+        status: bool,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { type_, status, reason: reason.into(), message: message.into() }
     }
 }
 
@@ -40,7 +48,9 @@ pub fn status_text(status: bool) -> &'static str {
 /// The conditions that hold now. What was said before of a type that is not mentioned now is forgotten;
 /// `lastTransitionTime` moves only when the status flips.
 pub fn replace(before: &[Condition], said: &[Said], generation: Option<i64>, now: &Time) -> Vec<Condition> {
-    said.iter()
+    let mut said: Vec<&Said> = said.iter().collect();
+    said.sort_by_key(|said| ORDER.iter().position(|type_| *type_ == said.type_));
+    said.into_iter()
         .map(|said| {
             let status = status_text(said.status);
             let since = find(before, said.type_)
@@ -49,7 +59,7 @@ pub fn replace(before: &[Condition], said: &[Said], generation: Option<i64>, now
             Condition {
                 type_: said.type_.to_owned(),
                 status: status.to_owned(),
-                reason: said.reason.to_owned(),
+                reason: said.reason.clone(),
                 message: said.message.clone(),
                 observed_generation: generation,
                 last_transition_time: since,
@@ -88,6 +98,14 @@ mod tests {
         let flipped = replace(&again, &[Said::new(STARTED, true, "Planned", "yes")], Some(2), &at(30));
         assert_eq!(flipped[0].last_transition_time, at(30));
         assert!(holds(&flipped, STARTED));
+    }
+
+    #[test]
+    fn they_are_told_in_one_order() {
+        let said = [FINISHED, STARTED, PROGRESSING].map(|type_| Said::new(type_, true, "Because", ""));
+        let told: Vec<_> =
+            replace(&[], &said, None, &at(1)).into_iter().map(|condition| condition.type_).collect();
+        assert_eq!(told, [STARTED, PROGRESSING, FINISHED]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
     unreachable_pub,
     reason = "the KubeSchema derive copies each struct into a function, where pub reaches nothing"
 )]
+#![expect(clippy::duplicated_attributes, reason = "each printer column has a type of its own")]
 
 pub mod billing_run;
 pub mod conditions;

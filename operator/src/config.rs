@@ -1,0 +1,155 @@
+//! The command line. Everything can come from the environment as well, which is how the chart does it.
+
+use std::{convert::Infallible, net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use secrecy::SecretString;
+
+/// Closes billing months on Kubernetes: turns BillingRuns into bills.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Installed by the chart in charts/monthend. On a machine of your own, with KUBECONFIG set:\n  \
+                  operator run --database-url postgres://… --namespace monthend --worker-image monthend:dev"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Serve the BillingRuns of one namespace until told to stop.
+    Run(Box<RunArgs>),
+    /// Print the custom resource definitions, or write a file for each.
+    Crds(CrdsArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct CrdsArgs {
+    /// Folder for one file a definition, named GROUP's PLURAL.yaml; without it they are printed.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args, Clone)]
+pub(crate) struct RunArgs {
+    /// Address of the database, with the operator's role.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = secret, value_name = "URL")]
+    pub(crate) database_url: SecretString,
+
+    /// The namespace whose runs are served.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
+    pub(crate) namespace: String,
+
+    /// This process among the replicas; must differ from every other's.
+    #[arg(long, env = "POD_NAME", default_value_t = own_name(), value_name = "NAME")]
+    pub(crate) identity: String,
+
+    /// The release that this operator belongs to, for the labels of what it makes.
+    #[arg(long, env = "INSTANCE", default_value = "monthend", value_name = "NAME")]
+    pub(crate) instance: String,
+
+    #[command(flatten)]
+    pub(crate) worker: WorkerArgs,
+
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+
+    /// Which log lines are written, such as `info` or `info,kube=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+}
+
+/// What the operator puts into the pods of a run.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WorkerArgs {
+    /// Image with /usr/local/bin/worker.
+    #[arg(long = "worker-image", env = "WORKER_IMAGE", value_name = "IMAGE")]
+    pub(crate) image: String,
+
+    /// When the workers' image is pulled.
+    #[arg(
+        long = "worker-image-pull-policy",
+        env = "WORKER_IMAGE_PULL_POLICY",
+        default_value = "IfNotPresent",
+        value_parser = ["Always", "IfNotPresent", "Never"],
+        value_name = "POLICY"
+    )]
+    pub(crate) image_pull_policy: String,
+
+    /// Service account of the workers; it needs no rights.
+    #[arg(
+        long = "worker-service-account",
+        env = "WORKER_SERVICE_ACCOUNT",
+        default_value = "default",
+        value_name = "NAME"
+    )]
+    pub(crate) service_account: String,
+
+    /// Secret whose entry `worker-url` is the database's address with the worker's role.
+    #[arg(
+        long = "worker-database-secret",
+        env = "WORKER_DATABASE_SECRET",
+        default_value = "monthend-database",
+        value_name = "NAME"
+    )]
+    pub(crate) database_secret: String,
+
+    /// Resources of a worker's container, as JSON: {"requests":{"cpu":"500m"},"limits":{"memory":"256Mi"}}.
+    #[arg(
+        long = "worker-resources",
+        env = "WORKER_RESOURCES",
+        default_value = "{}",
+        value_parser = resources,
+        value_name = "JSON"
+    )]
+    pub(crate) resources: ResourceRequirements,
+
+    /// Which log lines the workers write.
+    #[arg(
+        id = "worker-log",
+        long = "worker-log",
+        env = "WORKER_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub(crate) log: String,
+}
+
+fn secret(text: &str) -> Result<SecretString, Infallible> {
+    Ok(SecretString::from(text))
+}
+
+fn resources(text: &str) -> Result<ResourceRequirements, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("{error}; write it like {{\"requests\":{{\"cpu\":\"500m\"}}}}"))
+}
+
+/// Outside a pod: the host's name and this process.
+fn own_name() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
+    format!("{host}-{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn resources_are_read_and_a_wrong_text_is_explained() {
+        let read = resources(r#"{"limits":{"memory":"256Mi"}}"#).unwrap();
+        assert_eq!(read.limits.unwrap()["memory"].0, "256Mi");
+        let error = resources("cpu=1").unwrap_err();
+        assert!(error.ends_with(r#"write it like {"requests":{"cpu":"500m"}}"#), "{error}");
+    }
+}

@@ -1,0 +1,64 @@
+//! `/metrics`, `/healthz` and `/readyz`. Alive means that this answers; ready, that the schema is this operator's.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    database::{Database, Schema},
+    metrics::Metrics,
+};
+
+#[derive(Clone)]
+struct Shown {
+    database: Database,
+    metrics: Metrics,
+}
+
+/// Serves until `stop`.
+pub(crate) async fn serve(
+    listen: SocketAddr,
+    database: Database,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .with_state(Shown { database, metrics });
+    let listener =
+        tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+        .with_context(|| format!("cannot serve on {listen}"))
+}
+
+async fn ready(State(shown): State<Shown>) -> Response {
+    match shown.database.schema() {
+        Schema::Ready(_) => "ready\n".into_response(),
+        Schema::NotReady(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response()
+        }
+    }
+}
+
+async fn show_metrics(State(shown): State<Shown>) -> Response {
+    let ready = matches!(shown.database.schema(), Schema::Ready(_));
+    shown.metrics.schema_ready.set(i64::from(ready));
+    match shown.metrics.render() {
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}

@@ -1,0 +1,54 @@
+//! The operator: elects one of its replicas, reconciles the runs of one namespace, serves metrics and probes. Decides
+//! nothing here; each module says what it owns.
+
+mod billing;
+mod clock;
+mod config;
+mod crds;
+mod database;
+mod error;
+mod housekeeping;
+mod http;
+mod leader;
+mod metrics;
+mod run_loop;
+mod serve;
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
+
+use crate::config::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => serve::run(*args),
+        Command::Crds(args) => print_crds(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Logging may not be set up yet; this is for whoever reads the last lines.
+            let text = domain::masking::mask_text(&format!("operator: {error:#}")).into_owned();
+            let _ = writeln!(std::io::stderr(), "{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_crds(args: &config::CrdsArgs) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match &args.out {
+        Some(folder) => {
+            for path in crds::write(folder)? {
+                writeln!(stdout, "{}", path.display())?;
+            }
+        }
+        None => {
+            for (_, text) in crds::files()? {
+                writeln!(stdout, "---\n{text}")?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! What Prometheus reads. Labels come from closed sets: a kind, a month, a phase, an outcome; never a run's name.
+//! The totals of runs are read from the database, as pods that could be asked are gone by then.
+
+use std::time::Duration;
+
+use api::billing_run::Phase;
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use store::billing::{MonthTotals, RevisionState};
+
+use crate::error::ErrorClass;
+
+const STATES: [RevisionState; 4] =
+    [RevisionState::Draft, RevisionState::Live, RevisionState::Rejected, RevisionState::RolledBack];
+
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    reconciles: IntCounterVec,
+    durations: HistogramVec,
+    runs: IntGaugeVec,
+    pub(crate) leader: IntGauge,
+    pub(crate) schema_ready: IntGauge,
+    pub(crate) database_up: IntGauge,
+    pub(crate) jobs_closed: prometheus::IntCounter,
+    months: Months,
+}
+
+/// One gauge for each figure of a month's latest revision.
+#[derive(Clone)]
+struct Months {
+    state: IntGaugeVec,
+    members: IntGaugeVec,
+    chunks: IntGaugeVec,
+    usage: IntGaugeVec,
+    total: prometheus::GaugeVec,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let reconciles = IntCounterVec::new(
+            Opts::new("monthend_reconciles_total", "Reconciliations by kind and outcome."),
+            &["kind", "outcome"],
+        )?;
+        registry.register(Box::new(reconciles.clone()))?;
+        let durations = HistogramVec::new(
+            HistogramOpts::new("monthend_reconcile_duration_seconds", "How long a reconciliation takes.")
+                .buckets(vec![0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+            &["kind"],
+        )?;
+        registry.register(Box::new(durations.clone()))?;
+        let jobs_closed = prometheus::IntCounter::new(
+            "monthend_dead_jobs_closed_total",
+            "Rows of job_log closed as FAILED because their process had died.",
+        )?;
+        registry.register(Box::new(jobs_closed.clone()))?;
+        let total = prometheus::GaugeVec::new(
+            Opts::new(
+                "monthend_billing_total_minor_units",
+                "Sum of the bills of the month's latest revision.",
+            ),
+            &["month"],
+        )?;
+        registry.register(Box::new(total.clone()))?;
+        let months = Months {
+            state: gauges(
+                "monthend_billing_revision_state",
+                "1 for the state that the month's latest revision is in.",
+                &["month", "state"],
+            )?,
+            members: gauges(
+                "monthend_billing_members",
+                "Members of the month's latest revision: planned, billed, quarantined.",
+                &["month", "outcome"],
+            )?,
+            chunks: gauges(
+                "monthend_billing_chunks",
+                "Chunks of the month's latest revision: planned, done.",
+                &["month", "outcome"],
+            )?,
+            usage: gauges(
+                "monthend_billing_usage_rows",
+                "Usage rows of the month's latest revision: rated, unbillable, quarantined, late.",
+                &["month", "outcome"],
+            )?,
+            total,
+        };
+        Ok(Self {
+            reconciles,
+            durations,
+            runs: gauges("monthend_runs", "Runs in the cluster by kind and phase.", &["kind", "phase"])?,
+            leader: gauge("monthend_leader", "1 while this operator is the one that acts.")?,
+            schema_ready: gauge("monthend_schema_ready", "1 when the database's schema is this operator's.")?,
+            database_up: gauge("monthend_database_up", "1 when the last look at the database succeeded.")?,
+            jobs_closed,
+            months,
+            registry,
+        })
+    }
+
+    pub(crate) fn reconciled(&self, kind: &str, outcome: Result<(), ErrorClass>, took: Duration) {
+        let outcome = outcome.map_or_else(ErrorClass::as_str, |()| "ok");
+        self.reconciles.with_label_values(&[kind, outcome]).inc();
+        self.durations.with_label_values(&[kind]).observe(took.as_secs_f64());
+    }
+
+    /// Replaces the counts of runs of a kind.
+    pub(crate) fn count_runs(&self, kind: &str, phases: impl Iterator<Item = Phase>) {
+        let phases: Vec<Phase> = phases.collect();
+        for phase in Phase::ALL {
+            let count = phases.iter().filter(|found| **found == phase).count();
+            self.runs
+                .with_label_values(&[kind, phase.as_str()])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(crate) fn set_months(&self, totals: &[MonthTotals]) {
+        for of_month in totals {
+            let month = of_month.month.to_string();
+            for state in STATES {
+                self.months
+                    .state
+                    .with_label_values(&[month.as_str(), state.as_str()])
+                    .set(i64::from(state == of_month.state));
+            }
+            for (outcome, members) in [
+                ("planned", of_month.members),
+                ("billed", of_month.counts.billed),
+                ("quarantined", of_month.counts.quarantined),
+            ] {
+                self.months.members.with_label_values(&[month.as_str(), outcome]).set(members);
+            }
+            for (outcome, chunks) in [("planned", of_month.chunks), ("done", of_month.chunks_done)] {
+                self.months.chunks.with_label_values(&[month.as_str(), outcome]).set(chunks);
+            }
+            for (outcome, rows) in [
+                ("rated", of_month.counts.rated_usage),
+                ("unbillable", of_month.counts.unbillable_usage),
+                ("quarantined", of_month.counts.quarantined_usage),
+                ("late", of_month.late_usage),
+            ] {
+                self.months.usage.with_label_values(&[month.as_str(), outcome]).set(rows);
+            }
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "Prometheus knows no other number; the exact one is in the status"
+            )]
+            self.months.total.with_label_values(&[month.as_str()]).set(of_month.total as f64);
+        }
+    }
+
+    pub(crate) fn render(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::billing::Counts;
+
+    use super::*;
+
+    #[test]
+    fn totals_of_a_month_are_told_by_month_alone() {
+        let metrics = Metrics::new().unwrap();
+        metrics.set_months(&[MonthTotals {
+            month: "2026-10".parse().unwrap(),
+            state: RevisionState::Live,
+            members: 10,
+            chunks: 2,
+            chunks_done: 2,
+            counts: Counts { billed: 9, quarantined: 1, rated_usage: 50, ..Counts::default() },
+            late_usage: 3,
+            total: 1 << 70,
+        }]);
+        metrics.count_runs("BillingRun", [Phase::Running, Phase::Running].into_iter());
+        metrics.reconciled("BillingRun", Err(ErrorClass::Database), Duration::from_millis(3));
+        let text = metrics.render().unwrap();
+        for line in [
+            r#"monthend_billing_members{month="2026-10",outcome="billed"} 9"#,
+            r#"monthend_billing_members{month="2026-10",outcome="quarantined"} 1"#,
+            r#"monthend_billing_usage_rows{month="2026-10",outcome="late"} 3"#,
+            r#"monthend_billing_revision_state{month="2026-10",state="LIVE"} 1"#,
+            r#"monthend_billing_revision_state{month="2026-10",state="DRAFT"} 0"#,
+            r#"monthend_billing_total_minor_units{month="2026-10"} 1180591620717411300000"#,
+            r#"monthend_runs{kind="BillingRun",phase="Running"} 2"#,
+            r#"monthend_runs{kind="BillingRun",phase="Failed"} 0"#,
+            r#"monthend_reconciles_total{kind="BillingRun",outcome="database"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in:\n{text}");
+        }
+    }
+}
