@@ -25,13 +25,18 @@ pub async fn connect(url: &SecretString, application: &str, max: u32) -> Result<
         .during("cannot connect to the database")
 }
 
-/// A pool that opens its first connection when one is asked for.
+/// A pool that opens its first connection when one is asked for, and lets nobody wait for one longer than `patience`.
 ///
 /// # Errors
 /// The address can't be read.
-pub fn connect_lazily(url: &SecretString, application: &str, max: u32) -> Result<PgPool, DatabaseError> {
+pub fn connect_lazily(
+    url: &SecretString,
+    application: &str,
+    max: u32,
+    patience: Duration,
+) -> Result<PgPool, DatabaseError> {
     let options = options(url, application)?;
-    Ok(PgPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options))
+    Ok(PgPoolOptions::new().max_connections(max).acquire_timeout(patience).connect_lazy_with(options))
 }
 
 /// One connection outside any pool, for work that belongs to its session: advisory locks, COPY, long transactions.
