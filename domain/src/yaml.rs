@@ -26,11 +26,9 @@ pub fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
         let reason = error.inner().to_string();
-        // The library puts its own idea of the path in front, which may lack the last step.
-        let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
-        let own = [path.as_str(), parent].into_iter().filter(|own| !own.is_empty());
-        let stripped = own.filter_map(|own| reason.strip_prefix(own)?.strip_prefix(": ")).next();
-        let reason = stripped.unwrap_or(&reason).to_owned();
+        // The library puts its own idea of the path in front, which may lack the last steps.
+        let own = reason.split_once(": ").filter(|(own, _)| !own.is_empty() && path.starts_with(own));
+        let reason = own.map_or(reason.as_str(), |(_, rest)| rest).to_owned();
         YamlError { path, reason }
     })
 }

@@ -1,7 +1,9 @@
 //! The worker: one binary with a subcommand for each job. This file owns the command line and how a command ends.
 
 mod bill;
+mod check;
 mod exit;
+mod load;
 mod migrate;
 mod shutdown;
 mod terminal;
@@ -11,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
+use store::crypto::Keyring;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Outcome};
@@ -47,11 +50,20 @@ impl Global {
             exit::Stop::usage(anyhow::anyhow!("no database: set DATABASE_URL or give --database-url"))
         })
     }
+
+    /// The keys for personal data.
+    pub(crate) fn keys(&self) -> anyhow::Result<Keyring> {
+        let folder = self.keys_dir.as_deref();
+        let folder = folder.ok_or_else(|| anyhow::anyhow!("no keys: set MONTHEND_KEYS_DIR or give --keys-dir"))?;
+        Ok(Keyring::from_folder(folder)?)
+    }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Bill(bill::Bill),
+    Check(check::Check),
+    Load(load::Load),
     Migrate(migrate::Migrate),
 }
 
@@ -85,6 +97,8 @@ async fn run(cli: &Cli) -> Outcome {
 async fn dispatch(cli: &Cli, stop: &CancellationToken) -> Outcome {
     match &cli.command {
         Command::Bill(bill) => bill.run(&cli.global, stop).await,
+        Command::Check(check) => check.run(&cli.global).await,
+        Command::Load(load) => load.run(&cli.global, stop).await,
         Command::Migrate(migrate) => migrate.run(&cli.global, stop).await,
     }
 }

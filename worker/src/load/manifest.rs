@@ -1,0 +1,269 @@
+//! manifest.yaml: what the sender says is in the folder. What it says is held against what was read, all of it at once.
+
+use std::collections::BTreeMap;
+
+use anyhow::bail;
+use domain::yaml::from_yaml;
+use jiff::civil::Date;
+use serde::Deserialize;
+
+use super::file::{File, Sums};
+
+/// What a folder claims of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// Part of the identity of usage: two sources may use the same ids.
+    pub(crate) source: String,
+    claims: BTreeMap<File, Claim>,
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self { source: "default".to_owned(), claims: BTreeMap::new() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "what the file holds: a mapping with rows, for usage also quantity and days"
+)]
+struct Claim {
+    /// Data lines, whatever becomes of them.
+    rows: Option<u64>,
+    /// The sum for each kind.
+    quantity: Option<BTreeMap<String, Whole>>,
+    days: Option<Days>,
+}
+
+/// Local dates: `from` inclusive, `to` exclusive, as everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "days: a mapping with from and to")]
+struct Days {
+    from: Date,
+    to: Date,
+}
+
+/// A sum may be larger than any row's quantity, and larger than what YAML readers take for a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+struct Whole(i128);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a whole number that is not negative")]
+enum Written {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<Written> for Whole {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Number(number) => Ok(Self(number.into())),
+            Written::Text(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
+                text.parse().map(Self).map_err(|_| format!("`{text}` is too large"))
+            }
+            Written::Text(text) => Err(format!("`{text}` is not a whole number in plain digits")),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping from the files' names to what they hold")]
+struct Files {
+    #[serde(rename = "members.csv", alias = "members")]
+    members: Option<Claim>,
+    #[serde(rename = "subscriptions.csv", alias = "subscriptions")]
+    subscriptions: Option<Claim>,
+    #[serde(rename = "grants.csv", alias = "grants")]
+    grants: Option<Claim>,
+    #[serde(rename = "adjustments.csv", alias = "adjustments")]
+    adjustments: Option<Claim>,
+    #[serde(rename = "usage.csv", alias = "usage")]
+    usage: Option<Claim>,
+}
+
+/// Claims stand under `files`; that they may stand beside `source` as well is for senders who write it so.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a manifest: a mapping with source and files")]
+struct Text {
+    source: Option<String>,
+    files: Option<Files>,
+    #[serde(rename = "members.csv", alias = "members")]
+    members: Option<Claim>,
+    #[serde(rename = "subscriptions.csv", alias = "subscriptions")]
+    subscriptions: Option<Claim>,
+    #[serde(rename = "grants.csv", alias = "grants")]
+    grants: Option<Claim>,
+    #[serde(rename = "adjustments.csv", alias = "adjustments")]
+    adjustments: Option<Claim>,
+    #[serde(rename = "usage.csv", alias = "usage")]
+    usage: Option<Claim>,
+}
+
+impl Manifest {
+    pub(crate) fn read(text: &str) -> anyhow::Result<Self> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let Text { source, files, members, subscriptions, grants, adjustments, usage } = match from_yaml(text)
+        {
+            Ok(text) => text,
+            Err(error) => bail!("manifest.yaml: {error}"),
+        };
+        let source = source.unwrap_or_else(|| Self::default().source);
+        if source.is_empty() || source.chars().count() > 64 || source.chars().any(char::is_control) {
+            bail!("manifest.yaml: source: must have 1 to 64 characters and no control character");
+        }
+        let mut claims = BTreeMap::new();
+        let beside = [members, subscriptions, grants, adjustments, usage];
+        let below = files
+            .map_or([const { None }; 5], |f| [f.members, f.subscriptions, f.grants, f.adjustments, f.usage]);
+        for (file, (beside, below)) in File::ALL.into_iter().zip(beside.into_iter().zip(below)) {
+            let claim = match (beside, below) {
+                (Some(_), Some(_)) => bail!("manifest.yaml: {file} is there twice: keep the one under files"),
+                (Some(claim), None) | (None, Some(claim)) => claim,
+                (None, None) => continue,
+            };
+            if file != File::Usage && (claim.quantity.is_some() || claim.days.is_some()) {
+                bail!("manifest.yaml: {file}: quantity and days are for usage.csv only");
+            }
+            if let Some(Days { from, to }) = &claim.days
+                && to <= from
+            {
+                bail!("manifest.yaml: {file}: days: to {to} (exclusive) is not after from {from}");
+            }
+            claims.insert(file, claim);
+        }
+        Ok(Self { source, claims })
+    }
+
+    /// Whether sums of quantities and days are needed to check it.
+    pub(crate) fn needs_sums(&self) -> bool {
+        self.claims.values().any(|claim| claim.quantity.is_some() || claim.days.is_some())
+    }
+
+    /// Every figure that isn't what was read.
+    pub(crate) fn differences(&self, read: &BTreeMap<File, Sums>) -> Vec<String> {
+        let mut differences = Vec::new();
+        for (file, claim) in &self.claims {
+            let Some(sums) = read.get(file) else {
+                if claim.rows != Some(0) {
+                    differences.push(format!("{file} is not in the folder"));
+                }
+                continue;
+            };
+            if let Some(rows) = claim.rows.filter(|rows| *rows != sums.rows) {
+                differences.push(format!("{file} has {} rows, the manifest says {rows}", sums.rows));
+            }
+            if let Some(claimed) = &claim.quantity {
+                for (kind, Whole(claimed)) in claimed {
+                    let sum = sums.quantities.get(kind).copied().unwrap_or(0);
+                    if sum != *claimed {
+                        differences.push(format!("{file} has {sum} of {kind}, the manifest says {claimed}"));
+                    }
+                }
+                for (kind, sum) in sums.quantities.iter().filter(|(kind, _)| !claimed.contains_key(*kind)) {
+                    differences
+                        .push(format!("{file} has {sum} of {kind}, the manifest does not name that kind"));
+                }
+            }
+            if let (Some(Days { from, to }), Some((first, last))) = (&claim.days, sums.days)
+                && (first < *from || last >= *to)
+            {
+                differences.push(format!(
+                    "{file} has usage from {first} to {last}, the manifest says from {from} and before {to}"
+                ));
+            }
+        }
+        differences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(rows: u64) -> Sums {
+        Sums {
+            rows,
+            quantities: BTreeMap::from([("voice".to_owned(), 1_i128 << 64), ("sms".to_owned(), 3)]),
+            days: Some((jiff::civil::date(2026, 9, 30), jiff::civil::date(2026, 10, 31))),
+            ..Sums::default()
+        }
+    }
+
+    #[test]
+    fn figures_that_agree_are_no_differences() {
+        let forms = [
+            "source: crm\nfiles:\n  members.csv: {rows: 5}\n  usage.csv:\n    rows: 4\n    \
+             quantity: {voice: \"18446744073709551616\", sms: 3}\n    days: {from: 2026-09-30, to: 2026-11-01}\n",
+            "members: {rows: 5}\nusage: {rows: 4}\nfiles: {grants: {rows: 0}}\n",
+            "members.csv: {}\n",
+            "",
+            "source: default",
+        ];
+        for form in forms {
+            let manifest = Manifest::read(form).unwrap();
+            let read = BTreeMap::from([(File::Members, sums(5)), (File::Usage, sums(4))]);
+            assert_eq!(manifest.differences(&read), Vec::<String>::new(), "{form}");
+        }
+        assert_eq!(Manifest::read(forms[0]).unwrap().source, "crm");
+    }
+
+    #[test]
+    fn every_difference_is_told() {
+        let text = "files:\n  members.csv: {rows: 6}\n  grants.csv: {rows: 1}\n  usage.csv:\n    rows: 3\n    \
+                    quantity: {voice: 18446744073709551615, data: 1}\n    days: {from: 2026-10-01, to: 2026-10-31}\n";
+        let read = BTreeMap::from([(File::Members, sums(5)), (File::Usage, sums(4))]);
+        assert_eq!(
+            Manifest::read(text).unwrap().differences(&read),
+            [
+                "members.csv has 5 rows, the manifest says 6",
+                "grants.csv is not in the folder",
+                "usage.csv has 4 rows, the manifest says 3",
+                "usage.csv has 0 of data, the manifest says 1",
+                "usage.csv has 18446744073709551616 of voice, the manifest says 18446744073709551615",
+                "usage.csv has 3 of sms, the manifest does not name that kind",
+                "usage.csv has usage from 2026-09-30 to 2026-10-31, the manifest says from 2026-10-01 and before 2026-10-31",
+            ]
+        );
+    }
+
+    #[test]
+    fn wrong_manifests_are_refused_with_their_field() {
+        let cases = [
+            (
+                "- a",
+                "manifest.yaml: invalid type: sequence, expected a manifest: a mapping with source and files",
+            ),
+            ("source: \"\"", "manifest.yaml: source: must have 1 to 64 characters and no control character"),
+            ("files: {members.csv: {rows: -1}}", "manifest.yaml: files.members.csv.rows: "),
+            ("files: {members.csv: {rows: many}}", "manifest.yaml: files.members.csv.rows: "),
+            ("files: {member.csv: {rows: 1}}", "manifest.yaml: files.member.csv: unknown field `member.csv`"),
+            (
+                "files: {members.csv: {lines: 1}}",
+                "manifest.yaml: files.members.csv.lines: unknown field `lines`",
+            ),
+            (
+                "members: {quantity: {voice: 1}}",
+                "manifest.yaml: members.csv: quantity and days are for usage.csv only",
+            ),
+            (
+                "usage: {days: {from: 2026-10-01, to: 2026-10-01}}",
+                "manifest.yaml: usage.csv: days: to 2026-10-01 (exclusive) is not after from 2026-10-01",
+            ),
+            ("usage: {quantity: {voice: 1.5}}", "manifest.yaml: usage.quantity.voice: a whole number"),
+            (
+                "usage: {}\nfiles: {usage.csv: {}}",
+                "manifest.yaml: usage.csv is there twice: keep the one under files",
+            ),
+        ];
+        for (text, message) in cases {
+            let error = Manifest::read(text).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! `worker load FOLDER`: files into the database, as one numbered load that is visible as a whole or not at all. Owns the
+//! order of the steps; the formats are its modules', the SQL is the store's.
+
+mod csv;
+mod field;
+mod file;
+mod folder;
+mod manifest;
+mod parse;
+mod rejects;
+pub(crate) mod report;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use domain::month::BillingMonth;
+use domain::price_book::PriceBook;
+use domain::zone::MonthTable;
+use futures::TryStreamExt as _;
+use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
+use store::crypto::Keyring;
+use store::error::{DatabaseError, During as _};
+use store::installation::{self, Installation};
+use store::job_log::{JobCounts, JobKind, JobStatus};
+use store::load::{self, Begun, Earlier, Written};
+use store::migrate::check_version;
+use store::pool::connect_one;
+use tokio_util::sync::CancellationToken;
+
+use self::file::File;
+use self::folder::Folder;
+use self::manifest::Manifest;
+use self::parse::{Context, ParseError, Parsed};
+use self::rejects::Spool;
+use self::report::{Progress, Tally};
+use crate::Global;
+use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::terminal::{elapsed, grouped, say};
+
+pub(crate) use self::session::{give_up, lock, sweep};
+
+/// Loads members.csv, subscriptions.csv, grants.csv, adjustments.csv and usage.csv, as far as they are there; checks
+/// pricebook.yaml and holds manifest.yaml against what it finds
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// The folder with the files, each of them plain or gzip'd
+    folder: PathBuf,
+    /// Where FILE.rejects.csv is written [default: the folder]
+    #[arg(long, value_name = "FOLDER")]
+    rejects_dir: Option<PathBuf>,
+}
+
+/// Everything that was read and judged before anything is written.
+struct Prepared {
+    folder: Folder,
+    manifest: Manifest,
+    price_book: Option<PriceBook>,
+    keys: Option<Keyring>,
+    rejects_dir: PathBuf,
+}
+
+impl Load {
+    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> Outcome {
+        let prepared = self.prepare(global).or_exit(Exit::Usage)?;
+        let url = global.database_url()?;
+        let mut connection = connect_one(url, "worker load").await?;
+        check_version(&mut connection).await?;
+        let installation = installation::read(&mut connection).await?;
+        if let (Some(book), Some((path, _))) = (&prepared.price_book, &prepared.folder.price_book) {
+            book.check_installation(&installation.zone, installation.currency)
+                .with_context(|| path.display().to_string())
+                .or_exit(Exit::Usage)?;
+            say(format_args!(
+                "pricebook.yaml (version {}) is valid. A run reads it from a ConfigMap:",
+                book.version
+            ));
+            say(format_args!("  {}", config_map_command(&book.version, path)));
+        }
+        if prepared.folder.sources.is_empty() {
+            let differences = prepared.manifest.differences(&BTreeMap::new());
+            return if differences.is_empty() { Ok(Exit::Done) } else { Err(refusal(&differences)) };
+        }
+        lock(&mut connection, stop).await?;
+        sweep(&mut connection).await?;
+        let begun = begin(&mut connection, &prepared).await?;
+        let progress = Progress::new();
+        let loading = Loading { prepared, begun, progress: progress.clone(), started: Instant::now() };
+        let server_process = load::server_process(&mut connection).await?;
+        let done = tokio::select! {
+            done = loading.run(&mut connection, installation, stop) => done,
+            never = progress.tell(url, begun.job) => match never {},
+        };
+        match done {
+            Ok(exit) => Ok(exit),
+            Err(stopped) => {
+                give_up(url, connection, server_process, begun, JobKind::Load, &stopped).await;
+                Err(stopped)
+            }
+        }
+    }
+
+    fn prepare(&self, global: &Global) -> anyhow::Result<Prepared> {
+        let folder = Folder::open(&self.folder)?;
+        let manifest = match &folder.manifest {
+            Some(text) => Manifest::read(text)?,
+            None => Manifest::default(),
+        };
+        let price_book = match &folder.price_book {
+            Some((path, text)) => Some(PriceBook::parse(text).with_context(|| path.display().to_string())?),
+            None => None,
+        };
+        let keys = if folder.sources.contains_key(&File::Members) { Some(global.keys()?) } else { None };
+        let rejects_dir = self.rejects_dir.clone().unwrap_or_else(|| folder.path.clone());
+        if !rejects_dir.is_dir() {
+            return Err(anyhow!("--rejects-dir {} is not a folder", rejects_dir.display()));
+        }
+        Ok(Prepared { folder, manifest, price_book, keys, rejects_dir })
+    }
+}
+
+async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> Outcome<Begun> {
+    let folder = prepared.folder.path.canonicalize().unwrap_or_else(|_| prepared.folder.path.clone());
+    let detail = json!({
+        "folder": folder.display().to_string(),
+        "host": std::env::var("HOSTNAME").unwrap_or_default(),
+        "process": std::process::id(),
+        "source": prepared.manifest.source,
+    });
+    let begun =
+        load::begin(connection, JobKind::Load, &prepared.manifest.source, None, None, &detail).await?;
+    tracing::info!(load = begun.number, folder = %folder.display(), "loading");
+    Ok(begun)
+}
+
+/// A load that has begun.
+struct Loading {
+    prepared: Prepared,
+    begun: Begun,
+    progress: Progress,
+    started: Instant,
+}
+
+impl Loading {
+    async fn run(
+        mut self,
+        connection: &mut PgConnection,
+        installation: Installation,
+        stop: &CancellationToken,
+    ) -> Outcome {
+        let number = self.begun.number;
+        let context = Arc::new(Context {
+            months: MonthTable::new(&installation.zone),
+            zone: installation.zone,
+            keys: self.prepared.keys.take(),
+            for_manifest: self.prepared.manifest.needs_sums(),
+            progress: self.progress.clone(),
+            stop: stop.clone(),
+        });
+        let mut parsed = BTreeMap::new();
+        for file in self.prepared.folder.sources.keys().copied().collect::<Vec<_>>() {
+            parsed.insert(file, self.stage(connection, file, &context).await?);
+        }
+        let sums = parsed.iter().map(|(file, parsed)| (*file, parsed.sums.clone())).collect();
+        let differences = self.prepared.manifest.differences(&sums);
+        if !differences.is_empty() {
+            let tallies = parsed.iter().map(|(file, parsed)| (*file, tally(parsed, 0, 0))).collect();
+            self.write_rejects(parsed, BTreeMap::new())?;
+            report::table(&tallies);
+            return Err(refusal(&differences));
+        }
+        let months = parsed.get(&File::Usage).map(|usage| usage.sums.months.clone()).unwrap_or_default();
+        let mut fresh = Vec::new();
+        for month in &months {
+            if !load::open_usage(connection, *month).await? {
+                fresh.push(*month);
+            }
+        }
+        let mut tx = connection.begin().await.during("cannot begin to merge the load")?;
+        let tallies = tokio::select! {
+            tallies = self.merge(&mut tx, parsed, &months, &context) => tallies?,
+            () = stop.cancelled() => return Err(Stop::new(Exit::TryAgain, ParseError::Interrupted)),
+        };
+        // Not to be interrupted: there is an outcome either way, and it should be known.
+        tx.commit().await.during("cannot commit the load; loading again makes sure of it")?;
+        if let Err(error) = self.tidy(connection, &fresh).await {
+            // The load is there; the next one, or a run of the month, does what is missing.
+            tracing::warn!(
+                "the load is finished, but not all indexes and statistics are: {}",
+                telemetry::chain(&error)
+            );
+        }
+        report::table(&tallies);
+        let rejects: u64 = tallies.values().map(|tally| tally.rejects).sum();
+        let dropped: u64 = tallies.values().map(|tally| tally.addresses_dropped).sum();
+        if dropped > 0 {
+            tracing::warn!(
+                members = dropped,
+                "e-mail addresses that can't be one are kept as none: no notice is sent there"
+            );
+        }
+        say(format_args!("load {number} is finished ({})", elapsed(self.started.elapsed())));
+        if rejects == 0 {
+            return Ok(Exit::Done);
+        }
+        let folder = self.prepared.rejects_dir.display();
+        say(format_args!("{} lines were rejected: see *.rejects.csv in {folder}", grouped(rejects)));
+        Ok(Exit::Rejects)
+    }
+
+    /// Reads one file into its staging table.
+    async fn stage(
+        &self,
+        connection: &mut PgConnection,
+        file: File,
+        context: &Arc<Context>,
+    ) -> Outcome<Parsed> {
+        self.progress.step(format!("reading {file}"));
+        let source = self.prepared.folder.sources[&file].clone();
+        let (sender, mut batches) = tokio::sync::mpsc::channel(4);
+        let shared = context.clone();
+        let parsing = tokio::task::spawn_blocking(move || parse::parse(file, &source, &shared, &sender));
+        let staged = load::stage(connection, file.staged(), &mut batches).await;
+        // Lets go of a parser that waits for room.
+        drop(batches);
+        let parsed = parsing.await.context("the reading of a file broke off").or_exit(Exit::Failed)?;
+        match (parsed, staged) {
+            (Ok(parsed), Ok(_)) => Ok(parsed),
+            (Err(ParseError::NotTaken) | Ok(_), Err(error)) => Err(error.into()),
+            (Err(error @ ParseError::Interrupted), _) => Err(Stop::new(Exit::TryAgain, error)),
+            (Err(error), _) => Err(Stop::new(Exit::Failed, error)),
+        }
+    }
+
+    /// Moves everything over and marks the load as finished.
+    async fn merge(
+        &self,
+        tx: &mut PgConnection,
+        parsed: BTreeMap<File, Parsed>,
+        months: &BTreeSet<BillingMonth>,
+        context: &Context,
+    ) -> Outcome<BTreeMap<File, Tally>> {
+        self.progress.step("merging");
+        let source = &self.prepared.manifest.source;
+        let written = load::merge(tx, self.begun.number, source, months, context.keys.as_ref()).await?;
+        let tallies: BTreeMap<_, _> = parsed
+            .iter()
+            .map(|(file, parsed)| {
+                let (new, conflicts) = of_file(&written, *file);
+                (*file, tally(parsed, new, conflicts))
+            })
+            .collect();
+        let mut conflicts = BTreeMap::new();
+        for file in [File::Adjustments, File::Usage] {
+            if of_file(&written, file).1 > 0 {
+                conflicts.insert(file, self.spool_conflicts(tx, file).await?);
+            }
+        }
+        // Before the commit: a load without its rejects would have lost them, rejects without their load are written again.
+        self.write_rejects(parsed, conflicts)?;
+        let counts = counts(&tallies);
+        load::finish(tx, self.begun, counts, &report::detail(&tallies)).await?;
+        Ok(tallies)
+    }
+
+    /// Makes what was loaded quick to read.
+    async fn tidy(&self, connection: &mut PgConnection, fresh: &[BillingMonth]) -> Result<(), DatabaseError> {
+        self.progress.step("indexing");
+        for month in fresh {
+            load::index_usage(connection, *month).await?;
+        }
+        load::analyze(connection).await?;
+        load::clear(connection).await
+    }
+
+    async fn spool_conflicts(&self, connection: &mut PgConnection, file: File) -> Outcome<Spool> {
+        let mut spool = Spool::new().or_exit(Exit::Failed)?;
+        let what = if file == File::Usage { "usage" } else { "adjustment" };
+        let mut conflicts = load::conflicts(connection, file.name());
+        while let Some(conflict) = conflicts.try_next().await? {
+            let place = match conflict.with {
+                Earlier::Load(load) => format!("in load {load}"),
+                Earlier::Line(line) => format!("on line {line}"),
+            };
+            let reason = format!("the same {what} with other content came {place}");
+            spool.put(conflict.line, reason.as_bytes()).or_exit(Exit::Failed)?;
+        }
+        Ok(spool)
+    }
+
+    /// Writes FILE.rejects.csv for each file with any, and removes what an earlier load left for the others.
+    fn write_rejects(
+        &self,
+        parsed: BTreeMap<File, Parsed>,
+        mut conflicts: BTreeMap<File, Spool>,
+    ) -> Outcome<()> {
+        let folder = &self.prepared.rejects_dir;
+        let unwritable = || {
+            format!("cannot write rejects to {}: name another folder with --rejects-dir", folder.display())
+        };
+        let write = || {
+            for file in File::ALL.into_iter().filter(|file| !parsed.contains_key(file)) {
+                rejects::remove_stale(folder, file)?;
+            }
+            for (file, parsed) in parsed {
+                let conflicts = conflicts.remove(&file);
+                if parsed.rejects.count == 0 && conflicts.is_none() {
+                    rejects::remove_stale(folder, file)?;
+                    continue;
+                }
+                let source = &self.prepared.folder.sources[&file];
+                rejects::write(folder, file, &source.header, |out| {
+                    parse::write_rejects(file, source, parsed.rejects, conflicts, out)
+                })?;
+            }
+            std::io::Result::Ok(())
+        };
+        tokio::task::block_in_place(write).with_context(unwritable).or_exit(Exit::Failed)
+    }
+}
+
+fn tally(parsed: &Parsed, new: u64, conflicts: u64) -> Tally {
+    let sums = &parsed.sums;
+    Tally {
+        rows: sums.rows,
+        new,
+        rejects: sums.rejects + conflicts,
+        addresses_dropped: sums.addresses_dropped,
+    }
+}
+
+/// What a merge wrote of a file, and found contradicting.
+fn of_file(written: &Written, file: File) -> (u64, u64) {
+    match file {
+        File::Members => (written.members, 0),
+        File::Subscriptions => (written.subscriptions, 0),
+        File::Grants => (written.grants, 0),
+        File::Adjustments => (written.adjustments, written.conflicting_adjustments),
+        File::Usage => (written.usage, written.conflicting_usage),
+    }
+}
+
+fn counts(tallies: &BTreeMap<File, Tally>) -> JobCounts {
+    let sum = |of: fn(&Tally) -> u64| tallies.values().map(of).sum::<u64>().try_into().unwrap_or(i64::MAX);
+    JobCounts { succeeded: sum(|t| t.new), failed: sum(|t| t.rejects), skipped: sum(|t| t.unchanged()) }
+}
+
+fn refusal(differences: &[String]) -> Stop {
+    let text = differences.join("; ");
+    Stop::new(
+        Exit::Failed,
+        anyhow!("the manifest does not agree with the folder, nothing was loaded: {text}"),
+    )
+}
+
+/// What makes the ConfigMap that a BillingRun's `priceBookRef` names.
+fn config_map_command(version: &str, path: &Path) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
+    let version: String = version.chars().map(plain).collect();
+    let path = path.display().to_string();
+    let safe = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,:@".contains(&b);
+    let path = if path.bytes().all(safe) { path } else { format!("'{}'", path.replace('\'', r"'\''")) };
+    format!(
+        "kubectl create configmap pricebook-{} --from-file=pricebook.yaml={path}",
+        version.trim_matches(['-', '.'])
+    )
+}
+
+/// What the row of a load that was given up says.
+pub(crate) fn outcome_of(stopped: &Stop) -> (JobStatus, JobCounts) {
+    let status = if stopped.exit == Exit::TryAgain { JobStatus::Cancelled } else { JobStatus::Failed };
+    (status, JobCounts::default())
+}

@@ -1,0 +1,167 @@
+//! Lines that were put aside: kept in a spool while a file is read, written to `FILE.rejects.csv` at the end. Personal data
+//! is masked before it gets anywhere near a disk.
+
+use std::fs::{self, Permissions};
+use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use domain::masking::{mask_email, mask_phone, mask_text};
+
+use super::csv::{Record, write_field};
+use super::file::{File, Header};
+
+const HIDDEN: &str = "***";
+
+/// A line that was put aside, as far as it could be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rejected<'a> {
+    Record(Record<'a>),
+    /// Not even its fields could be told apart.
+    Line(&'a [u8]),
+}
+
+/// Rejects of one file by line, in a file without a name that goes with the process.
+pub(crate) struct Spool {
+    out: BufWriter<fs::File>,
+    pub(crate) count: u64,
+}
+
+impl Spool {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { out: BufWriter::new(tempfile::tempfile()?), count: 0 })
+    }
+
+    /// Keeps a line; lines must come in their order.
+    pub(crate) fn put(&mut self, line: u64, row: &[u8]) -> io::Result<()> {
+        self.count += 1;
+        self.out.write_all(&line.to_be_bytes())?;
+        self.out.write_all(&u32::try_from(row.len()).map_err(io::Error::other)?.to_be_bytes())?;
+        self.out.write_all(row)
+    }
+
+    /// What was kept, from the beginning.
+    pub(crate) fn read(self) -> io::Result<SpoolReader> {
+        let mut file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.rewind()?;
+        Ok(SpoolReader { input: BufReader::new(file) })
+    }
+}
+
+pub(crate) struct SpoolReader {
+    input: BufReader<fs::File>,
+}
+
+impl SpoolReader {
+    pub(crate) fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+        let mut line = [0; 8];
+        match self.input.read_exact(&mut line) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
+        }
+        let mut length = [0; 4];
+        self.input.read_exact(&mut length)?;
+        let mut row = vec![0; usize::try_from(u32::from_be_bytes(length)).map_err(io::Error::other)?];
+        self.input.read_exact(&mut row)?;
+        Ok(Some((u64::from_be_bytes(line), row)))
+    }
+}
+
+/// Where the rejects of a file are written.
+pub(crate) fn path(folder: &Path, file: File) -> PathBuf {
+    folder.join(format!("{file}.rejects.csv"))
+}
+
+/// Deletes what an earlier load left.
+pub(crate) fn remove_stale(folder: &Path, file: File) -> io::Result<()> {
+    match fs::remove_file(path(folder, file)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a rejects file, which appears as a whole when `rows` has written all of them.
+pub(crate) fn write(
+    folder: &Path,
+    file: File,
+    header: &Header,
+    rows: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let readable = Permissions::from_mode(0o644);
+    let mut out = BufWriter::new(tempfile::Builder::new().permissions(readable).tempfile_in(folder)?);
+    let mut line = b"line,reason".to_vec();
+    for name in &header.names {
+        line.push(b',');
+        write_field(&mut line, name);
+    }
+    line.push(b'\n');
+    out.write_all(&line)?;
+    rows(&mut out)?;
+    let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    out.as_file().sync_all()?;
+    out.persist(path(folder, file)).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// One line of a rejects file.
+pub(crate) fn row(file: File, header: &Header, line: u64, reason: &str, rejected: Rejected<'_>) -> Vec<u8> {
+    let mut out = line.to_string().into_bytes();
+    out.push(b',');
+    write_field(&mut out, reason);
+    for field in masked(file, header, rejected) {
+        out.push(b',');
+        write_field(&mut out, &field);
+    }
+    out.push(b'\n');
+    out
+}
+
+/// As many fields as the file has columns.
+fn masked(file: File, header: &Header, rejected: Rejected<'_>) -> Vec<String> {
+    let columns = header.names.len();
+    let fields: Vec<&[u8]> = match rejected {
+        Rejected::Record(record) => record.iter().collect(),
+        Rejected::Line(line) => line.split(|b| *b == b',').collect(),
+    };
+    let aligned = matches!(rejected, Rejected::Record(_)) && fields.len() == columns;
+    let text = |field: &[u8]| String::from_utf8_lossy(field).replace('\0', "\u{fffd}");
+    if aligned {
+        return header
+            .names
+            .iter()
+            .zip(fields)
+            .map(|(column, field)| mask(file, column, &text(field)))
+            .collect();
+    }
+    // What is too much goes to the last column. Of a member, any of the fields may be the name.
+    let mut fields: Vec<Vec<u8>> = fields.into_iter().map(<[u8]>::to_vec).collect();
+    if fields.len() > columns {
+        let surplus = fields.split_off(columns - 1).join(&b","[..]);
+        fields.push(surplus);
+    }
+    fields.resize(columns, Vec::new());
+    let show = |field: &Vec<u8>| if file == File::Members { unknown(&text(field)) } else { text(field) };
+    fields.iter().map(show).collect()
+}
+
+fn mask(file: File, column: &str, field: &str) -> String {
+    match (file, column) {
+        (File::Members, "name") => match field.chars().next() {
+            Some(first) => format!("{first}{HIDDEN}"),
+            None => String::new(),
+        },
+        (File::Members, "email") if field.contains('@') => mask_email(field),
+        (File::Members, "phone") if field.bytes().any(|b| b.is_ascii_digit()) => mask_phone(field),
+        (File::Members, "member_id") if field.bytes().all(|b| b.is_ascii_digit()) => field.to_owned(),
+        (File::Members, _) => unknown(field),
+        (File::Adjustments, "reason") => mask_text(field).into_owned(),
+        _ => field.to_owned(),
+    }
+}
+
+/// A field of members.csv that may be anything: only what can't be personal is shown.
+fn unknown(field: &str) -> String {
+    let locale = ["", "ko", "en"].contains(&field);
+    let id = field.len() <= 8 && field.bytes().all(|b| b.is_ascii_digit());
+    if locale || id { field.to_owned() } else { HIDDEN.to_owned() }
+}
