@@ -97,10 +97,6 @@ impl Daemons {
         Ok(())
     }
 
-    pub(crate) fn is_running(&self, name: &str) -> Result<bool> {
-        Ok(self.running(name)?.is_some())
-    }
-
     /// Ends it and forgets it; nothing to do when it is gone already.
     pub(crate) fn stop(&self, name: &str) -> Result<()> {
         if let Some(record) = self.running(name)? {
@@ -202,9 +198,9 @@ mod tests {
         assert_eq!(daemons.start("nap", &sleeper(), "").unwrap(), Started::Anew);
         assert_eq!(daemons.start("nap", &sleeper(), "").unwrap(), Started::AlreadyRunning);
         assert_eq!(daemons.start("nap", &sleeper(), "other configuration").unwrap(), Started::Anew);
-        assert!(daemons.is_running("nap").unwrap());
+        assert!(daemons.running("nap").unwrap().is_some());
         daemons.stop("nap").unwrap();
-        assert!(!daemons.is_running("nap").unwrap());
+        assert!(daemons.running("nap").unwrap().is_none());
         daemons.stop("nap").unwrap();
     }
 
@@ -233,7 +229,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such luck; sleep 0.2; exit 3"]);
         daemons.start("brief", &command, "").unwrap();
-        while daemons.is_running("brief").unwrap() {
+        while daemons.running("brief").unwrap().is_some() {
             std::thread::sleep(Duration::from_millis(10));
         }
         let error = daemons.check("brief").unwrap_err().to_string();

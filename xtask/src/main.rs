@@ -1,15 +1,19 @@
 //! Every developer command. `cargo xtask --help` teaches them.
 
+mod checks;
 mod cluster;
 mod daemon;
+mod demo;
 mod exec;
 mod glibc;
 mod images;
 mod interrupt;
 mod packages;
 mod paths;
+mod postgres;
 mod progress;
 mod stack;
+mod suite;
 mod tools;
 
 use std::io::Write;
@@ -21,6 +25,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cluster::{Cluster, ProviderKind, Settings};
 use crate::paths::Paths;
 use crate::progress::{Progress, seconds};
+use crate::suite::Part;
 
 /// Developer commands of monthend
 ///
@@ -41,6 +46,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Bring a cluster up, generate data, bill last month, and show what came of it
+    Demo(Demo),
     /// Bring a cluster up with monthend in it, or bring it up to date
     Up(Up),
     /// Print what a shell needs: eval "$(cargo xtask env)"
@@ -49,6 +56,17 @@ enum Command {
     Down,
     /// Build the images and load them into the cluster
     Images(Profile),
+    /// Run every test, or a part of them
+    Test(Test),
+    /// Format, lints, dependencies
+    #[command(alias = "check")]
+    Lint,
+    /// Write the generated files: crds/, the chart's copy, .sqlx/
+    Codegen {
+        /// Only say whether they are up to date
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +94,30 @@ struct Up {
     profile: Profile,
 }
 
+#[derive(Debug, Args)]
+struct Demo {
+    #[command(flatten)]
+    up: Up,
+    /// How many members to generate
+    #[arg(long, default_value_t = 1_000_000)]
+    members: u64,
+    /// How many usage rows a member has
+    #[arg(long, default_value_t = 5)]
+    usage_per_member: u64,
+}
+
+#[derive(Debug, Args)]
+struct Test {
+    /// Only this part [default: all, in this order]
+    part: Option<Part>,
+    /// Where the cluster comes from when none is up; one that is up is used and stays up [default: node]
+    #[arg(long)]
+    provider: Option<ProviderKind>,
+    /// For the test programs: `-- NAME` runs the tests with that in their name
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
 fn main() -> ExitCode {
     match run(&Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,6 +133,11 @@ fn run(command: &Command) -> Result<()> {
     let progress = Progress::new();
     interrupt::install()?;
     match command {
+        Command::Demo(demo) => {
+            let cluster = self::up(&paths, &progress, &demo.up)?;
+            let size = demo::Size { members: demo.members, usage_per_member: demo.usage_per_member };
+            demo::run(&paths, &progress, &cluster, &size)?;
+        }
         Command::Up(up) => {
             self::up(&paths, &progress, up)?;
             eprintln!("up in {}; next: eval \"$(cargo xtask env)\"", seconds(progress.elapsed()));
@@ -101,6 +148,11 @@ fn run(command: &Command) -> Result<()> {
             std::io::stdout().write_all(exports.as_bytes()).context("cannot print")?;
         }
         Command::Down => cluster::down(&paths, &progress)?,
+        Command::Test(test) => {
+            suite::run(&paths, &progress, test.part, test.provider, &test.filter)?;
+        }
+        Command::Lint => checks::lint(&paths, &progress)?,
+        Command::Codegen { check } => checks::codegen(&paths, &progress, *check)?,
         Command::Images(profile) => {
             let cluster = Cluster::existing(&paths)?;
             let binaries = stack::build_binaries(&paths, &progress, &profile.profile)?;
@@ -124,6 +176,8 @@ fn up(paths: &Paths, progress: &Progress, up: &Up) -> Result<Cluster> {
         locale: up.locale.clone(),
     };
     let mut cluster = Cluster::up(paths, progress, up.provider, &settings)?;
-    stack::install(paths, progress, &mut cluster, &up.profile.profile)?;
+    let profile = &up.profile.profile;
+    let binaries = stack::build_binaries(paths, progress, profile)?;
+    stack::install(paths, progress, &mut cluster, profile, &binaries)?;
     Ok(cluster)
 }

@@ -52,6 +52,12 @@ impl Paths {
         self.state.join("kubeconfig")
     }
 
+    /// What kubectl remembers of the cluster's API; by default it would be in
+    /// the home folder and outlive the cluster.
+    pub(crate) fn kube_cache(&self) -> PathBuf {
+        self.state.join("kube-cache")
+    }
+
     /// The log of one step of a command.
     pub(crate) fn log(&self, step: &str) -> PathBuf {
         self.state.join("logs").join(format!("{step}.log"))

@@ -20,6 +20,7 @@ const REASSURE: Duration = Duration::from_secs(30);
 /// The steps of one command.
 pub(crate) struct Progress {
     started: Instant,
+    silent: bool,
     times: RefCell<Vec<(String, Duration)>>,
 }
 
@@ -35,7 +36,12 @@ impl Step {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), times: RefCell::default() }
+        Self { started: Instant::now(), silent: false, times: RefCell::default() }
+    }
+
+    /// Shows nothing; errors still say which step they are of.
+    pub(crate) fn silent() -> Self {
+        Self { silent: true, ..Self::new() }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -54,7 +60,9 @@ impl Progress {
         let step = Step(RefCell::default());
         let result = thread::scope(|scope| {
             let (done, wait) = mpsc::channel::<()>();
-            scope.spawn(move || redraw(title, start, &wait));
+            if !self.silent {
+                scope.spawn(move || redraw(title, start, &wait));
+            }
             let result = work(&step);
             drop(done);
             result
@@ -76,7 +84,9 @@ impl Progress {
         let note = if note.is_empty() { String::new() } else { format!(" ({note})") };
         let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
         let mark = if result.is_ok() { "✓" } else { "✗" };
-        eprintln!("{clear}{mark} {title}{note}  {}", seconds(took));
+        if !self.silent {
+            eprintln!("{clear}{mark} {title}{note}  {}", seconds(took));
+        }
         self.times.borrow_mut().push((title.to_owned(), took));
         // Ctrl-C also ends what we were running; its error isn't the reason.
         if result.is_err() {

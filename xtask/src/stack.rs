@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -58,15 +58,15 @@ pub(crate) fn install(
     progress: &Progress,
     cluster: &mut Cluster,
     profile: &str,
+    binaries: &Path,
 ) -> Result<()> {
-    let binaries = build_binaries(paths, progress, profile)?;
     let images = images::ensure(
         paths,
         progress,
         cluster.provider.as_ref(),
         cluster.record.provider,
         &cluster.tools,
-        &binaries,
+        binaries,
     )?;
     progress.step("secrets", |_| make_secrets(cluster))?;
     progress.step("chart", |_| upgrade(paths, cluster, &images))?;
@@ -251,6 +251,7 @@ pub(crate) fn environment(paths: &Paths, cluster: &Cluster) -> Result<Vec<(&'sta
     let superuser = password("superuser")?;
     Ok(vec![
         ("KUBECONFIG", paths.kubeconfig().to_string_lossy().into_owned()),
+        ("KUBECACHEDIR", paths.kube_cache().to_string_lossy().into_owned()),
         ("DATABASE_URL", url("worker")?),
         ("MONTHEND_MIGRATE_URL", url("migrate")?),
         ("MONTHEND_OPERATOR_URL", url("operator")?),

@@ -110,12 +110,14 @@ impl Cluster {
     pub(crate) fn kubectl(&self) -> Command {
         let mut command = self.tools.command(crate::tools::KUBECTL);
         command.env("KUBECONFIG", self.paths.kubeconfig());
+        command.env("KUBECACHEDIR", self.paths.kube_cache());
         command
     }
 
     pub(crate) fn helm(&self) -> Command {
         let mut command = self.tools.command(crate::tools::HELM);
         command.env("KUBECONFIG", self.paths.kubeconfig());
+        command.env("KUBECACHEDIR", self.paths.kube_cache());
         command
     }
 
@@ -138,7 +140,7 @@ pub(crate) fn down(paths: &Paths, progress: &Progress) -> Result<()> {
             let tools = Tools::locate(paths)?;
             build(paths, record.provider, &tools).delete(progress)?;
         }
-        None => eprintln!("there is no cluster"),
+        None => progress.step("there is no cluster", |_| Ok(()))?,
     }
     match std::fs::remove_dir_all(&paths.state) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

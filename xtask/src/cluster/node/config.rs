@@ -70,7 +70,9 @@ disabled_plugins = [
 
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
+      Root = "{runc}"
 "#,
+        runc = text(&layout.run.join("runc")),
         root = text(&layout.root.join("containerd")),
         state = text(&layout.run.join("containerd")),
         socket = text(&layout.containerd_socket()),
@@ -133,7 +135,7 @@ pub(super) fn api_server(tools: &Tools, pki: &Pki) -> Part {
     Part { name: "kube-apiserver", command, config: None }
 }
 
-pub(super) fn controllers(tools: &Tools, pki: &Pki) -> Part {
+pub(super) fn controllers(tools: &Tools, layout: &Layout, pki: &Pki) -> Part {
     let mut command = tools.node("kube-controller-manager");
     let kubeconfig = text(&pki.kubeconfig("controllers"));
     command
@@ -143,6 +145,7 @@ pub(super) fn controllers(tools: &Tools, pki: &Pki) -> Part {
         )
         .arg(format!("--service-account-private-key-file={}", text(&pki.file("sa.key"))))
         .arg(format!("--root-ca-file={}", text(&pki.file("ca.crt"))))
+        .arg(format!("--flex-volume-plugin-dir={}", text(&layout.root.join("volume-plugins"))))
         .args([
             "--use-service-account-credentials=true",
             "--bind-address=127.0.0.1",
@@ -172,6 +175,7 @@ pub(super) fn kubelet(tools: &Tools, layout: &Layout, pki: &Pki, resolv_conf: &s
     let mut command = tools.node("kubelet");
     command.args([
         format!("--config={}", text(&layout.config(file))),
+        format!("--cert-dir={}", text(&layout.root.join("kubelet-pki"))),
         format!("--kubeconfig={}", text(&pki.kubeconfig("kubelet"))),
         format!("--root-dir={}", text(&layout.root.join("kubelet"))),
         format!("--hostname-override={NODE_NAME}"),

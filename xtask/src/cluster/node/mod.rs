@@ -92,6 +92,7 @@ impl Node {
     fn kubectl(&self) -> Command {
         let mut command = self.tools.command(KUBECTL);
         command.env("KUBECONFIG", &self.layout.kubeconfig);
+        command.env("KUBECACHEDIR", self.paths.kube_cache());
         command
     }
 
@@ -111,7 +112,7 @@ impl Node {
         self.answers("kube-apiserver", || {
             exec::succeeds(self.kubectl().args(["get", "--raw", "/readyz", "--request-timeout=2s"]))
         })?;
-        self.start(&config::controllers(&self.tools, &self.pki))?;
+        self.start(&config::controllers(&self.tools, &self.layout, &self.pki))?;
         self.start(&config::scheduler(&self.tools, &self.pki))?;
         Ok(())
     }
@@ -159,6 +160,7 @@ impl Provider for Node {
         }
         packages::ensure(&self.paths, progress, &packages::NODE)?;
         progress.step("control plane", |_| {
+            teardown::note_fixed_places(&self.layout)?;
             self.pki.ensure()?;
             network::ensure(&self.saved_settings())?;
             self.start_control_plane()

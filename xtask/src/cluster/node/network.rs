@@ -116,21 +116,19 @@ fn undo(dump: &str) -> String {
             if !inside && (leads || ours) {
                 rules.push(rule);
             }
-        } else if line == "COMMIT" {
-            if !(rules.is_empty() && chains.is_empty()) {
-                result.push_str(&format!("*{table}\n"));
-                for rule in rules.drain(..) {
-                    result.push_str(&format!("-D {rule}\n"));
-                }
-                // Emptied first: a chain that another leads to can't go.
-                for chain in &chains {
-                    result.push_str(&format!("-F {chain}\n"));
-                }
-                for chain in chains.drain(..) {
-                    result.push_str(&format!("-X {chain}\n"));
-                }
-                result.push_str("COMMIT\n");
+        } else if line == "COMMIT" && !(rules.is_empty() && chains.is_empty()) {
+            result.push_str(&format!("*{table}\n"));
+            for rule in rules.drain(..) {
+                result.push_str(&format!("-D {rule}\n"));
             }
+            // Emptied first: a chain that another leads to can't go.
+            for chain in &chains {
+                result.push_str(&format!("-F {chain}\n"));
+            }
+            for chain in chains.drain(..) {
+                result.push_str(&format!("-X {chain}\n"));
+            }
+            result.push_str("COMMIT\n");
         }
     }
     result

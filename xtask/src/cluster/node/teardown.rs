@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::layout::{Layout, NODE_NAME};
+use super::layout::Layout;
 use crate::exec;
+use crate::paths::write_if_changed;
 use crate::progress::wait_for;
 
 /// containerd's namespaces: the kubelet's and the Docker engine's.
@@ -44,9 +45,50 @@ pub(super) fn end_containers(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
+/// What the kubelet, containerd, the Docker engine and the CNI plug-ins keep in
+/// places of their own choosing.
+const FIXED_PLACES: [&str; 8] = [
+    "/etc/docker/key.json",
+    "/run/containerd",
+    "/run/docker",
+    "/usr/libexec/kubernetes",
+    "/var/lib/cni",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/var/log/pods",
+];
+
+/// Remembers which of those were there before the node: they are not ours.
+pub(super) fn note_fixed_places(layout: &Layout) -> Result<()> {
+    let file = fixed_places(layout);
+    if file.exists() {
+        return Ok(());
+    }
+    let ours: Vec<&str> = FIXED_PLACES.into_iter().filter(|place| !Path::new(place).exists()).collect();
+    write_if_changed(&file, &serde_json::to_vec(&ours)?).map(drop)
+}
+
+fn fixed_places(layout: &Layout) -> PathBuf {
+    layout.root.join("fixed-places.json")
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let result = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Unmounts whatever is mounted below the node's folders, then removes them.
 pub(super) fn remove_files(layout: &Layout) -> Result<()> {
-    for folder in [&layout.root, &layout.run] {
+    let ours: Vec<PathBuf> = match fs::read(fixed_places(layout)) {
+        Ok(bytes) => serde_json::from_slice(&bytes).context("the list of fixed places is not ours")?,
+        Err(_) => Vec::new(),
+    };
+    for folder in ours.iter().chain([&layout.run, &layout.root]) {
         for mount in mounts_below(folder)?.iter().rev() {
             unmount(mount, UnmountFlags::DETACH)
                 .with_context(|| format!("cannot unmount {}", mount.display()))?;
@@ -55,28 +97,9 @@ pub(super) fn remove_files(layout: &Layout) -> Result<()> {
         if let Some(mount) = mounts_below(folder)?.first() {
             bail!("{} is still mounted", mount.display());
         }
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
-            }
-            _ => {}
-        }
+        remove(folder)?;
     }
     remove_control_groups(Path::new("/sys/fs/cgroup"));
-    // What the kubelet, containerd and the CNI plug-ins keep in fixed places.
-    remove_matching(Path::new("/var/lib/cni/results"), |name| name.starts_with(&format!("{NODE_NAME}-")));
-    remove_matching_links(Path::new("/var/log/containers"), &layout.root);
-    for emptied in [
-        "/var/lib/cni/results",
-        "/var/lib/cni/cache",
-        "/var/lib/cni",
-        "/var/log/containers",
-        "/run/containerd/s",
-        "/run/containerd",
-    ] {
-        // Fails when another one still uses it, which is as it should be.
-        drop(fs::remove_dir(emptied));
-    }
     Ok(())
 }
 
@@ -110,22 +133,4 @@ fn remove_tree(group: &Path, children: &impl Fn(&Path) -> Vec<PathBuf>) {
     }
     // The kernel refuses while a process is inside: then it isn't ours.
     drop(fs::remove_dir(group));
-}
-
-fn remove_matching(folder: &Path, ours: impl Fn(&str) -> bool) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        if ours(&entry.file_name().to_string_lossy()) {
-            drop(fs::remove_file(entry.path()));
-        }
-    }
-}
-
-fn remove_matching_links(folder: &Path, below: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        if fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(below)) {
-            drop(fs::remove_file(entry.path()));
-        }
-    }
 }
