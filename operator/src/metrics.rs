@@ -176,10 +176,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn totals_of_a_month_are_told_by_month_alone() {
-        let metrics = Metrics::new().unwrap();
-        metrics.set_months(&[MonthTotals {
+    fn a_month() -> MonthTotals {
+        MonthTotals {
             month: "2026-10".parse().unwrap(),
             state: RevisionState::Live,
             members: 10,
@@ -188,7 +186,13 @@ mod tests {
             counts: Counts { billed: 9, quarantined: 1, rated_usage: 50, ..Counts::default() },
             late_usage: 3,
             total: 1 << 70,
-        }]);
+        }
+    }
+
+    #[test]
+    fn totals_of_a_month_are_told_by_month_alone() {
+        let metrics = Metrics::new().unwrap();
+        metrics.set_months(&[a_month()]);
         metrics.count_runs("BillingRun", [Phase::Running, Phase::Running].into_iter());
         metrics.reconciled("BillingRun", Err(ErrorClass::Database), Duration::from_millis(3));
         let text = metrics.render().unwrap();
@@ -204,6 +208,29 @@ mod tests {
             r#"monthend_reconciles_total{kind="BillingRun",outcome="database"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
+        }
+    }
+
+    /// Every metric that the dashboard names is one that the operator has.
+    #[test]
+    fn the_dashboard_shows_metrics_that_exist() {
+        let dashboard = concat!(env!("CARGO_MANIFEST_DIR"), "/../grafana/monthend.json");
+        let dashboard = std::fs::read_to_string(dashboard).unwrap();
+        let metrics = Metrics::new().unwrap();
+        metrics.set_months(&[a_month()]);
+        metrics.count_runs("BillingRun", std::iter::empty());
+        metrics.reconciled("BillingRun", Ok(()), Duration::from_millis(3));
+        let exported: Vec<String> =
+            metrics.registry.gather().iter().map(|family| family.name().to_owned()).collect();
+        let word = |c: char| c.is_ascii_lowercase() || c == '_';
+        let named: Vec<&str> = dashboard
+            .split(|c: char| !word(c))
+            .filter(|name| name.starts_with("monthend_"))
+            .map(|name| name.trim_end_matches("_bucket"))
+            .collect();
+        assert!(named.len() > 10, "{named:?}");
+        for name in named {
+            assert!(exported.iter().any(|exported| exported == name), "{name} is not among {exported:?}");
         }
     }
 }
