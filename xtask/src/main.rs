@@ -1,5 +1,6 @@
 //! Every developer command. `cargo xtask --help` teaches them.
 
+mod bench;
 mod checks;
 mod cluster;
 mod daemon;
@@ -58,6 +59,12 @@ enum Command {
     Images(Profile),
     /// Run every test, or a part of them
     Test(Test),
+    /// Measure against references: `cargo xtask bench billing`
+    Bench {
+        /// What to measure, and its options: see `cargo xtask bench billing --help`
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "WHAT")]
+        arguments: Vec<String>,
+    },
     /// Format, lints, dependencies
     #[command(alias = "check")]
     Lint,
@@ -151,6 +158,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Test(test) => {
             suite::run(&paths, &progress, test.part, test.provider, &test.filter)?;
         }
+        Command::Bench { arguments } => bench::run(&paths, &progress, arguments)?,
         Command::Lint => checks::lint(&paths, &progress)?,
         Command::Codegen { check } => checks::codegen(&paths, &progress, *check)?,
         Command::Images(profile) => {

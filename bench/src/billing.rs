@@ -1,0 +1,173 @@
+//! One size: seeds, copies the same bytes raw, bills with the reference, bills with the workers.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use domain::month::BillingMonth;
+use domain::price_book::PriceBook;
+use secrecy::SecretString;
+use store::billing::{self, Begin, Beginning, Begun, Uuid};
+
+use crate::report::Figures;
+use crate::seed::{one, raw_copy};
+use crate::server::{Server, connect, execute, wanted};
+use crate::workers::{Took, Worker};
+use crate::{cpu, reference};
+
+/// As many as a Job runs side by side by default.
+const WORKERS: i32 = 2;
+const CHUNK_SIZE: i32 = 1000;
+const MONTH: &str = "2026-10";
+/// Wall and CPU time of all processes.
+type Cost = (Duration, Duration);
+
+pub(crate) async fn measure(
+    program: &Path,
+    price_book: &str,
+    members: u64,
+    usage_per_member: u32,
+) -> anyhow::Result<Figures> {
+    let book = PriceBook::parse(price_book)?;
+    let month: BillingMonth = MONTH.parse()?;
+    let server = Server::start()?;
+    let wanted = wanted(&book.time_zone, book.currency.code())?;
+    let database = server.database("bench", &wanted).await?;
+    let keys = keys(server.folder())?;
+    let worker = Worker { program, database: &database, keys: &keys };
+    say(format_args!("{members} members with {usage_per_member} usage rows each: seeding"));
+    let seeded = seed(&worker, members, usage_per_member).await?;
+
+    say(format_args!("the same bytes by raw COPY"));
+    let raw = raw_copy(&server, &database, &server.database("raw", &wanted).await?).await?;
+    execute(&server.url("postgres"), "drop database raw").await?;
+
+    let cutoff = one(&database, "select max(number) from load where state = 'FINISHED'").await?;
+    let usage = one(&database, &format!("select count(*) from usage where month = '{MONTH}'")).await?;
+    reference::prepare(&mut connect(&database).await?, &book).await?;
+    execute(&database, &format!("select open_billing_month('{MONTH}')")).await?;
+
+    say(format_args!("the reference: one statement"));
+    fresh(&database).await?;
+    let before = server.cpu()?;
+    let begun = Instant::now();
+    let mut connection = connect(&database).await?;
+    let reference_bills = reference::bill(&mut connection, month, &wanted.zone, cutoff).await?;
+    let reference: Cost = (begun.elapsed(), server.cpu()? - before);
+
+    say(format_args!("{WORKERS} workers"));
+    fresh(&database).await?;
+    let ours = bill(&server, &worker, &book, price_book, month).await?;
+    Ok(Figures {
+        members,
+        usage,
+        seed_wall: seeded.wall,
+        raw_copy_wall: raw.wall,
+        raw_copy_bytes: raw.bytes,
+        reference,
+        reference_bills,
+        ours: ours.cost,
+        our_bills: ours.bills,
+        peak_memory: ours.peak_memory,
+        verification: ours.verification,
+        planning: ours.planning,
+    })
+}
+
+/// An empty, vacuumed and checkpointed start for either side.
+async fn fresh(database: &SecretString) -> anyhow::Result<()> {
+    execute(database, "truncate bill, bill_item, quarantined_member").await?;
+    // Outside any transaction each.
+    for statement in ["vacuum analyze", "checkpoint"] {
+        execute(database, statement).await?;
+    }
+    Ok(())
+}
+
+async fn seed(worker: &Worker<'_>, members: u64, usage_per_member: u32) -> anyhow::Result<Took> {
+    let (members, usage) = (members.to_string(), usage_per_member.to_string());
+    let arguments =
+        ["seed", "--members", &members, "--month", MONTH, "--usage-per-member", &usage, "--seed", "42"];
+    worker.run(arguments).await
+}
+
+struct Ours {
+    cost: Cost,
+    bills: i64,
+    peak_memory: u64,
+    verification: Duration,
+    planning: Duration,
+}
+
+/// A run as the operator does it, from the first chunk claimed to the issuing commit.
+async fn bill(
+    server: &Server,
+    worker: &Worker<'_>,
+    book: &PriceBook,
+    text: &str,
+    month: BillingMonth,
+) -> anyhow::Result<Ours> {
+    let pool = store::pool::connect(worker.database, "bench", 4).await?;
+    let begin = Begin {
+        run: "bench/run",
+        run_uid: Uuid::from_u128(1),
+        month,
+        price_book: book,
+        price_book_text: text,
+        data_cutoff: None,
+        chunk_size: CHUNK_SIZE,
+        shards: WORKERS,
+    };
+    let planning = Instant::now();
+    let Begun { key, .. } = match billing::begin(&pool, &begin).await? {
+        Beginning::Begun(begun) => begun,
+        Beginning::Refused(refusal) => bail!(refusal),
+    };
+    let planning = planning.elapsed();
+    let before = server.cpu()? + cpu::of_tree(std::process::id())?;
+    let shard = |shard: i32| {
+        let order = [
+            ("--month", month.to_string()),
+            ("--revision", key.revision.to_string()),
+            ("--shard", shard.to_string()),
+            ("--fence", key.fence.to_string()),
+            ("--run", begin.run.to_owned()),
+            ("--run-uid", key.run_uid.to_string()),
+        ];
+        let arguments: Vec<String> =
+            order.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
+        worker.run(std::iter::once("bill".to_owned()).chain(arguments))
+    };
+    let (one_worker, other) = tokio::try_join!(shard(0), shard(1))?;
+    let verifying = Instant::now();
+    let verification = billing::verify(&pool, &key).await?;
+    let verifying = verifying.elapsed();
+    anyhow::ensure!(verification.passed(), "verification failed: {:?}", verification.checks);
+    billing::issue(&pool, &key, None).await?;
+    let micros =
+        "select (extract(epoch from clock_timestamp() - min(started_at)) * 1000000)::bigint from chunk";
+    let wall = u64::try_from(one(worker.database, micros).await?).context("the clock went back")?;
+    let cpu = server.cpu()? + cpu::of_tree(std::process::id())? - before;
+    Ok(Ours {
+        cost: (Duration::from_micros(wall), cpu),
+        bills: one(worker.database, "select count(*) from live_bill").await?,
+        peak_memory: one_worker.peak_memory.max(other.peak_memory),
+        verification: verifying,
+        planning,
+    })
+}
+
+/// A folder with one encryption key.
+fn keys(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
+    let keys = folder.join("keys");
+    std::fs::create_dir(&keys)?;
+    let key = base64::engine::general_purpose::STANDARD.encode([7; 32]);
+    std::fs::write(keys.join("bench"), key)?;
+    std::fs::write(keys.join("active"), "bench")?;
+    Ok(keys)
+}
+
+fn say(what: std::fmt::Arguments<'_>) {
+    eprintln!("bench: {what}");
+}

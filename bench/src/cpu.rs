@@ -1,0 +1,42 @@
+//! CPU time and memory of processes, as Linux counts them in /proc.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+/// What /proc counts in, on every Linux.
+const TICKS_A_SECOND: u64 = 100;
+
+struct Stat {
+    parent: u32,
+    /// Its own, and that of children that it waited for.
+    ticks: u64,
+}
+
+/// CPU time of a process and all its children, living and gone.
+pub(crate) fn of_tree(root: u32) -> anyhow::Result<Duration> {
+    let mut ticks = stat(root).with_context(|| format!("process {root} is not there"))?.ticks;
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that ended since the listing is counted by its parent, or a moment later.
+        if let Some(child) = stat(pid).filter(|stat| stat.parent == root) {
+            ticks += child.ticks;
+        }
+    }
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in parentheses, which may hold anything.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<u64>().unwrap_or_default()).sum();
+    Some(Stat { parent: fields.get(1)?.parse().ok()?, ticks })
+}
+
+/// The most memory that a process has held, in bytes; none when it has ended.
+pub(crate) fn peak_memory(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
