@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::checks::cargo;
 use crate::cluster::{Cluster, NAME};
 use crate::daemon::hex;
 use crate::exec;
@@ -36,7 +36,7 @@ pub(crate) fn profile_folder(paths: &Paths, profile: &str) -> PathBuf {
 pub(crate) fn build_binaries(paths: &Paths, progress: &Progress, profile: &str) -> Result<PathBuf> {
     progress.step(&format!("operator and worker ({profile} build)"), |_| {
         exec::run(
-            Command::new("cargo").current_dir(&paths.repo).args([
+            cargo(paths).args([
                 "build",
                 "--locked",
                 "--profile",
@@ -304,6 +304,8 @@ fn quoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
