@@ -12,5 +12,6 @@ mod locks;
 pub mod member;
 pub mod migrate;
 pub mod pool;
+pub mod seed;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -7,6 +7,8 @@ pub(crate) enum Lock {
     Migration,
     /// One load or seed at a time.
     Load,
+    /// Held in share mode by every session that writes rows of a seed.
+    SeedWriters,
     /// The process behind this row of `job_log` lives.
     Job(i64),
 }
@@ -18,6 +20,7 @@ impl Lock {
         match self {
             Self::Migration => OURS | 1,
             Self::Load => OURS | 2,
+            Self::SeedWriters => OURS | 3,
             // Ids come one by one; two that live at once don't differ by 2^30.
             Self::Job(id) => OURS | 1 << 30 | (id & ((1 << 30) - 1)),
         }

@@ -55,11 +55,6 @@ impl Stop {
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self::new(Exit::Usage, error)
     }
-
-    /// Says what stands above the error in hand.
-    pub(crate) fn context(self, context: impl std::fmt::Display + Send + Sync + 'static) -> Self {
-        Self { exit: self.exit, error: self.error.context(context) }
-    }
 }
 
 impl From<DatabaseError> for Stop {

@@ -5,6 +5,7 @@ mod check;
 mod exit;
 mod load;
 mod migrate;
+mod seed;
 mod shutdown;
 mod terminal;
 
@@ -54,7 +55,8 @@ impl Global {
     /// The keys for personal data.
     pub(crate) fn keys(&self) -> anyhow::Result<Keyring> {
         let folder = self.keys_dir.as_deref();
-        let folder = folder.ok_or_else(|| anyhow::anyhow!("no keys: set MONTHEND_KEYS_DIR or give --keys-dir"))?;
+        let folder =
+            folder.ok_or_else(|| anyhow::anyhow!("no keys: set MONTHEND_KEYS_DIR or give --keys-dir"))?;
         Ok(Keyring::from_folder(folder)?)
     }
 }
@@ -65,6 +67,7 @@ enum Command {
     Check(check::Check),
     Load(load::Load),
     Migrate(migrate::Migrate),
+    Seed(seed::Seed),
 }
 
 fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
@@ -100,5 +103,6 @@ async fn dispatch(cli: &Cli, stop: &CancellationToken) -> Outcome {
         Command::Check(check) => check.run(&cli.global).await,
         Command::Load(load) => load.run(&cli.global, stop).await,
         Command::Migrate(migrate) => migrate.run(&cli.global, stop).await,
+        Command::Seed(seed) => seed.run(&cli.global, stop).await,
     }
 }

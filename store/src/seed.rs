@@ -1,0 +1,91 @@
+//! Generated data, written by COPY straight into the tables, from several sessions, as rows of a load that is not finished
+//! yet. Whatever dies before that is swept away by the next load.
+
+use sqlx::PgConnection;
+
+use crate::copy::CopyRows;
+use crate::error::{DatabaseError, During as _};
+use crate::locks::Lock;
+
+/// A table that a seed writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    Members,
+    Subscriptions,
+    Grants,
+    Adjustments,
+    Usage,
+}
+
+impl Table {
+    /// The statement, whose columns are the order of a row's values.
+    const fn copy(self) -> &'static str {
+        match self {
+            Self::Members => {
+                "copy member (member_id, load, locale, name, email, phone) from stdin (format binary)"
+            }
+            Self::Subscriptions => {
+                "copy subscription (member_id, plan_code, from_date, to_date, load) from stdin (format binary)"
+            }
+            Self::Grants => {
+                "copy discount_grant (member_id, discount_code, from_date, to_date, load) from stdin (format binary)"
+            }
+            Self::Adjustments => {
+                "copy adjustment (adjustment_id, member_id, month, code, amount, reason, load) from stdin (format binary)"
+            }
+            Self::Usage => {
+                "copy usage (member_id, started_at, quantity, load, kind, month, source, usage_id)
+                 from stdin (format binary)"
+            }
+        }
+    }
+}
+
+/// The finished seed with these parameters, if there is one.
+///
+/// # Errors
+/// The database refused.
+pub async fn find(connection: &mut PgConnection, fingerprint: &str) -> Result<Option<i64>, DatabaseError> {
+    sqlx::query_scalar!(
+        r#"select max(number) from load where kind = 'SEED' and state = 'FINISHED' and fingerprint = $1"#,
+        fingerprint
+    )
+    .fetch_one(connection)
+    .await
+    .during("cannot look for an earlier seed")
+}
+
+/// Whether any member is in the database.
+///
+/// # Errors
+/// The database refused.
+pub async fn has_members(connection: &mut PgConnection) -> Result<bool, DatabaseError> {
+    sqlx::query_scalar!(r#"select exists (select member_id from member) as "exists!""#)
+        .fetch_one(connection)
+        .await
+        .during("cannot look for members")
+}
+
+/// Marks this session as one that writes for a seed: nobody sweeps away before it has ended.
+///
+/// # Errors
+/// The database refused.
+pub async fn join(connection: &mut PgConnection) -> Result<(), DatabaseError> {
+    sqlx::query!("select pg_advisory_lock_shared($1)", Lock::SeedWriters.key())
+        .execute(connection)
+        .await
+        .during("cannot join the seed")?;
+    Ok(())
+}
+
+/// Writes rows to a table.
+///
+/// # Errors
+/// The database refused; none of these rows was written then.
+pub async fn write(
+    connection: &mut PgConnection,
+    table: Table,
+    rows: CopyRows,
+) -> Result<u64, DatabaseError> {
+    rows.send(connection, table.copy()).await.during("cannot write generated rows")
+}

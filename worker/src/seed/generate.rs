@@ -1,0 +1,237 @@
+//! Members by the block: what is generated for a block depends on the seed and the block's number alone, whoever generates
+//! it and when.
+
+use std::fmt::Write as _;
+
+use domain::ids::MemberId;
+use domain::month::BillingMonth;
+use domain::zone::{MonthOnClock, Zone};
+use jiff::{SignedDuration, Timestamp};
+use store::copy::CopyRows;
+use store::crypto::{Column, Keyring, Sealer};
+use store::seed::Table;
+
+use super::members::{Catalogue, Contracts};
+use super::people::Person;
+use super::random::Random;
+
+/// Members in a block.
+pub(super) const BLOCK: u64 = 1000;
+/// Ids that a block may use, so that no block needs to know another.
+const IDS: i64 = 8000;
+/// Every so many blocks, a region of ids is left out.
+const REGION: i64 = 50;
+const REGION_GAP: i64 = 1_000_000;
+/// Rows of so many bytes are written by one statement.
+const STATEMENT: usize = 4 << 20;
+/// How much a member uses beside others, by twentieths of the members: most little, a few very much.
+const SKEW: [u64; 20] = [1, 4, 8, 12, 17, 22, 28, 34, 40, 47, 55, 65, 77, 91, 108, 131, 165, 225, 330, 540];
+
+/// The parameters of a seed.
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) members: u64,
+    pub(super) usage_per_member: u64,
+    pub(super) month: BillingMonth,
+    pub(super) zone: Zone,
+    pub(super) catalogue: Catalogue,
+    pub(super) keys: Keyring,
+    pub(super) load: i64,
+}
+
+impl Plan {
+    pub(super) fn blocks(&self) -> u64 {
+        self.members.div_ceil(BLOCK)
+    }
+
+    /// The month and its neighbours, into which a few rows fall.
+    pub(super) fn usage_months(&self) -> Vec<BillingMonth> {
+        [self.month.previous(), Some(self.month), self.month.next()].into_iter().flatten().collect()
+    }
+}
+
+/// Rows for one statement.
+pub(super) type Piece = (Table, CopyRows);
+
+/// Generates blocks, one after the other, for one writer.
+pub(super) struct Generator<'a> {
+    plan: &'a Plan,
+    clock: MonthOnClock,
+    /// The month before, this one, and the one after.
+    months: [Option<String>; 3],
+    sealer: Sealer<'a>,
+    rows: [(Table, CopyRows); 5],
+    person: Person,
+    contracts: Contracts<'a>,
+    envelope: Vec<u8>,
+    usage_id: String,
+}
+
+const MEMBERS: usize = 0;
+const SUBSCRIPTIONS: usize = 1;
+const GRANTS: usize = 2;
+const ADJUSTMENTS: usize = 3;
+const USAGE: usize = 4;
+
+impl<'a> Generator<'a> {
+    pub(super) fn new(plan: &'a Plan) -> Self {
+        let tables = [Table::Members, Table::Subscriptions, Table::Grants, Table::Adjustments, Table::Usage];
+        Self {
+            plan,
+            clock: plan.zone.month(plan.month),
+            months: [plan.month.previous(), Some(plan.month), plan.month.next()]
+                .map(|month| month.map(|month| month.to_string())),
+            sealer: plan.keys.sealer(),
+            rows: tables.map(|table| (table, CopyRows::default())),
+            person: Person::default(),
+            contracts: Contracts::default(),
+            envelope: Vec::new(),
+            usage_id: String::new(),
+        }
+    }
+
+    /// Generates a block; hands on what is enough for a statement.
+    pub(super) fn block<E>(
+        &mut self,
+        block: u64,
+        hand_on: &mut impl FnMut(Piece) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let members = BLOCK.min(self.plan.members - block * BLOCK);
+        let mut random = Random::new(self.plan.seed, block);
+        let weights: Vec<u64> = (0..members).map(|_| *random.pick(&SKEW)).collect();
+        let weight: u64 = weights.iter().sum();
+        let usage = self.plan.usage_per_member * members;
+        let number = i64::try_from(block).expect("fewer than 2^63 blocks");
+        let base = number * IDS + number / REGION * REGION_GAP;
+        let (mut offset, mut weighed, mut used) = (0, 0, 0);
+        for (at, member_weight) in (0..).zip(weights) {
+            let gap = match random.below(100) {
+                0..85 => 1,
+                85..97 => random.between(2, 5),
+                _ => random.between(6, 60),
+            };
+            // Room for everyone who is still to come.
+            let room = IDS - offset - i64::try_from(members - at).unwrap_or(IDS);
+            offset += gap.min(room.max(1));
+            let member = MemberId::try_from(base + offset).expect("a positive number");
+            weighed += member_weight;
+            let until = shared(usage, weighed, weight);
+            self.member(&mut random, member, block * BLOCK + at + 1, until - used);
+            used = until;
+            for (table, rows) in &mut self.rows {
+                if rows.size() >= STATEMENT {
+                    hand_on((*table, std::mem::take(rows)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on what is left.
+    pub(super) fn finish<E>(self, hand_on: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
+        self.rows.into_iter().filter(|(_, rows)| rows.rows() > 0).try_for_each(hand_on)
+    }
+
+    fn member(&mut self, random: &mut Random, member: MemberId, place: u64, usage: u64) {
+        let load = self.plan.load;
+        self.person.become_another(random, member.get());
+        self.contracts.become_another(random, &self.plan.catalogue, self.plan.month);
+        let Person { name, email, phone, locale } = &self.person;
+        let rows = &mut self.rows[MEMBERS].1;
+        rows.row(6).int8(member.get()).int8(load);
+        rows.optional((!locale.is_empty()).then_some(*locale), CopyRows::text);
+        for (column, text) in [(Column::Name, name), (Column::Email, email), (Column::Phone, phone)] {
+            if text.is_empty() {
+                rows.null();
+            } else {
+                self.envelope.clear();
+                self.sealer.seal_into(&mut self.envelope, column, member, text);
+                rows.bytes(&self.envelope);
+            }
+        }
+        for (table, spans) in
+            [(SUBSCRIPTIONS, &self.contracts.subscriptions), (GRANTS, &self.contracts.grants)]
+        {
+            for span in spans {
+                let rows = &mut self.rows[table].1;
+                rows.row(5).int8(member.get()).text(span.code).date(span.from);
+                rows.optional(span.to, CopyRows::date).int8(load);
+            }
+        }
+        if let Some((code, reason, amount)) = self.contracts.adjustment {
+            let id = i64::try_from(place).expect("fewer than 2^63 members");
+            let rows = &mut self.rows[ADJUSTMENTS].1;
+            let month = self.plan.month.to_string();
+            rows.row(7)
+                .int8(id)
+                .int8(member.get())
+                .text(&month)
+                .text(code)
+                .int8(amount)
+                .text(reason)
+                .int8(load);
+        }
+        self.usage(random, member, usage);
+    }
+
+    fn usage(&mut self, random: &mut Random, member: MemberId, count: u64) {
+        if self.plan.catalogue.kinds.is_empty() {
+            return;
+        }
+        let day = |number: u32| SignedDuration::from_hours(24 * i64::from(number));
+        let (first, end) = self.contracts.active;
+        let from = (self.clock.start() + day(first)).min(self.clock.end());
+        let to = if end == self.plan.month.days() { self.clock.end() } else { self.clock.start() + day(end) };
+        let micros = u64::try_from(to.as_microsecond() - from.as_microsecond()).unwrap_or(0).max(1);
+        for number in 1..=count {
+            let after =
+                i64::try_from(random.below(micros)).expect("a month has fewer than 2^63 microseconds");
+            self.usage_row(random, member, number, from + SignedDuration::from_micros(after), 1);
+        }
+        // A few rows lie on the other side of the month's borders.
+        if random.chance(2) {
+            let side = random.index(2);
+            let distance = SignedDuration::from_micros(random.between(0, 7_200_000_000));
+            let (place, at) = match side {
+                0 => (0, self.clock.start() - SignedDuration::from_micros(1) - distance),
+                _ => (2, self.clock.end() + distance),
+            };
+            self.usage_row(random, member, count + 1, at, place);
+        }
+    }
+
+    /// A row in one of the months; none where the calendar of the product ends.
+    fn usage_row(&mut self, random: &mut Random, member: MemberId, number: u64, at: Timestamp, place: usize) {
+        let Some(month) = &self.months[place] else { return };
+        let catalogue = &self.plan.catalogue;
+        let kind = &catalogue.kinds[random.weighted(&catalogue.kind_weights)];
+        self.usage_id.clear();
+        write!(self.usage_id, "{member}-{number}").expect("a string takes everything");
+        let rows = &mut self.rows[USAGE].1;
+        rows.row(8).int8(member.get()).timestamptz(at).int8(quantity(random, kind)).int8(self.plan.load);
+        rows.text(kind).text(month).text(SOURCE).text(&self.usage_id);
+    }
+}
+
+/// The source of generated usage.
+pub(super) const SOURCE: &str = "seed";
+
+/// How much of `whole` the first `part` of `all` gets: parts add up to the whole exactly.
+fn shared(whole: u64, part: u64, all: u64) -> u64 {
+    let share = u128::from(whole) * u128::from(part) / u128::from(all);
+    u64::try_from(share).expect("a part is no more than all")
+}
+
+/// Many small ones and a few large ones: the exponent is drawn, not the number.
+fn quantity(random: &mut Random, kind: &str) -> i64 {
+    let mut up_to_double = |unit: u64, doublings: u64| {
+        let size = unit << random.below(doublings);
+        i64::try_from(size + random.below(size)).expect("far below 2^63")
+    };
+    match kind {
+        "voice" => up_to_double(15, 8),
+        "data" => up_to_double(1 << 18, 13),
+        "sms" => random.between(1, 3),
+        _ => up_to_double(1, 10),
+    }
+}
