@@ -14,7 +14,9 @@ pub(crate) fn files() -> Result<Vec<(String, String)>> {
         .map(|crd| {
             let name = crd.metadata.name.clone().context("a definition has no name")?;
             // Through a JSON value, so that keys come in one order whatever the types' order is.
-            let value = serde_json::to_value(&crd).with_context(|| format!("cannot write {name} as JSON"))?;
+            let mut value =
+                serde_json::to_value(&crd).with_context(|| format!("cannot write {name} as JSON"))?;
+            unwrap_descriptions(&mut value);
             let mut text = HEADER.to_owned();
             block(&value, 0, &mut text);
             text.push('\n');
@@ -34,6 +36,22 @@ pub(crate) fn write(folder: &Path) -> Result<Vec<PathBuf>> {
             Ok(path)
         })
         .collect()
+}
+
+/// `kubectl explain` wraps lines itself; those of the sources would show as ragged ones.
+fn unwrap_descriptions(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, child) in fields {
+                match child {
+                    Value::String(text) if key == "description" => *text = text.replace('\n', " "),
+                    child => unwrap_descriptions(child),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(unwrap_descriptions),
+        _ => {}
+    }
 }
 
 /// Block-style YAML of a JSON value: a few lines instead of a YAML library, as JSON's own scalars are YAML already.

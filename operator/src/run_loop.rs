@@ -282,3 +282,6 @@ where
         .await
         .doing(|| format!("change the finalizers of {} {name}", O::kind(&())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,8 +35,8 @@ use crate::{
 };
 
 /// Reasons of a wait that somebody wanted, or that only takes its time.
-const EXPECTED: [&str; 6] =
-    ["Planning", "MonthNotOver", "Suspended", "Resumed", "Deleting", "ManualApproval"];
+const EXPECTED: [&str; 7] =
+    ["Planning", "MonthNotOver", "Suspended", "Resumed", "Deleting", "Deleted", "ManualApproval"];
 
 /// The kind, with what its runs need.
 pub(crate) struct BillingRuns {

@@ -1,0 +1,291 @@
+//! The loop against an API server that expects exact calls in an exact order.
+
+use std::collections::VecDeque;
+
+use api::{
+    BillingRun, BillingRunStatus,
+    billing_run::{ApprovalPolicy, Phase, PriceBookRef},
+};
+use http::{Method, Request, Response, StatusCode};
+use kube::{client::Body, runtime::events::Reporter};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tower_test::mock::{self, Handle};
+
+use super::*;
+
+const RUNS: &str = "/apis/monthend.dev/v1alpha1/namespaces/billing/billingruns/october";
+
+/// A kind that decides what it was told to, and remembers what its actions came to.
+#[derive(Default)]
+struct Scripted {
+    decisions: Mutex<VecDeque<Decision<BillingRunStatus, &'static str>>>,
+    seen: Mutex<Vec<Option<&'static str>>>,
+}
+
+impl RunKind for Scripted {
+    const KIND: &'static str = "BillingRun";
+    type Object = BillingRun;
+    type Status = BillingRunStatus;
+    type World = ();
+    type Action = &'static str;
+    type Outcome = &'static str;
+
+    fn status(run: &BillingRun) -> Option<&BillingRunStatus> {
+        run.status.as_ref()
+    }
+
+    fn same_but_for_time(one: &BillingRunStatus, other: &BillingRunStatus) -> bool {
+        one == other
+    }
+
+    fn news(_: Option<&BillingRunStatus>, after: &BillingRunStatus) -> Vec<News> {
+        let reason = after.phase.map_or("None", Phase::as_str).to_owned();
+        vec![News { warning: true, reason, note: "note".repeat(500) }]
+    }
+
+    async fn observe(&self, _: &BillingRun, outcome: Option<&'static str>) -> Result<(), RunError> {
+        self.seen.lock().unwrap().push(outcome);
+        Ok(())
+    }
+
+    fn decide(&self, _: &BillingRun, (): &()) -> Decision<BillingRunStatus, &'static str> {
+        self.decisions.lock().unwrap().pop_front().expect("no decision is left in the script")
+    }
+
+    async fn perform(&self, _: &BillingRun, action: &'static str) -> Result<&'static str, RunError> {
+        if action == "fail" { Err(RunError::Incomplete("BillingRun", "luck")) } else { Ok(action) }
+    }
+}
+
+fn run(phase: Phase) -> BillingRun {
+    let price_book_ref = PriceBookRef { name: "book".to_owned(), key: "pricebook.yaml".to_owned() };
+    let spec = serde_json::json!({"month": "2026-10", "priceBookRef": price_book_ref});
+    let mut run = BillingRun::new("october", serde_json::from_value(spec).unwrap());
+    assert_eq!(run.spec.approval_policy, ApprovalPolicy::Automatic);
+    run.metadata.namespace = Some("billing".to_owned());
+    run.metadata.uid = Some("uid-1".to_owned());
+    run.status = Some(status(phase));
+    run
+}
+
+fn status(phase: Phase) -> BillingRunStatus {
+    BillingRunStatus { phase: Some(phase), ..BillingRunStatus::default() }
+}
+
+fn decision(phase: Phase, next: Next<&'static str>) -> Decision<BillingRunStatus, &'static str> {
+    Decision { status: status(phase), next }
+}
+
+/// One expected call: method, path, what the body must contain, and the answer.
+struct Call {
+    method: Method,
+    path: &'static str,
+    query: &'static str,
+    body: Value,
+    answer: (StatusCode, Value),
+}
+
+fn get(found: Option<&BillingRun>) -> Call {
+    let answer = match found {
+        Some(run) => (StatusCode::OK, serde_json::to_value(run).unwrap()),
+        None => (
+            StatusCode::NOT_FOUND,
+            json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "not found"}),
+        ),
+    };
+    Call { method: Method::GET, path: RUNS, query: "", body: Value::Null, answer }
+}
+
+fn patch(path: &'static str, manager: &'static str, body: Value, answer: &BillingRun) -> Call {
+    let answer = (StatusCode::OK, serde_json::to_value(answer).unwrap());
+    Call { method: Method::PATCH, path, query: manager, body, answer }
+}
+
+fn write_of(phase: Phase) -> Call {
+    let body = json!({"metadata": {"name": "october", "uid": "uid-1"}, "status": {"phase": phase}});
+    patch(
+        "/apis/monthend.dev/v1alpha1/namespaces/billing/billingruns/october/status",
+        "force=true&fieldManager=monthend-operator-status",
+        body,
+        &run(phase),
+    )
+}
+
+fn event(reason: &str) -> Call {
+    Call {
+        method: Method::POST,
+        path: "/apis/events.k8s.io/v1/namespaces/billing/events",
+        query: "",
+        body: json!({"reason": reason, "type": "Warning", "regarding": {"name": "october", "uid": "uid-1"}}),
+        answer: (StatusCode::CREATED, json!({"metadata": {"name": "october.1"}})),
+    }
+}
+
+fn finalizers(names: &[&str]) -> Call {
+    let body = json!({"metadata": {"uid": "uid-1", "finalizers": names}});
+    patch(RUNS, "force=true&fieldManager=monthend-operator-finalizer", body, &run(Phase::Pending))
+}
+
+/// Whether `whole` has everything that `part` has.
+fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => {
+            part.iter().all(|(key, part)| whole.get(key).is_some_and(|whole| contains(whole, part)))
+        }
+        (whole, part) => part.is_null() || whole == part,
+    }
+}
+
+/// Answers these calls and no others.
+fn serve(mut handle: Handle<Request<Body>, Response<Body>>, calls: Vec<Call>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        for call in calls {
+            let expected = format!("{} {}", call.method, call.path);
+            let next = tokio::time::timeout(Duration::from_secs(5), handle.next_request()).await;
+            let (request, send) = next.unwrap_or_else(|_| panic!("nobody called {expected}")).unwrap();
+            assert_eq!(format!("{} {}", request.method(), request.uri().path()), expected);
+            let query = request.uri().query().unwrap_or_default().trim_start_matches('&').to_owned();
+            assert_eq!(query, call.query, "{expected}");
+            let bytes = request.into_body().collect_bytes().await.unwrap();
+            let body: Value =
+                if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+            assert!(contains(&body, &call.body), "{expected}: {} is not in {body}", call.body);
+            let (code, answer) = call.answer;
+            let answer =
+                Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap();
+            send.send_response(answer);
+        }
+        assert!(handle.next_request().await.is_none(), "a call that nobody expected");
+    })
+}
+
+struct Outcome {
+    action: Result<Action, RunError>,
+    seen: Vec<Option<&'static str>>,
+}
+
+async fn reconciled(
+    cached: BillingRun,
+    script: Vec<Decision<BillingRunStatus, &'static str>>,
+    calls: Vec<Call>,
+) -> Outcome {
+    let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
+    let server = serve(handle, calls);
+    let client = Client::new(service, "billing");
+    let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some("test".to_owned()) };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let kind = Scripted { decisions: Mutex::new(script.into()), ..Scripted::default() };
+    let context = Arc::new(Context::new(client, kind, recorder, Metrics::new().unwrap()));
+    let action = reconcile(Arc::new(DeserializeGuard(Ok(cached))), context.clone()).await;
+    assert!(context.kind.decisions.lock().unwrap().is_empty(), "decisions were left");
+    let seen = context.kind.seen.lock().unwrap().clone();
+    drop(context);
+    server.await.unwrap();
+    Outcome { action, seen }
+}
+
+#[tokio::test]
+async fn a_status_that_says_nothing_new_is_not_written() {
+    let running = run(Phase::Running);
+    let script = vec![decision(Phase::Running, Next::Wait(Duration::from_secs(1)))];
+    let outcome = reconciled(running.clone(), script, vec![get(Some(&running))]).await;
+    assert_eq!(outcome.action.unwrap(), Action::requeue(Duration::from_secs(1)));
+}
+
+#[tokio::test]
+async fn a_new_status_is_written_for_this_very_run_and_then_told() {
+    let running = run(Phase::Running);
+    let script = vec![decision(Phase::Failed, Next::Rest)];
+    let calls = vec![get(Some(&running)), write_of(Phase::Failed), event("Failed")];
+    let outcome = reconciled(running, script, calls).await;
+    assert_eq!(outcome.action.unwrap(), Action::await_change());
+}
+
+#[tokio::test]
+async fn the_status_compared_is_not_the_caches() {
+    let script = vec![decision(Phase::Running, Next::Rest)];
+    let outcome = reconciled(run(Phase::Pending), script, vec![get(Some(&run(Phase::Running)))]).await;
+    assert_eq!(outcome.action.unwrap(), Action::await_change());
+}
+
+#[tokio::test]
+async fn what_an_action_came_to_is_seen_by_the_next_decision_alone() {
+    let pending = run(Phase::Pending);
+    let script = vec![
+        decision(Phase::Pending, Next::Do("begin")),
+        decision(Phase::Running, Next::Do("create")),
+        decision(Phase::Running, Next::Hold),
+        decision(Phase::Pending, Next::Rest),
+    ];
+    let calls = vec![
+        get(Some(&pending)),
+        write_of(Phase::Running),
+        event("Running"),
+        finalizers(&["monthend.dev/run"]),
+    ];
+    let outcome = reconciled(pending, script, calls).await;
+    assert_eq!(outcome.seen, [None, Some("begin"), Some("create"), None]);
+}
+
+#[tokio::test]
+async fn letting_go_takes_only_our_finalizer() {
+    let over = run(Phase::Succeeded);
+    let script = vec![decision(Phase::Succeeded, Next::LetGo)];
+    let outcome = reconciled(over.clone(), script, vec![get(Some(&over)), finalizers(&[])]).await;
+    assert_eq!(outcome.action.unwrap(), Action::await_change());
+}
+
+#[tokio::test]
+async fn a_run_whose_time_is_over_is_deleted_by_its_uid() {
+    let over = run(Phase::Succeeded);
+    let delete = Call {
+        method: Method::DELETE,
+        path: RUNS,
+        query: "",
+        body: json!({"propagationPolicy": "Background", "preconditions": {"uid": "uid-1"}}),
+        answer: (StatusCode::OK, json!({"kind": "Status", "status": "Success"})),
+    };
+    let script = vec![decision(Phase::Succeeded, Next::DeleteRun)];
+    let outcome = reconciled(over.clone(), script, vec![get(Some(&over)), delete]).await;
+    assert_eq!(outcome.action.unwrap(), Action::await_change());
+}
+
+#[tokio::test]
+async fn a_run_that_is_gone_or_was_made_again_is_left_alone() {
+    let gone = reconciled(run(Phase::Running), vec![], vec![get(None)]).await;
+    assert_eq!(gone.action.unwrap(), Action::await_change());
+    let mut again = run(Phase::Pending);
+    again.metadata.uid = Some("uid-2".to_owned());
+    let again = reconciled(run(Phase::Running), vec![], vec![get(Some(&again))]).await;
+    assert_eq!(again.action.unwrap(), Action::await_change());
+}
+
+#[tokio::test]
+async fn an_action_that_fails_ends_the_pass() {
+    let running = run(Phase::Running);
+    let script = vec![decision(Phase::Running, Next::Do("fail"))];
+    let outcome = reconciled(running.clone(), script, vec![get(Some(&running))]).await;
+    assert_eq!(outcome.action.unwrap_err().class(), ErrorClass::Internal);
+}
+
+#[tokio::test]
+async fn decisions_that_never_settle_are_taken_up_again_later() {
+    let running = run(Phase::Running);
+    let script = (0..MOST_PASSES).map(|_| decision(Phase::Running, Next::Do("again"))).collect();
+    let outcome = reconciled(running.clone(), script, vec![get(Some(&running))]).await;
+    assert_eq!(outcome.action.unwrap(), Action::requeue(Duration::from_millis(100)));
+}
+
+#[tokio::test]
+async fn pauses_grow_to_a_limit_and_shrink_after_a_success() {
+    let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
+    let client = Client::new(service, "billing");
+    let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.to_owned(), instance: None });
+    let context = Context::new(client, Scripted::default(), recorder, Metrics::new().unwrap());
+    let pauses: Vec<u128> = (0..7).map(|_| context.back_off("uid-1").as_millis()).collect();
+    assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+    assert_eq!(context.back_off("uid-2").as_millis(), 500);
+    context.succeeded("uid-1");
+    assert_eq!(context.back_off("uid-1").as_millis(), 500);
+}
