@@ -1,5 +1,6 @@
 //! One size: seeds, copies the same bytes raw, bills with the reference, bills with the workers.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,11 +26,13 @@ type Cost = (Duration, Duration);
 
 pub(crate) async fn measure(
     program: &Path,
-    price_book: &str,
+    price_book: &Path,
     members: u64,
     usage_per_member: u32,
 ) -> anyhow::Result<Figures> {
-    let book = PriceBook::parse(price_book)?;
+    let text = std::fs::read_to_string(price_book)
+        .with_context(|| format!("cannot read {}", price_book.display()))?;
+    let book = PriceBook::parse(&text)?;
     let month: BillingMonth = MONTH.parse()?;
     let server = Server::start()?;
     let wanted = wanted(&book.time_zone, book.currency.code())?;
@@ -37,7 +40,7 @@ pub(crate) async fn measure(
     let keys = keys(server.folder())?;
     let worker = Worker { program, database: &database, keys: &keys };
     say(format_args!("{members} members with {usage_per_member} usage rows each: seeding"));
-    let seeded = seed(&worker, members, usage_per_member).await?;
+    let seeded = seed(&worker, price_book, members, usage_per_member).await?;
 
     say(format_args!("the same bytes by raw COPY"));
     let raw = raw_copy(&server, &database, &server.database("raw", &wanted).await?).await?;
@@ -58,7 +61,7 @@ pub(crate) async fn measure(
 
     say(format_args!("{WORKERS} workers"));
     fresh(&database).await?;
-    let ours = bill(&server, &worker, &book, price_book, month).await?;
+    let ours = bill(&server, &worker, &book, &text, month).await?;
     Ok(Figures {
         members,
         usage,
@@ -85,10 +88,18 @@ async fn fresh(database: &SecretString) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn seed(worker: &Worker<'_>, members: u64, usage_per_member: u32) -> anyhow::Result<Took> {
+async fn seed(
+    worker: &Worker<'_>,
+    price_book: &Path,
+    members: u64,
+    usage_per_member: u32,
+) -> anyhow::Result<Took> {
     let (members, usage) = (members.to_string(), usage_per_member.to_string());
-    let arguments =
-        ["seed", "--members", &members, "--month", MONTH, "--usage-per-member", &usage, "--seed", "42"];
+    let mut arguments: Vec<&OsStr> =
+        ["seed", "--month", MONTH, "--seed", "42", "--members", &members, "--usage-per-member", &usage]
+            .map(OsStr::new)
+            .to_vec();
+    arguments.extend([OsStr::new("--price-book"), price_book.as_os_str()]);
     worker.run(arguments).await
 }
 

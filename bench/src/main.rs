@@ -12,7 +12,6 @@ mod workers;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 /// Measures monthend against references on this machine.
@@ -58,14 +57,14 @@ async fn main() -> anyhow::Result<ExitCode> {
         "there is no worker at {}: build it with `cargo build --release -p worker`",
         worker.display()
     );
-    let price_book = std::fs::read_to_string(&options.price_book)
-        .with_context(|| format!("cannot read {}", options.price_book.display()))?;
     let mut report = report::Report::default();
     for members in options.members {
-        report.add(billing::measure(&worker, &price_book, members, 5).await?);
+        report.add(billing::measure(&worker, &options.price_book, members, 5).await?);
     }
     if options.heavy_members > 0 {
-        report.add_for_information(billing::measure(&worker, &price_book, options.heavy_members, 50).await?);
+        report.add_for_information(
+            billing::measure(&worker, &options.price_book, options.heavy_members, 50).await?,
+        );
     }
     Ok(if report.print() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
