@@ -24,9 +24,10 @@ impl DatabaseError {
             // What the driver says of a reply that breaks off in the middle.
             | sqlx::Error::Protocol(_) => true,
             sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
-                // Connection exceptions, transaction rollbacks, insufficient resources; shut down, crashed, starting.
-                ["08", "40", "53"].iter().any(|class| code.starts_with(class))
-                    || ["57P01", "57P02", "57P03"].contains(&code.as_ref())
+                // Connection exceptions, transaction rollbacks, insufficient resources, trouble under the server; a lock not
+                // to be had, cancelled; shut down, crashed, starting.
+                ["08", "40", "53", "58"].iter().any(|class| code.starts_with(class))
+                    || ["55P03", "57014", "57P01", "57P02", "57P03"].contains(&code.as_ref())
             }),
             _ => false,
         }
