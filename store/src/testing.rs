@@ -82,6 +82,16 @@ impl TestDatabase {
         pool::connect_one(&self.url, "test").await.expect("the test database can be reached")
     }
 
+    /// Where the database is for somebody who logs in as `role`.
+    pub async fn url_as(&self, role: &str) -> SecretString {
+        administer(&self.server, &[format!("alter role \"{role}\" login password 'test'")]).await;
+        let url = self.url.expose_secret();
+        let (scheme, rest) = url.split_once("://").expect("an address with a scheme");
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        SecretString::from(format!("{scheme}://{role}:test@{host}{path}"))
+    }
+
     /// A connection that may do what `role` may do.
     pub async fn connect_as(&self, role: &str) -> PgConnection {
         let mut connection = self.connect().await;
@@ -127,8 +137,11 @@ async fn administer(server: &SecretString, statements: &[String]) {
         }
         match failure {
             None => return,
-            // The template is in use for the moment in which another test copies it.
-            Some(failure) if attempts < 100 && failure.contains("template1") => {
+            // The template is in use for the moment in which another test copies it; so is a role that another alters.
+            Some(failure)
+                if attempts < 100
+                    && ["template1", "concurrently updated"].iter().any(|why| failure.contains(why)) =>
+            {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Some(failure) => panic!("{failure}"),
