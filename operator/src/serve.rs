@@ -137,10 +137,10 @@ async fn act(args: &RunArgs, client: Client, database: Database, metrics: Metric
     let reporter = Reporter { controller: labels::MANAGER.to_owned(), instance: Some(args.identity.clone()) };
     let recorder = Recorder::new(client.clone(), reporter);
     let context = Arc::new(Context::new(client.clone(), kind, recorder, metrics.clone()));
-    let runs = billing_runs(client, &args.namespace, context, stop.clone());
+    let runs = billing_runs(client.clone(), &args.namespace, context, stop.clone());
     tokio::select! {
         () = runs => {}
-        () = housekeeping::run(database, metrics) => {}
+        () = housekeeping::run(client.clone(), &args.namespace, database, metrics) => {}
     }
 }
 

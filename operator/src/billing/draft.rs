@@ -106,7 +106,13 @@ fn work(run: &BillingRun, world: &World, revision: &RunSnapshot) -> BillingDecis
             None if (job.parallelism, job.suspended) != (run.spec.parallelism, suspend) => {
                 (goes_on(), Next::Do(Do::AdjustJob { parallelism: run.spec.parallelism, suspend }))
             }
-            None => (goes_on(), Next::Wait(LOOK_WHILE_RUNNING)),
+            None => match &world.stuck {
+                Some(why) if !suspend => (
+                    Said::new(PROGRESSING, false, "WorkersWaiting", why.clone()),
+                    Next::Wait(LOOK_WHILE_RUNNING),
+                ),
+                _ => (goes_on(), Next::Wait(LOOK_WHILE_RUNNING)),
+            },
         },
     };
     Decision { status: report(run, world, Phase::Running, revision).saying(said).status(), next }

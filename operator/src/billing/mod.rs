@@ -58,6 +58,8 @@ pub(crate) struct World {
     job: JobFound,
     /// Pods of the run that are still there; counted only while it is deleted.
     workers: usize,
+    /// Why workers can't start; looked for only while nothing gets done.
+    stuck: Option<String>,
     /// What the attempt to begin that was just made met.
     refused: Option<Refusal>,
     /// What a worker Job is built from.

@@ -40,6 +40,15 @@ pub(super) async fn observe(
     let workers = if deleting { pods_of(kind, run, &namespace).await?.len() } else { 0 };
     let database =
         if over { Err("not looked at: the run is over".to_owned()) } else { look_up(kind, run).await };
+    let idle = database.as_ref().is_ok_and(|stored| {
+        stored.run.as_ref().is_some_and(|run| !run.all_chunks_done() && run.members_done_recently == 0)
+    });
+    let stuck = match &job {
+        JobFound::Ours(state) if idle && !state.suspended && !deleting => {
+            pods_of(kind, run, &namespace).await?.iter().find_map(why_waiting)
+        }
+        _ => None,
+    };
     let begun = database.as_ref().map_or(true, |stored| stored.run.is_some());
     let price_book =
         if begun || deleting { None } else { Some(find_price_book(kind, run, &namespace).await?) };
@@ -49,6 +58,7 @@ pub(super) async fn observe(
         price_book,
         job,
         workers,
+        stuck,
         refused,
         job_parts: JobParts { worker: kind.worker.clone(), instance: kind.instance.clone() },
     })
@@ -159,6 +169,27 @@ async fn pods_of(kind: &BillingRuns, run: &BillingRun, namespace: &str) -> Resul
     Ok(pods.list(&ours).await.doing(|| format!("list the pods of BillingRun {}", run.name_any()))?.items)
 }
 
+/// Why a pod that should run doesn't, unless it is only on its way.
+fn why_waiting(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let name = pod.name_any();
+    let unplaced = status.conditions.iter().flatten().find(|found| {
+        found.type_ == "PodScheduled"
+            && found.status == "False"
+            && found.reason.as_deref() == Some("Unschedulable")
+    });
+    if let Some(unplaced) = unplaced {
+        return Some(format!(
+            "pod {name} finds no node: {}",
+            unplaced.message.as_deref().unwrap_or("no reason given")
+        ));
+    }
+    let waiting = status.container_statuses.as_ref()?.first()?.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().filter(|reason| *reason != "ContainerCreating")?;
+    let said: String = waiting.message.as_deref().unwrap_or_default().chars().take(LONGEST_QUOTE).collect();
+    Some(format!("pod {name} can't start ({reason}): {said}"))
+}
+
 /// What the worker that failed for good said; of several, the last one. Exit codes that only mean "again" say nothing
 /// while there is another.
 fn last_words(pods: &[Pod]) -> Option<String> {
@@ -189,7 +220,7 @@ mod tests {
     use k8s_openapi::{
         api::{
             batch::v1::{JobCondition, JobSpec, JobStatus},
-            core::v1::{ContainerState, ContainerStatus, PodStatus},
+            core::v1::{ContainerState, ContainerStateWaiting, ContainerStatus, PodCondition, PodStatus},
         },
         apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     };
@@ -225,6 +256,44 @@ mod tests {
             "the worker of shard 2 ended with exit code 4 (failed for good): no such plan"
         );
         assert_eq!(last_words(&pods[..1]), None);
+    }
+
+    #[test]
+    fn a_worker_that_cannot_start_says_why() {
+        let with = |state: ContainerState| {
+            let mut pod = pod("1", 0, 1, "");
+            pod.metadata.name = Some("october-bill-1-x".to_owned());
+            if let Some(statuses) = pod.status.as_mut().and_then(|status| status.container_statuses.as_mut())
+            {
+                statuses[0].state = Some(state);
+            }
+            pod
+        };
+        let waiting = |reason: &str| {
+            let (reason, message) = (Some(reason.to_owned()), Some("no such image".to_owned()));
+            with(ContainerState {
+                waiting: Some(ContainerStateWaiting { reason, message }),
+                ..ContainerState::default()
+            })
+        };
+        assert_eq!(
+            why_waiting(&waiting("ImagePullBackOff")).unwrap(),
+            "pod october-bill-1-x can't start (ImagePullBackOff): no such image"
+        );
+        assert_eq!(why_waiting(&waiting("ContainerCreating")), None);
+        assert_eq!(why_waiting(&with(ContainerState::default())), None);
+        let mut unplaced = with(ContainerState::default());
+        unplaced.status.as_mut().unwrap().conditions = Some(vec![PodCondition {
+            type_: "PodScheduled".to_owned(),
+            status: "False".to_owned(),
+            reason: Some("Unschedulable".to_owned()),
+            message: Some("0/1 nodes are available".to_owned()),
+            ..PodCondition::default()
+        }]);
+        assert_eq!(
+            why_waiting(&unplaced).unwrap(),
+            "pod october-bill-1-x finds no node: 0/1 nodes are available"
+        );
     }
 
     #[test]

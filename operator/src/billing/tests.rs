@@ -173,6 +173,7 @@ fn world(revision: Option<RunSnapshot>) -> World {
         price_book: Some(PriceBookFound::Text(PRICE_BOOK.to_owned())),
         job: JobFound::None,
         workers: 0,
+        stuck: None,
         refused: None,
         job_parts: JobParts {
             worker: WorkerArgs {

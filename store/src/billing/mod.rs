@@ -19,7 +19,7 @@ pub use sqlx::types::Uuid;
 
 pub use self::begin::begin;
 pub use self::close::{issue, reject};
-pub use self::observe::{MonthTotals, observe, totals};
+pub use self::observe::{Draft, MonthTotals, drafts, observe, totals};
 pub use self::verify::verify;
 use crate::error::DatabaseError;
 

@@ -109,6 +109,38 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
     }))
 }
 
+/// A revision that is neither issued nor rejected, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    pub key: RevisionKey,
+    /// `NAMESPACE/NAME`.
+    pub run: String,
+}
+
+/// Every draft; there is at most one for a month.
+///
+/// # Errors
+/// When the database fails or holds what this version cannot read.
+pub async fn drafts(pool: &PgPool) -> Result<Vec<Draft>, BillingError> {
+    let rows = sqlx::query!(
+        "select month, revision, run, run_uid, fence from revision where state = 'DRAFT' order by month"
+    )
+    .fetch_all(pool)
+    .await
+    .during("cannot read the drafts")?;
+    rows.into_iter()
+        .map(|row| {
+            let key = RevisionKey {
+                month: read_month(&row.month)?,
+                revision: number("revision.revision", row.revision.into())?,
+                run_uid: row.run_uid,
+                fence: row.fence,
+            };
+            Ok(Draft { key, run: row.run })
+        })
+        .collect()
+}
+
 /// One month's latest revision in figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MonthTotals {

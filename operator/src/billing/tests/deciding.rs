@@ -112,6 +112,8 @@ fn before_it_begins() {
 
 #[test]
 fn while_its_revision_is_a_draft() {
+    let stuck =
+        World { stuck: Some("pod x can't start".to_owned()), ..with_job(world(Some(draft())), job()) };
     let foreign = World { job: JobFound::Foreign("BillingRun old".to_owned()), ..world(Some(draft())) };
     let with = |job: JobState| with_job(world(Some(draft())), job);
     let fenced = RunSnapshot { holds_lock: false, ..draft() };
@@ -124,6 +126,7 @@ fn while_its_revision_is_a_draft() {
             "Running | CreateJob(october-bill) | Started:Planned Progressing:Billing",
         ),
         ("at work", run(), with(job()), "Running | wait | Started:Planned Progressing:Billing"),
+        ("stuck", run(), stuck, "Running | wait | Started:Planned !Progressing:WorkersWaiting"),
         ("name taken", run(), foreign, "Running | wait | Started:Planned !Progressing:JobNameTaken"),
         (
             "other parallelism",
