@@ -56,8 +56,10 @@ fn options(url: &SecretString, application: &str) -> Result<PgConnectOptions, Da
     let options = PgConnectOptions::from_str(url.expose_secret())
         .during("cannot read the database's address (postgres://ROLE:PASSWORD@HOST:PORT/DATABASE)")?
         .application_name(application)
-        // The server notices a client that vanished, and frees its locks, within a minute.
+        // The server notices a client that vanished with its machine, and frees its locks, within a minute; one whose
+        // process was killed within a second, even while its statement waits for somebody else's lock.
         .options([
+            ("client_connection_check_interval", "1s"),
             ("tcp_keepalives_idle", "30"),
             ("tcp_keepalives_interval", "10"),
             ("tcp_keepalives_count", "3"),

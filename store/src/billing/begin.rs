@@ -16,9 +16,14 @@ use crate::error::During as _;
 /// When the database fails; nothing was written then.
 pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<Beginning, BillingError> {
     let mut tx = pool.begin().await.during("cannot open the planning transaction")?;
+    // First without the lock: the chunks of the run that holds the month share it, one after the other, and whoever only
+    // asks would wait for them all.
+    if let Some(answer) = answered_before(&mut tx, asked).await? {
+        return Ok(answer);
+    }
     let fence = lock_month(&mut tx, asked).await?;
-    if let Some(begun) = begun_before(&mut tx, asked).await? {
-        return Ok(Beginning::Begun(begun));
+    if let Some(answer) = answered_before(&mut tx, asked).await? {
+        return Ok(answer);
     }
     let data_cutoff = match admit(&mut tx, asked).await? {
         Ok(cutoff) => cutoff,
@@ -42,6 +47,22 @@ async fn lock_month(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<i64, Bil
         .await
         .during("cannot take the month's lock")?;
     Ok(fence + 1)
+}
+
+/// What needs no planning: the run has begun already, or another one holds the month.
+async fn answered_before(
+    tx: &mut PgConnection,
+    asked: &Begin<'_>,
+) -> Result<Option<Beginning>, BillingError> {
+    if let Some(begun) = begun_before(tx, asked).await? {
+        return Ok(Some(Beginning::Begun(begun)));
+    }
+    let month = asked.month;
+    let held = sqlx::query_scalar!("select run from month_lock where month = $1", month.to_string())
+        .fetch_optional(tx)
+        .await
+        .during("cannot read the month's lock")?;
+    Ok(held.flatten().map(|by| Beginning::Refused(Refusal::MonthLocked { month, by })))
 }
 
 async fn begun_before(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<Option<Begun>, BillingError> {
@@ -78,13 +99,6 @@ async fn admit(
     asked: &Begin<'_>,
 ) -> Result<Result<LoadNumber, Refusal>, BillingError> {
     let month = asked.month;
-    let held = sqlx::query_scalar!("select run from month_lock where month = $1", month.to_string())
-        .fetch_one(&mut *tx)
-        .await
-        .during("cannot read the month's lock")?;
-    if let Some(by) = held {
-        return Ok(Err(Refusal::MonthLocked { month, by }));
-    }
     let live = sqlx::query!(
         "select revision, run from revision where month = $1 and state = 'LIVE' order by revision desc limit 1",
         month.to_string()
