@@ -84,13 +84,20 @@ impl Installation {
         Ok(pods.iter().filter(|pod| cluster::runs(pod)).map(cluster::name).collect())
     }
 
+    /// The run's workers, once the cluster knows that one runs: the database may have seen it before.
+    pub async fn some_workers(&self, run: &str) -> Result<Vec<String>> {
+        wait::until("a worker to run", LIMIT, async || {
+            Ok(Some(self.workers(run).await?).filter(|found| !found.is_empty()))
+        })
+        .await
+    }
+
     /// SIGKILL to every worker of the run.
-    pub async fn kill_workers(&self, run: &str) -> Result<usize> {
-        let workers = self.workers(run).await?;
-        for worker in &workers {
-            kill(worker, "/usr/local/bin/worker").await?;
+    pub async fn kill_workers(&self, run: &str) -> Result<()> {
+        for worker in self.some_workers(run).await? {
+            kill(&worker, "/usr/local/bin/worker").await?;
         }
-        Ok(workers.len())
+        Ok(())
     }
 
     /// SIGKILL to PostgreSQL, postmaster and backends at once.

@@ -1,18 +1,19 @@
 //! What holds after any run, whatever happened to it. Each query returns no row.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail, ensure};
-use k8s_openapi::api::batch::v1::Job;
-use kube::{
-    Api,
-    api::{DynamicObject, ListParams},
-};
+use kube::api::DynamicObject;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::{
     data::{ADD_ONS, BASE_PLANS},
     installation::Installation,
     runs::{over, phase, status},
+    wait,
 };
+
+const WORKERS_END: Duration = Duration::from_secs(30);
 
 /// `base` and `known` stand for the price book's plan codes, `active` for the uids of the runs that are not over.
 const INVARIANTS: &[(&str, &str)] = &[
@@ -212,20 +213,13 @@ impl Installation {
         Ok(())
     }
 
-    /// 6: no pod works for a run that is over.
+    /// 6: no pod works for a run that is over. The last ones may need a moment to end.
     async fn nothing_runs(&self, run: &DynamicObject) -> Result<()> {
         let name = run.metadata.name.clone().unwrap_or_default();
-        let jobs = Api::<Job>::namespaced(self.client.clone(), &self.namespace);
-        for job in jobs.list(&ListParams::default().labels(&format!("monthend.dev/run={name}"))).await?.items
-        {
-            let active = job.status.and_then(|status| status.active).unwrap_or(0);
-            // Pods that were told to stop may need a moment; `workers` counts those that are not being stopped.
-            ensure!(
-                active == 0 || self.workers(&name).await?.is_empty(),
-                "{name} is over and {active} workers still run"
-            );
-        }
-        Ok(())
+        wait::until_true(&format!("the workers of {name}, which is over, to end"), WORKERS_END, async || {
+            Ok(self.workers(&name).await?.is_empty())
+        })
+        .await
     }
 }
 

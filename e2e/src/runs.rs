@@ -41,7 +41,7 @@ impl Installation {
         cluster::dynamic(&self.client, &self.namespace, "monthend.dev", "v1alpha1", "BillingRun")
     }
 
-    /// A run over small chunks, so that there is a middle to disturb; `spec` adds to it or replaces.
+    /// A run over small chunks, so that there is a middle to disturb; `spec` adds to it, replaces, or with a null takes away.
     pub fn billing_run(&self, name: &str, month: &str, spec: Value) -> Value {
         let mut run = json!({
             "apiVersion": "monthend.dev/v1alpha1", "kind": "BillingRun",
@@ -50,6 +50,7 @@ impl Installation {
         });
         if let (Some(into), Value::Object(from)) = (run["spec"].as_object_mut(), spec) {
             into.extend(from);
+            into.retain(|_, value| !value.is_null());
         }
         run
     }

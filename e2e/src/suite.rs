@@ -99,12 +99,17 @@ impl Shared {
             }
             let outcome = match outcome {
                 Ok(()) => Ok(()),
-                Err(error) => Err(format!("{error:?}\n{}", installation.diagnosis().await)),
+                Err(error) => Err(format!("{}\n{}", causes(&error), installation.diagnosis().await)),
             };
             let cleaned = installation.clean_up().await.context("clean up after the scenario");
             eprintln!("    {:.0?}", start.elapsed());
             outcome.map_err(Failed::from)?;
-            cleaned.map_err(|error| Failed::from(format!("{error:?}")))
+            cleaned.map_err(|error| Failed::from(causes(&error)))
         })
     }
+}
+
+/// An error with its causes, without the backtrace that a test runner may have asked for.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(|cause| format!("{cause}\n")).collect()
 }
