@@ -70,15 +70,21 @@ fn deny(paths: &Paths, progress: &Progress) -> Result<()> {
 /// What is generated from the code, by path in the checkout.
 type Generated = BTreeMap<PathBuf, Vec<u8>>;
 
-/// Writes the generated files, or only says whether they are up to date.
-pub(crate) fn codegen(paths: &Paths, progress: &Progress, check: bool) -> Result<()> {
+/// Writes the generated files, or only says whether they are up to date. An
+/// operator that is built already need not be built once more.
+pub(crate) fn codegen(
+    paths: &Paths,
+    progress: &Progress,
+    check: bool,
+    operator: Option<&Path>,
+) -> Result<()> {
     let mut fresh = Generated::new();
     queries(paths, progress, &mut fresh)?;
     if !check {
         // The operator compiles against the new queries.
         write(paths, &[".sqlx"], &fresh)?;
     }
-    definitions(paths, progress, &mut fresh)?;
+    definitions(paths, progress, operator, &mut fresh)?;
     let folders: Vec<&str> = CRD_FOLDERS.into_iter().chain([".sqlx"]).collect();
     if !check {
         return write(paths, &folders, &fresh);
@@ -100,15 +106,23 @@ pub(crate) fn codegen(paths: &Paths, progress: &Progress, check: bool) -> Result
 }
 
 /// The custom resource definitions, from the types.
-fn definitions(paths: &Paths, progress: &Progress, fresh: &mut Generated) -> Result<()> {
+fn definitions(
+    paths: &Paths,
+    progress: &Progress,
+    operator: Option<&Path>,
+    fresh: &mut Generated,
+) -> Result<()> {
     progress.step("custom resource definitions", |_| {
         let folder = tempfile::tempdir().context("no room for generated files")?;
-        exec::run(
-            cargo(paths)
-                .args(["run", "--locked", "--quiet", "--package", "operator", "--", "crds", "--out"])
-                .arg(folder.path()),
-            &paths.log("codegen"),
-        )?;
+        let mut command = match operator {
+            Some(program) => Command::new(program),
+            None => {
+                let mut command = cargo(paths);
+                command.args(["run", "--locked", "--quiet", "--package", "operator", "--"]);
+                command
+            }
+        };
+        exec::run(command.args(["crds", "--out"]).arg(folder.path()), &paths.log("codegen"))?;
         for (name, content) in files(folder.path(), "yaml")? {
             for target in CRD_FOLDERS {
                 fresh.insert(Path::new(target).join(&name), content.clone());

@@ -160,7 +160,7 @@ fn run(command: &Command) -> Result<()> {
         }
         Command::Bench { arguments } => bench::run(&paths, &progress, arguments)?,
         Command::Lint => checks::lint(&paths, &progress)?,
-        Command::Codegen { check } => checks::codegen(&paths, &progress, *check)?,
+        Command::Codegen { check } => checks::codegen(&paths, &progress, *check, None)?,
         Command::Images(profile) => {
             let cluster = Cluster::existing(&paths)?;
             let binaries = stack::build_binaries(&paths, &progress, &profile.profile)?;
