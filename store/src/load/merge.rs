@@ -324,8 +324,8 @@ async fn merge_usage(
          insert into usage (member_id, started_at, quantity, load, kind, month, source, usage_id)
          select s.member_id, s.started_at, s.quantity, $3, s.kind, s.month, $2, s.usage_id
          from staged_usage s
-         left join again on again.usage_id = s.usage_id
-         where s.month = $1 and (again.first_line is null or again.first_line = s.line_no)
+         where s.month = $1
+           and not exists (select from again where again.usage_id = s.usage_id and again.first_line <> s.line_no)
            and not exists (select from usage known
                            where known.month = $1 and known.source = $2 and known.usage_id = s.usage_id)",
         month,

@@ -106,7 +106,9 @@ pub async fn sweep(connection: &mut PgConnection) -> Result<Vec<Dead>, StoreErro
 async fn discard(connection: &mut PgConnection, number: i64, kind: &str) -> sqlx::Result<()> {
     if kind == JobKind::Seed.as_str() {
         // With the exclusive lock in hand for a moment, none of them is left to write a row after the sweep.
-        sqlx::query!("select pg_advisory_xact_lock($1)", Lock::SeedWriters.key()).execute(&mut *connection).await?;
+        sqlx::query!("select pg_advisory_xact_lock($1)", Lock::SeedWriters.key())
+            .execute(&mut *connection)
+            .await?;
         sqlx::query!("select sweep_dead_load($1)", number).execute(connection).await?;
     } else {
         sqlx::query!("update load set state = 'DEAD' where number = $1 and state = 'RUNNING'", number)

@@ -1,11 +1,13 @@
 //! manifest.yaml: what the sender says is in the folder. What it says is held against what was read, all of it at once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use anyhow::bail;
 use domain::yaml::from_yaml;
 use jiff::civil::Date;
-use serde::Deserialize;
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::file::{File, Sums};
 
@@ -44,29 +46,38 @@ struct Days {
     to: Date,
 }
 
-/// A sum may be larger than any row's quantity, and larger than what YAML readers take for a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Written")]
+/// A sum in plain digits, quoted or not: it may be larger than any row's quantity, and than 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Whole(i128);
 
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a whole number that is not negative")]
-enum Written {
-    Number(u64),
-    Text(String),
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WholeVisitor)
+    }
 }
 
-impl TryFrom<Written> for Whole {
-    type Error = String;
+struct WholeVisitor;
 
-    fn try_from(written: Written) -> Result<Self, String> {
-        match written {
-            Written::Number(number) => Ok(Self(number.into())),
-            Written::Text(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
-                text.parse().map(Self).map_err(|_| format!("`{text}` is too large"))
-            }
-            Written::Text(text) => Err(format!("`{text}` is not a whole number in plain digits")),
+impl Visitor<'_> for WholeVisitor {
+    type Value = Whole;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number that is not negative")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
+        Ok(Whole(number.into()))
+    }
+
+    fn visit_u128<E: de::Error>(self, number: u128) -> Result<Whole, E> {
+        i128::try_from(number).map(Whole).map_err(|_| E::custom(format_args!("{number} is too large")))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Whole, E> {
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(E::invalid_value(Unexpected::Str(text), &self));
         }
+        text.parse().map(Whole).map_err(|_| E::custom(format_args!("`{text}` is too large")))
     }
 }
 
@@ -201,6 +212,7 @@ mod tests {
             "source: crm\nfiles:\n  members.csv: {rows: 5}\n  usage.csv:\n    rows: 4\n    \
              quantity: {voice: \"18446744073709551616\", sms: 3}\n    days: {from: 2026-09-30, to: 2026-11-01}\n",
             "members: {rows: 5}\nusage: {rows: 4}\nfiles: {grants: {rows: 0}}\n",
+            "usage.csv: {quantity: {voice: 18446744073709551616, sms: \"3\"}}\n",
             "members.csv: {}\n",
             "",
             "source: default",
@@ -255,7 +267,14 @@ mod tests {
                 "usage: {days: {from: 2026-10-01, to: 2026-10-01}}",
                 "manifest.yaml: usage.csv: days: to 2026-10-01 (exclusive) is not after from 2026-10-01",
             ),
-            ("usage: {quantity: {voice: 1.5}}", "manifest.yaml: usage.quantity.voice: a whole number"),
+            (
+                "usage: {quantity: {voice: 1.5}}",
+                "manifest.yaml: usage.quantity.voice: invalid type: floating point `1.5`, expected a whole number",
+            ),
+            (
+                "usage: {quantity: {voice: -1}}",
+                "manifest.yaml: usage.quantity.voice: invalid type: integer `-1`, expected a whole number",
+            ),
             (
                 "usage: {}\nfiles: {usage.csv: {}}",
                 "manifest.yaml: usage.csv is there twice: keep the one under files",

@@ -11,6 +11,8 @@ use domain::masking::{mask_email, mask_phone, mask_text};
 use super::csv::{Record, write_field};
 use super::file::{File, Header};
 
+/// What a rejects file says of each line, before the line itself.
+const OWN_COLUMNS: [&str; 2] = ["line", "reason"];
 const HIDDEN: &str = "***";
 
 /// A line that was put aside, as far as it could be read.
@@ -89,9 +91,13 @@ pub(crate) fn write(
 ) -> io::Result<()> {
     let readable = Permissions::from_mode(0o644);
     let mut out = BufWriter::new(tempfile::Builder::new().permissions(readable).tempfile_in(folder)?);
-    let mut line = b"line,reason".to_vec();
+    let mut line = OWN_COLUMNS.join(",").into_bytes();
     for name in &header.names {
         line.push(b',');
+        if OWN_COLUMNS.contains(&name.as_str()) {
+            // A column that is there twice could not be read by its name.
+            line.extend_from_slice(b"file_");
+        }
         write_field(&mut line, name);
     }
     line.push(b'\n');
@@ -107,7 +113,7 @@ pub(crate) fn write(
 pub(crate) fn row(file: File, header: &Header, line: u64, reason: &str, rejected: Rejected<'_>) -> Vec<u8> {
     let mut out = line.to_string().into_bytes();
     out.push(b',');
-    write_field(&mut out, reason);
+    write_field(&mut out, &mask_text(reason));
     for field in masked(file, header, rejected) {
         out.push(b',');
         write_field(&mut out, &field);
@@ -140,7 +146,9 @@ fn masked(file: File, header: &Header, rejected: Rejected<'_>) -> Vec<String> {
         fields.push(surplus);
     }
     fields.resize(columns, Vec::new());
-    let show = |field: &Vec<u8>| if file == File::Members { unknown(&text(field)) } else { text(field) };
+    let show = |field: &Vec<u8>| {
+        if file == File::Members { unknown(&text(field)) } else { mask_text(&text(field)).into_owned() }
+    };
     fields.iter().map(show).collect()
 }
 
@@ -154,8 +162,8 @@ fn mask(file: File, column: &str, field: &str) -> String {
         (File::Members, "phone") if field.bytes().any(|b| b.is_ascii_digit()) => mask_phone(field),
         (File::Members, "member_id") if field.bytes().all(|b| b.is_ascii_digit()) => field.to_owned(),
         (File::Members, _) => unknown(field),
-        (File::Adjustments, "reason") => mask_text(field).into_owned(),
-        _ => field.to_owned(),
+        // Shifted by a column, a line of any file can hold what belongs elsewhere.
+        _ => mask_text(field).into_owned(),
     }
 }
 

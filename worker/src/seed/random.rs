@@ -17,7 +17,7 @@ impl Random {
     /// A number from 0 to `end`, exclusive.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         debug_assert!(end > 0);
-        let scaled = u128::from(self.next()) * u128::from(end) >> 64;
+        let scaled = (u128::from(self.next()) * u128::from(end)) >> 64;
         u64::try_from(scaled).expect("a 64-bit number times one below 2^64, shifted by 64")
     }
 

@@ -141,7 +141,7 @@ async fn usage_and_adjustments_never_change() {
     );
     assert_eq!(
         rejects("adjustments.csv"),
-        "line,reason,adjustment_id,member_id,month,code,amount,reason\n\
+        "line,reason,adjustment_id,member_id,month,code,amount,file_reason\n\
          3,the same adjustment with other content came on line 2,7,1,2026-10,G,-5,y\n"
     );
     assert_eq!(jobs(&site).await, ["LOAD COMPLETED_WITH_FAILURES 6 3 2 1"]);
