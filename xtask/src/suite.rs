@@ -97,7 +97,7 @@ fn build(paths: &Paths) -> Result<Vec<TestProgram>> {
     }
 
     let output = checks::cargo(paths)
-        .args(["build", "--locked", "--workspace", "--all-targets", "--all-features"])
+        .args(["build", "--locked", "--workspace", "--bins", "--tests", "--all-features"])
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()
