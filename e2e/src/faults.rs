@@ -70,22 +70,22 @@ pub async fn stop_agent() -> Result<()> {
     .map(drop)
 }
 
-/// SIGKILL to the pod's processes that are called `program`.
-pub async fn kill(pod: &str, program: &str) -> Result<()> {
+/// SIGKILL to the processes called `program` of the pod that has this host name.
+pub async fn kill(host: &str, program: &str) -> Result<()> {
     let command =
-        ["kubectl", "-n", AGENT_NAMESPACE, "exec", AGENT, "--", "bash", "-c", KILL, "kill", pod, program];
-    shell::run(&command, &[], None).await.with_context(|| format!("kill {program} in pod {pod}")).map(drop)
+        ["kubectl", "-n", AGENT_NAMESPACE, "exec", AGENT, "--", "bash", "-c", KILL, "kill", host, program];
+    shell::run(&command, &[], None).await.with_context(|| format!("kill {program} on {host}")).map(drop)
 }
 
 impl Installation {
     /// The run's worker pods that run now.
-    pub async fn workers(&self, run: &str) -> Result<Vec<String>> {
+    pub async fn workers(&self, run: &str) -> Result<Vec<Pod>> {
         let pods = cluster::pods(&self.client, &self.namespace, &format!("monthend.dev/run={run}")).await?;
-        Ok(pods.iter().filter(|pod| cluster::runs(pod)).map(cluster::name).collect())
+        Ok(pods.into_iter().filter(cluster::runs).collect())
     }
 
     /// The run's workers, once the cluster knows that one runs: the database may have seen it before.
-    pub async fn some_workers(&self, run: &str) -> Result<Vec<String>> {
+    pub async fn some_workers(&self, run: &str) -> Result<Vec<Pod>> {
         wait::until("a worker to run", LIMIT, async || {
             Ok(Some(self.workers(run).await?).filter(|found| !found.is_empty()))
         })
@@ -95,7 +95,9 @@ impl Installation {
     /// SIGKILL to every worker of the run.
     pub async fn kill_workers(&self, run: &str) -> Result<()> {
         for worker in self.some_workers(run).await? {
-            kill(&worker, "/usr/local/bin/worker").await?;
+            // An Indexed Job names its pods' hosts by index, unlike the pods.
+            let host = worker.spec.as_ref().and_then(|spec| spec.hostname.clone());
+            kill(&host.unwrap_or_else(|| cluster::name(&worker)), "/usr/local/bin/worker").await?;
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ async fn worker_pods_lost(on: &Installation) -> Result<()> {
     on.apply_run("lost", &month, json!({})).await?;
     let frozen = Freeze::after(&on.pool, &month, 10, 1).await?;
     for worker in on.some_workers("lost").await? {
-        cluster::force_delete(&on.client, &on.namespace, &worker).await?;
+        cluster::force_delete(&on.client, &on.namespace, &cluster::name(&worker)).await?;
     }
     frozen.thaw().await?;
     on.succeeds_like("lost", &month, reference).await.map(drop)
