@@ -85,7 +85,11 @@ impl CopyRows {
     }
 
     /// The value, or a null.
-    pub fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T) -> &mut Self) -> &mut Self {
+    pub fn optional<T>(
+        &mut self,
+        value: Option<T>,
+        write: impl FnOnce(&mut Self, T) -> &mut Self,
+    ) -> &mut Self {
         match value {
             Some(value) => write(self, value),
             None => self.null(),
@@ -121,11 +125,7 @@ mod tests {
     #[test]
     fn a_row_is_laid_out_as_the_format_says() {
         let mut rows = CopyRows::default();
-        rows.row(4)
-            .int8(1)
-            .text("é")
-            .date(jiff::civil::date(2000, 1, 2))
-            .optional(None, CopyRows::int4);
+        rows.row(4).int8(1).text("é").date(jiff::civil::date(2000, 1, 2)).optional(None, CopyRows::int4);
         let bytes = rows.finish();
         let body = &bytes[HEADER.len()..];
         assert_eq!(
@@ -149,5 +149,4 @@ mod tests {
         rows.row(1).timestamptz("2000-01-01T00:00:01.000002Z".parse().unwrap());
         assert_eq!(rows.take()[HEADER.len() + 6..], 1_000_002_i64.to_be_bytes());
     }
-
 }

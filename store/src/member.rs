@@ -9,14 +9,17 @@ use crate::error::{During as _, StoreError};
 ///
 /// # Errors
 /// The database can't be read.
-pub async fn any_sealed_name(connection: &mut PgConnection) -> Result<Option<(MemberId, Vec<u8>)>, StoreError> {
+pub async fn any_sealed_name(
+    connection: &mut PgConnection,
+) -> Result<Option<(MemberId, Vec<u8>)>, StoreError> {
     let row = sqlx::query!("select member_id, name from member order by member_id desc, load desc limit 1")
         .fetch_optional(connection)
         .await
         .during("cannot read a member")?;
     row.map(|row| {
-        let id = MemberId::try_from(row.member_id)
-            .map_err(|error| StoreError::State(format!("a member of the database has a wrong id: {error}")))?;
+        let id = MemberId::try_from(row.member_id).map_err(|error| {
+            StoreError::State(format!("a member of the database has a wrong id: {error}"))
+        })?;
         Ok((id, row.name))
     })
     .transpose()
