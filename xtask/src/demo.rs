@@ -197,8 +197,8 @@ fn summary(cluster: &Cluster, progress: &Progress, month: &str, name: &str) -> R
     eval \"$(cargo xtask env)\"
     kubectl get brun -n {NAMESPACE}
     kubectl describe brun {name} -n {NAMESPACE}
-    psql \"$MONTHEND_MIGRATE_URL\" -c \"select * from live_bill where month = '{month}' order by member_id limit 5\"
-    psql \"$MONTHEND_MIGRATE_URL\" -c \"select * from job_log order by id desc limit 5\"
+    psql \"$DATABASE_URL\" -c \"select * from live_bill where month = '{month}' order by member_id limit 5\"
+    psql \"$DATABASE_URL\" -c \"select * from job_log order by id desc limit 5\"
     kubectl logs -n {NAMESPACE} deployment/monthend-operator
 
   what to try next
