@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn streams_are_the_same_for_ever_and_differ_from_each_other() {
         let first = |seed, stream| Random::new(seed, stream).next();
-        assert_eq!(first(42, 0), 11_020_437_346_614_126_388);
+        assert_eq!(first(42, 0), 876_815_267_218_628_966);
         assert_ne!(first(42, 0), first(42, 1));
         assert_ne!(first(42, 0), first(43, 0));
     }
