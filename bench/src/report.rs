@@ -9,7 +9,7 @@ const MOST_WALL: f64 = 0.9;
 const MOST_CPU: f64 = 1.25;
 const LEAST_SEED: f64 = 0.7;
 /// A worker's memory at the largest size against the smallest.
-const MOST_MEMORY_GROWTH: f64 = 1.1;
+const MOST_MEMORY_GROWTH: f64 = 1.25;
 
 /// What was measured at one size.
 pub(crate) struct Figures {
