@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use sqlx::{
-    AssertSqlSafe, PgPool,
+    AssertSqlSafe, PgExecutor, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -96,17 +96,27 @@ impl Freeze {
     /// held in the middle of theirs.
     pub async fn after(pool: &PgPool, month: &str, chunks: i64, blocked: i64) -> Result<Self> {
         let limit = Duration::from_secs(120);
-        crate::wait::until_true(&format!("{chunks} chunks of {month} to be done"), limit, async || {
-            Ok(draft_chunks(pool, month).await?.0 >= chunks)
+        // Chunks take milliseconds: a look between two pauses could come after the last of them. A lock that is asked
+        // for lets the chunks in hand finish and holds up those that come after, so each look is at a standstill.
+        let transaction = crate::wait::until(&format!("{chunks} chunks of {month}"), limit, async || {
+            loop {
+                let mut transaction = pool.begin().await?;
+                sqlx::query("lock table bill in share mode").execute(&mut *transaction).await?;
+                let (done, pending) = draft_chunks(&mut *transaction, month).await?;
+                if done >= chunks {
+                    ensure!(
+                        pending > blocked,
+                        "{month} was over before it could be disturbed: {done} chunks done"
+                    );
+                    return Ok(Some(transaction));
+                }
+                transaction.rollback().await?;
+                if done + pending == 0 {
+                    return Ok(None);
+                }
+            }
         })
         .await?;
-        let mut transaction = pool.begin().await?;
-        sqlx::query("lock table bill in share mode").execute(&mut *transaction).await?;
-        let (done, pending) = draft_chunks(pool, month).await?;
-        ensure!(
-            pending > blocked,
-            "{month} was nearly over ({done} chunks done) before it could be disturbed: use smaller chunks"
-        );
         crate::wait::until_true("workers to be in the middle of a chunk", limit, async || {
             let waiting: i64 = sqlx::query_scalar(
                 "select count(*) from pg_stat_activity
@@ -126,12 +136,12 @@ impl Freeze {
 }
 
 /// Done and pending chunks of the month's draft.
-pub async fn draft_chunks(pool: &PgPool, month: &str) -> Result<(i64, i64)> {
+pub async fn draft_chunks(database: impl PgExecutor<'_>, month: &str) -> Result<(i64, i64)> {
     Ok(sqlx::query_as(
         "select count(*) filter (where c.state = 'DONE'), count(*) filter (where c.state = 'PENDING')
          from chunk c join revision r using (month, revision) where c.month = $1 and r.state = 'DRAFT'",
     )
     .bind(month)
-    .fetch_one(pool)
+    .fetch_one(database)
     .await?)
 }

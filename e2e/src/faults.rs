@@ -19,7 +19,7 @@ const AGENT_NAMESPACE: &str = "monthend-e2e-node";
 const AGENT: &str = "agent";
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Kills all processes of a pod whose command line holds a word. Fails when there is none.
+/// Kills all processes of a pod whose command line holds a word, and prints how many.
 const KILL: &str = r#"
 killed=0
 for process in /proc/[0-9]*; do
@@ -27,8 +27,7 @@ for process in /proc/[0-9]*; do
   tr '\0' '\n' <"$process/environ" 2>/dev/null | grep -qx "HOSTNAME=$1" || continue
   kill -9 "${process#/proc/}" && killed=$((killed + 1))
 done
-echo "$killed killed"
-[ "$killed" -gt 0 ]
+echo "$killed"
 "#;
 
 /// Starts the pod that kills, from the image of the development database: it is on the node and has a shell.
@@ -70,11 +69,19 @@ pub async fn stop_agent() -> Result<()> {
     .map(drop)
 }
 
-/// SIGKILL to the processes called `program` of the pod that has this host name.
-pub async fn kill(host: &str, program: &str) -> Result<()> {
+/// SIGKILL to the processes called `program` of the pod that has this host name. How many there were.
+pub async fn kill_any(host: &str, program: &str) -> Result<u32> {
     let command =
         ["kubectl", "-n", AGENT_NAMESPACE, "exec", AGENT, "--", "bash", "-c", KILL, "kill", host, program];
-    shell::run(&command, &[], None).await.with_context(|| format!("kill {program} on {host}")).map(drop)
+    let killed =
+        shell::run(&command, &[], None).await.with_context(|| format!("kill {program} on {host}"))?;
+    killed.trim().parse().with_context(|| format!("the agent answered {killed:?}"))
+}
+
+/// [`kill_any`], where one must be there.
+pub async fn kill(host: &str, program: &str) -> Result<()> {
+    ensure!(kill_any(host, program).await? > 0, "no {program} runs on {host}");
+    Ok(())
 }
 
 impl Installation {
@@ -92,14 +99,20 @@ impl Installation {
         .await
     }
 
-    /// SIGKILL to every worker of the run.
+    /// SIGKILL to every worker of the run, at least one. A pod is listed as running for a while before its process is
+    /// there and after it has ended.
     pub async fn kill_workers(&self, run: &str) -> Result<()> {
-        for worker in self.some_workers(run).await? {
-            // An Indexed Job names its pods' hosts by index, unlike the pods.
-            let host = worker.spec.as_ref().and_then(|spec| spec.hostname.clone());
-            kill(&host.unwrap_or_else(|| cluster::name(&worker)), "/usr/local/bin/worker").await?;
-        }
-        Ok(())
+        wait::until_true("a worker to be killed", LIMIT, async || {
+            let mut killed = 0;
+            for worker in self.workers(run).await? {
+                // An Indexed Job names its pods' hosts by index, unlike the pods.
+                let host = worker.spec.as_ref().and_then(|spec| spec.hostname.clone());
+                let host = host.unwrap_or_else(|| cluster::name(&worker));
+                killed += kill_any(&host, "/usr/local/bin/worker").await?;
+            }
+            Ok(killed > 0)
+        })
+        .await
     }
 
     /// SIGKILL to PostgreSQL, postmaster and backends at once.
