@@ -8,6 +8,7 @@ pub mod ids;
 pub mod masking;
 pub mod money;
 pub mod month;
+pub mod notice_message;
 pub mod price_book;
 pub mod pricing;
 pub mod yaml;
