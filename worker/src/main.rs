@@ -5,6 +5,7 @@ mod check;
 mod exit;
 mod load;
 mod migrate;
+mod notify;
 mod seed;
 mod shutdown;
 mod terminal;

@@ -1,0 +1,1 @@
+//! What a consumer tells over HTTP: `/metrics`, `/healthz`, `/readyz`.
