@@ -7,13 +7,16 @@ use anyhow::Result;
 
 use crate::checks::cargo;
 use crate::exec;
+use crate::kafka;
 use crate::packages;
 use crate::paths::Paths;
 use crate::progress::Progress;
 
 pub(crate) fn run(paths: &Paths, progress: &Progress, arguments: &[String]) -> Result<()> {
     packages::ensure(paths, progress, &packages::POSTGRES)?;
+    packages::ensure(paths, progress, &packages::JAVA)?;
+    let jars = kafka::jars(paths, progress)?;
     let build = ["build", "--release", "--package", "worker", "--package", "bench"];
     exec::inherit(cargo(paths).args(build))?;
-    exec::inherit(Command::new(paths.target.join("release/bench")).args(arguments))
+    exec::inherit(Command::new(paths.target.join("release/bench")).env("KAFKA_HOME", jars).args(arguments))
 }

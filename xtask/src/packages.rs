@@ -27,9 +27,13 @@ pub(crate) const NODE: [Package; 6] = [
     Package { name: "debootstrap", proof: "debootstrap" },
 ];
 
-/// What the tests need besides: a server on this machine.
+/// What the tests need besides: servers on this machine.
 pub(crate) const POSTGRES: [Package; 1] =
     [Package { name: "postgresql-15", proof: "/usr/lib/postgresql/15/bin/initdb" }];
+pub(crate) const JAVA: [Package; 1] = [Package { name: "openjdk-17-jre-headless", proof: "java" }];
+
+/// What fetches Kafka.
+pub(crate) const MAVEN: [Package; 2] = [Package { name: "maven", proof: "mvn" }, JAVA[0]];
 
 pub(crate) fn ensure(paths: &Paths, progress: &Progress, packages: &[Package]) -> Result<()> {
     progress.step("packages", |step| {

@@ -2,7 +2,6 @@
 //! no cluster, and for checking queries. In a temporary folder, on a free port,
 //! ended and removed with its value.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -13,6 +12,7 @@ use tempfile::TempDir;
 use crate::exec;
 use crate::packages::{self, is_root};
 use crate::paths::Paths;
+use crate::ports;
 use crate::progress::Progress;
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
@@ -32,7 +32,8 @@ impl Server {
                 .permissions(std::fs::Permissions::from_mode(0o755))
                 .tempdir()
                 .context("no room for a database")?;
-            let server = Self { folder, port: free_port()? };
+            let [port] = ports::free()?;
+            let server = Self { folder, port };
             let log = paths.log("postgres");
             if is_root() {
                 exec::run(Command::new("chown").arg("postgres").arg(server.folder.path()), &log)?;
@@ -91,10 +92,4 @@ impl Drop for Server {
             eprintln!("PostgreSQL in {} could not be ended", self.folder.path().display());
         }
     }
-}
-
-/// A port that nobody listens on now.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
-    Ok(listener.local_addr().context("no port is free")?.port())
 }

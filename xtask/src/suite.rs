@@ -12,6 +12,7 @@ use crate::checks;
 use crate::cluster::{self, Cluster, ProviderKind, Record, Settings};
 use crate::exec;
 use crate::interrupt;
+use crate::kafka::Broker;
 use crate::paths::Paths;
 use crate::postgres::Server;
 use crate::progress::{Progress, seconds};
@@ -25,7 +26,7 @@ const PROFILE: &str = "dev";
 pub(crate) enum Part {
     /// Format, lints, dependencies, generated files
     Lint,
-    /// Every test that needs no cluster, with a private PostgreSQL
+    /// Every test that needs no cluster, with a private PostgreSQL and a private Kafka
     Unit,
     /// The tests on a real cluster
     E2e,
@@ -61,9 +62,13 @@ pub(crate) fn run(
     }
     if wanted(Part::Unit) {
         let server = Server::start(paths, progress)?;
-        let url = ("MONTHEND_TEST_DATABASE_URL", server.url("postgres"));
+        let broker = Broker::start(paths, progress)?;
+        let environment = [
+            ("MONTHEND_TEST_DATABASE_URL", server.url("postgres")),
+            ("MONTHEND_TEST_KAFKA", broker.address()),
+        ];
         heading(progress, "tests without a cluster");
-        run_all(&unit, &[url], filter)?;
+        run_all(&unit, &environment, filter)?;
     }
     if wanted(Part::E2e) {
         on_cluster(paths, progress, provider, |cluster| {

@@ -1,5 +1,5 @@
 //! The programs that a cluster needs, built from their Go modules in
-//! xtask/tools and kept in the cache by a hash of that folder, so that every
+//! xtask/tools and kept in the cache by a hash of their sources, so that every
 //! clone on the machine shares them.
 
 use std::fs::{self, File};
@@ -132,7 +132,8 @@ impl Tools {
     }
 }
 
-/// Of the names and contents of all files below.
+/// Of the names and contents of the Go module's files; other folders beside them
+/// are no part of it.
 fn hash(folder: &Path) -> Result<String> {
     let mut files = Vec::new();
     list(folder, &mut files)?;
@@ -152,7 +153,12 @@ fn hash(folder: &Path) -> Result<String> {
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
-        if path.is_dir() { list(&path, files)? } else { files.push(path) }
+        let of_module = path.extension().is_some_and(|end| end == "go" || end == "mod" || end == "sum");
+        if path.is_dir() {
+            list(&path, files)?;
+        } else if of_module {
+            files.push(path);
+        }
     }
     Ok(())
 }
@@ -165,13 +171,16 @@ mod tests {
     fn the_hash_follows_names_and_contents() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-        write("a", "1");
+        write("a.go", "1");
         let first = hash(dir.path()).unwrap();
         assert_eq!(hash(dir.path()).unwrap(), first);
-        write("a", "2");
+        write("a.go", "2");
         let second = hash(dir.path()).unwrap();
         assert_ne!(second, first);
-        fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
-        assert_ne!(hash(dir.path()).unwrap(), second);
+        fs::rename(dir.path().join("a.go"), dir.path().join("b.go")).unwrap();
+        let third = hash(dir.path()).unwrap();
+        assert_ne!(third, second);
+        write("pom.xml", "of something else");
+        assert_eq!(hash(dir.path()).unwrap(), third);
     }
 }
