@@ -11,5 +11,6 @@ pub mod month;
 pub mod notice_message;
 pub mod price_book;
 pub mod pricing;
+pub mod scaling;
 pub mod yaml;
 pub mod zone;
