@@ -5,6 +5,7 @@
 
 pub mod digest;
 pub mod ids;
+pub mod locale;
 pub mod masking;
 pub mod money;
 pub mod month;

@@ -1,8 +1,8 @@
 //! The one row that says what an installation is: zone, currency, locale.
 
 use std::fmt;
-use std::str::FromStr;
 
+pub use domain::locale::Locale;
 use domain::money::Currency;
 use domain::zone::Zone;
 use sqlx::PgConnection;
@@ -16,45 +16,6 @@ pub struct Installation {
     pub currency: Currency,
     /// Of a member whose own is not given.
     pub locale: Locale,
-}
-
-/// A language that notices are written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Locale {
-    Ko,
-    En,
-}
-
-impl Locale {
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ko => "ko",
-            Self::En => "en",
-        }
-    }
-}
-
-impl fmt::Display for Locale {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a locale: ko or en")]
-pub struct UnknownLocale(String);
-
-impl FromStr for Locale {
-    type Err = UnknownLocale;
-
-    fn from_str(text: &str) -> Result<Self, UnknownLocale> {
-        match text {
-            "ko" => Ok(Self::Ko),
-            "en" => Ok(Self::En),
-            other => Err(UnknownLocale(other.to_owned())),
-        }
-    }
 }
 
 /// Reads the installation.

@@ -1,0 +1,74 @@
+//! A bill as a member is told of it.
+
+use std::fmt;
+
+use domain::ids::{MemberId, Revision};
+use domain::locale::Locale;
+use domain::money::MinorUnits;
+use domain::month::BillingMonth;
+use domain::price_book::PriceBook;
+use domain::pricing::Item;
+use secrecy::SecretString;
+
+/// Everything that a message says. The recipient's address is not part of it.
+#[derive(Clone, Copy)]
+pub struct Notice<'a> {
+    pub month: BillingMonth,
+    pub member: MemberId,
+    pub revision: Revision,
+    pub locale: Locale,
+    pub name: &'a SecretString,
+    pub amounts: Amounts,
+    /// The bill's items, in their order.
+    pub lines: &'a [Line<'a>],
+    /// The one that the bill was priced with: it has the currency, and the names of plans and discounts.
+    pub book: &'a PriceBook,
+}
+
+impl fmt::Debug for Notice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Amounts are as private as names.
+        f.debug_struct("Notice")
+            .field("month", &self.month)
+            .field("member", &self.member)
+            .field("revision", &self.revision)
+            .field("locale", &self.locale)
+            .field("lines", &self.lines.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The columns of a bill.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amounts {
+    pub base: MinorUnits,
+    pub usage: MinorUnits,
+    pub discount: MinorUnits,
+    pub adjustment: MinorUnits,
+    pub tax: MinorUnits,
+    pub rounding: MinorUnits,
+    pub total: MinorUnits,
+}
+
+impl fmt::Debug for Amounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Amounts(..)")
+    }
+}
+
+/// An item of the bill.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    pub item: Item<'a>,
+    /// Why there is such an adjustment, where that is known.
+    pub reason: Option<&'a str>,
+}
+
+impl fmt::Debug for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line")
+            .field("line_no", &self.item.line_no)
+            .field("kind", &self.item.kind)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,196 @@
+//! What templates see of a bill.
+
+use std::borrow::Cow;
+
+use domain::money::MinorUnits;
+use domain::pricing::ItemKind;
+use handlebars::Context;
+use secrecy::ExposeSecret as _;
+use serde_json::{Map, Value};
+
+use crate::bill::{Line, Notice};
+use crate::email::ComposeError;
+use crate::words;
+
+/// What may be used at the top of a template.
+pub(crate) const TOP: [&str; 20] = [
+    "name",
+    "memberId",
+    "month",
+    "firstDay",
+    "lastDay",
+    "monthDays",
+    "revision",
+    "currency",
+    "plans",
+    "addons",
+    "discounts",
+    "adjustments",
+    "tax",
+    "taxIncluded",
+    "rounding",
+    "baseAmount",
+    "usageAmount",
+    "discountAmount",
+    "total",
+    "credit",
+];
+/// What may be used in each block, as `list: variables`.
+pub(crate) const IN_LISTS: [(&str, &[&str]); 5] = [
+    ("plans", &["name", "code", "days", "partial", "amount", "usage"]),
+    ("usage", &["name", "kind", "used", "free", "over", "blocks", "per", "amount"]),
+    ("addons", &["name", "code", "days", "partial", "amount"]),
+    ("discounts", &["name", "code", "days", "partial", "amount"]),
+    ("adjustments", &["name", "code", "reason", "amount"]),
+];
+
+/// The context of one bill. Every variable is always there, so that an unknown one is found with any bill.
+pub(crate) fn context(notice: &Notice<'_>) -> Result<Context, ComposeError> {
+    let month = notice.month;
+    let month_days = month.days();
+    let mut lists = Lists::default();
+    for line in notice.lines {
+        lists.add(notice, line, month_days)?;
+    }
+    let amounts = &notice.amounts;
+    // An exclusive tax is a line of the bill; an inclusive one is only said.
+    let included = lists.tax.is_null() && amounts.tax != MinorUnits::ZERO;
+    let last_day = month.next_first_day().yesterday().unwrap_or(month.first_day());
+    let mut top = Map::new();
+    let mut put = |key: &str, value: Value| top.insert(key.to_owned(), value);
+    put("name", cleaned(notice.name.expose_secret()).into());
+    put("memberId", notice.member.to_string().into());
+    put("month", month.to_string().into());
+    put("firstDay", month.first_day().to_string().into());
+    put("lastDay", last_day.to_string().into());
+    put("monthDays", month_days.into());
+    put("revision", notice.revision.get().into());
+    put("currency", notice.book.currency.code().into());
+    put("plans", lists.plans.into());
+    put("addons", lists.addons.into());
+    put("discounts", lists.discounts.into());
+    put("adjustments", lists.adjustments.into());
+    put("tax", lists.tax);
+    put("taxIncluded", if included { amounts.tax.get().into() } else { Value::Null });
+    put("rounding", lists.rounding);
+    put("baseAmount", amounts.base.get().into());
+    put("usageAmount", amounts.usage.get().into());
+    put("discountAmount", amounts.discount.get().into());
+    put("total", amounts.total.get().into());
+    put("credit", (amounts.total < MinorUnits::ZERO).into());
+    Ok(Context::from(Value::Object(top)))
+}
+
+/// One line of text: control characters, line breaks of any kind and what turns the direction of text become blanks.
+pub(crate) fn cleaned(text: &str) -> Cow<'_, str> {
+    let text = text.trim();
+    if !text.chars().any(unwanted) {
+        return Cow::Borrowed(text);
+    }
+    let blanked: String = text.chars().map(|c| if unwanted(c) { ' ' } else { c }).collect();
+    Cow::Owned(blanked.trim().to_owned())
+}
+
+pub(crate) fn unwanted(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+struct Lists {
+    plans: Vec<Value>,
+    addons: Vec<Value>,
+    discounts: Vec<Value>,
+    adjustments: Vec<Value>,
+    tax: Value,
+    rounding: Value,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self {
+            plans: Vec::new(),
+            addons: Vec::new(),
+            discounts: Vec::new(),
+            adjustments: Vec::new(),
+            tax: Value::Null,
+            rounding: Value::Null,
+        }
+    }
+}
+
+impl Lists {
+    fn add(&mut self, notice: &Notice<'_>, line: &Line<'_>, month_days: u32) -> Result<(), ComposeError> {
+        let item = &line.item;
+        let amount = Value::from(item.amount.get());
+        let days = item.days.unwrap_or_default();
+        let partial = item.days.is_some_and(|days| i64::from(days) < i64::from(month_days));
+        let of_days = |name: &str| {
+            let mut entry = Map::new();
+            entry.insert("name".to_owned(), name.into());
+            entry.insert("code".to_owned(), item.code.into());
+            entry.insert("days".to_owned(), days.into());
+            entry.insert("partial".to_owned(), partial.into());
+            entry
+        };
+        // What the price book doesn't name is known by its code.
+        let plan_name = || notice.book.plan(item.code).map_or(item.code, |plan| &plan.name);
+        let mut entry = match item.kind {
+            ItemKind::Base => {
+                let mut entry = of_days(plan_name());
+                entry.insert("usage".to_owned(), Value::Array(Vec::new()));
+                entry
+            }
+            ItemKind::Addon => of_days(plan_name()),
+            ItemKind::Discount => {
+                let named = notice.book.discounts().iter().find(|discount| discount.code == item.code);
+                of_days(named.map_or(item.code, |discount| &discount.name))
+            }
+            ItemKind::Usage => return self.add_usage(notice, line),
+            ItemKind::Adjustment => {
+                let mut entry = Map::new();
+                let reason = line.reason.map(cleaned).filter(|reason| !reason.is_empty());
+                entry.insert("name".to_owned(), reason.as_deref().unwrap_or(item.code).into());
+                entry.insert("code".to_owned(), item.code.into());
+                entry.insert("reason".to_owned(), reason.map_or(Value::Null, Value::from));
+                entry
+            }
+            ItemKind::Tax => {
+                self.tax = amount;
+                return Ok(());
+            }
+            ItemKind::Rounding => {
+                self.rounding = amount;
+                return Ok(());
+            }
+        };
+        entry.insert("amount".to_owned(), amount);
+        let list = match item.kind {
+            ItemKind::Base => &mut self.plans,
+            ItemKind::Addon => &mut self.addons,
+            ItemKind::Discount => &mut self.discounts,
+            _ => &mut self.adjustments,
+        };
+        list.push(Value::Object(entry));
+        Ok(())
+    }
+
+    /// Usage belongs to the base fee that it comes after.
+    fn add_usage(&mut self, notice: &Notice<'_>, line: &Line<'_>) -> Result<(), ComposeError> {
+        let item = &line.item;
+        let orphan = || ComposeError::Orphan { line: item.line_no };
+        let plan = self.plans.last_mut().and_then(Value::as_object_mut).ok_or_else(orphan)?;
+        let rates = plan.get("code").and_then(Value::as_str).and_then(|code| notice.book.plan(code));
+        let rate = rates.and_then(|plan| plan.usage.iter().find(|rate| rate.kind == item.code));
+        let (used, free) = (item.used.unwrap_or_default(), item.free.unwrap_or_default());
+        let mut entry = Map::new();
+        entry.insert("name".to_owned(), words::usage_kind(item.code, notice.locale).into());
+        entry.insert("kind".to_owned(), item.code.into());
+        entry.insert("used".to_owned(), used.into());
+        entry.insert("free".to_owned(), free.into());
+        entry.insert("over".to_owned(), used.saturating_sub(free).max(0).into());
+        entry.insert("blocks".to_owned(), item.quantity.into());
+        entry.insert("per".to_owned(), rate.map_or(1, |rate| rate.per).into());
+        entry.insert("amount".to_owned(), item.amount.get().into());
+        plan.get_mut("usage").and_then(Value::as_array_mut).ok_or_else(orphan)?.push(Value::Object(entry));
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! What templates may call: `money`, `date`, `month`, `quantity`, and conditions that refuse what isn't there.
+
+use domain::locale::Locale;
+use domain::money::Currency;
+use domain::month::BillingMonth;
+use handlebars::{
+    Context, Handlebars, Helper, HelperDef, HelperResult, JsonTruthy as _, Output, PathAndJson,
+    RenderContext, RenderError, RenderErrorReason, Renderable as _,
+};
+use jiff::civil::Date;
+use serde_json::Value;
+
+use crate::words;
+
+/// How the helpers are used.
+pub(super) const USAGE: [&str; 5] = [
+    "{{money amount}}",
+    "{{date day}}",
+    "{{month}} (the bill's)",
+    "{{quantity used kind}}",
+    "{{#if x}}, {{#unless x}}, {{#each list}}, {{#with x}}",
+];
+
+pub(super) fn register(registry: &mut Handlebars<'_>, locale: Locale) {
+    // It would write personal data to the log.
+    registry.unregister_helper("log");
+    let figures = [
+        ("money", Figure::Money),
+        ("date", Figure::Date),
+        ("month", Figure::Month),
+        ("quantity", Figure::Quantity),
+    ];
+    for (name, figure) in figures {
+        registry.register_helper(name, Box::new(Words { figure, locale }));
+    }
+    for (name, positive) in [("if", true), ("unless", false)] {
+        registry.register_helper(name, Box::new(Condition { positive }));
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Figure {
+    Money,
+    Date,
+    Month,
+    Quantity,
+}
+
+struct Words {
+    figure: Figure,
+    locale: Locale,
+}
+
+impl HelperDef for Words {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let mut text = String::with_capacity(32);
+        match self.figure {
+            Figure::Money => {
+                let minor = parameter(helper, 0)?.as_i64();
+                let minor = minor.ok_or_else(|| refused("money wants an amount, as in {{money total}}"))?;
+                let currency = of_bill(context, "currency").and_then(|code| code.parse::<Currency>().ok());
+                let currency = currency.ok_or_else(|| refused("the bill has no currency"))?;
+                words::money(&mut text, minor, currency, self.locale);
+            }
+            Figure::Date => {
+                let date = parameter(helper, 0)?.as_str().and_then(|text| text.parse::<Date>().ok());
+                let date = date.ok_or_else(|| refused("date wants a day, as in {{date lastDay}}"))?;
+                words::date(&mut text, date, self.locale);
+            }
+            Figure::Month => {
+                let given = if helper.params().is_empty() {
+                    of_bill(context, "month")
+                } else {
+                    parameter(helper, 0)?.as_str()
+                };
+                let month = given.and_then(|text| text.parse::<BillingMonth>().ok());
+                let month = month.ok_or_else(|| refused("month is the bill's: {{month}}"))?;
+                words::month(&mut text, month, self.locale);
+            }
+            Figure::Quantity => {
+                let (raw, kind) = (parameter(helper, 0)?.as_i64(), parameter(helper, 1)?.as_str());
+                let (Some(raw), Some(kind)) = (raw, kind) else {
+                    return Err(refused("quantity wants a number and a kind, as in {{quantity used kind}}"));
+                };
+                words::quantity(&mut text, raw, kind, self.locale);
+            }
+        }
+        // Nothing in it needs escaping.
+        Ok(out.write(&text)?)
+    }
+}
+
+/// The usual condition, but for one thing: a variable that isn't there is an error, not false.
+struct Condition {
+    positive: bool,
+}
+
+impl HelperDef for Condition {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        registry: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        render: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let holds = parameter(helper, 0)?.is_truthy(false) == self.positive;
+        let branch = if holds { helper.template() } else { helper.inverse() };
+        branch.map_or(Ok(()), |template| template.render(registry, context, render, out))
+    }
+}
+
+fn parameter<'h>(helper: &'h Helper<'_>, index: usize) -> Result<&'h Value, RenderError> {
+    let given = helper.param(index);
+    let given = given.ok_or_else(|| refused(&format!("`{}` is used without its value", helper.name())))?;
+    if given.is_value_missing() {
+        return Err(RenderErrorReason::MissingVariable(PathAndJson::relative_path(given).cloned()).into());
+    }
+    Ok(given.value())
+}
+
+fn of_bill<'c>(context: &'c Context, key: &str) -> Option<&'c str> {
+    context.data().get(key).and_then(Value::as_str)
+}
+
+fn refused(reason: &str) -> RenderError {
+    RenderErrorReason::Other(reason.to_owned()).into()
+}

@@ -1,0 +1,1 @@
+//! What sets are refused for.
