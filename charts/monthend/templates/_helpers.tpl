@@ -70,6 +70,18 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
+{{- /* The same for a pod of the development stack, whose images have a user of their own. */ -}}
+{{- define "monthend.devSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+# Ownership is set once: a database refuses data that the group may write.
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
 {{- define "monthend.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
