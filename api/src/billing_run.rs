@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 pub use self::status::{
     Amounts, BillingRunStatus, Counts, Phase, PinnedPriceBook, Progress, VerificationCheck,
 };
-use crate::Limit;
+use crate::{Limit, run::impl_run};
+
+impl_run!(BillingRun, BillingRunSpec, BillingRunStatus, Phase);
 
 /// Bills one month: every eligible member gets a bill or a quarantine record, and the result is issued as a whole.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]

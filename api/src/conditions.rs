@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The run has taken its month; `False` says why it hasn't yet.
+/// The run has begun; `False` says why it hasn't yet.
 pub const STARTED: &str = "Started";
 /// Work goes on; `False` says what it waits for.
 pub const PROGRESSING: &str = "Progressing";
@@ -10,6 +10,8 @@ pub const PROGRESSING: &str = "Progressing";
 pub const SUSPENDED: &str = "Suspended";
 /// The draft may be issued; `False` says what approval is needed for.
 pub const APPROVED: &str = "Approved";
+/// What the consumers send through can be used; `False` says what is wrong with it, in its own words.
+pub const TRANSPORT_AVAILABLE: &str = "TransportAvailable";
 /// Ended as it should.
 pub const COMPLETE: &str = "Complete";
 /// Ended without a result.
@@ -18,7 +20,8 @@ pub const FAILED: &str = "Failed";
 pub const FINISHED: &str = "Finished";
 
 /// The order in which they are told.
-const ORDER: [&str; 7] = [STARTED, SUSPENDED, APPROVED, PROGRESSING, COMPLETE, FAILED, FINISHED];
+const ORDER: [&str; 8] =
+    [STARTED, SUSPENDED, APPROVED, PROGRESSING, TRANSPORT_AVAILABLE, COMPLETE, FAILED, FINISHED];
 
 /// A condition as decided, before it is known whether it flips anything.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ pub mod billing_run;
 pub mod conditions;
 pub mod labels;
 mod limit;
+pub mod run;
 
 pub use billing_run::{BillingRun, BillingRunSpec, BillingRunStatus};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -11,7 +11,7 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0} has no {1}; only objects from the API server are reconciled")]
-    Incomplete(&'static str, &'static str),
+    Incomplete(String, &'static str),
 }
 
 /// Closed set: metrics are labelled with it.

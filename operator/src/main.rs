@@ -12,6 +12,7 @@ mod http;
 mod leader;
 mod metrics;
 mod run_loop;
+mod runs;
 mod serve;
 
 use std::{io::Write as _, process::ExitCode};

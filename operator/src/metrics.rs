@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use api::billing_run::Phase;
+use api::run::RunPhase;
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -118,10 +118,10 @@ impl Metrics {
     }
 
     /// Replaces the counts of runs of a kind.
-    pub(crate) fn count_runs(&self, kind: &str, phases: impl Iterator<Item = Phase>) {
-        let phases: Vec<Phase> = phases.collect();
-        for phase in Phase::ALL {
-            let count = phases.iter().filter(|found| **found == phase).count();
+    pub(crate) fn count_runs<P: RunPhase>(&self, kind: &str, phases: impl Iterator<Item = P>) {
+        let phases: Vec<P> = phases.collect();
+        for phase in P::ALL {
+            let count = phases.iter().filter(|found| *found == phase).count();
             self.runs
                 .with_label_values(&[kind, phase.as_str()])
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -172,6 +172,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use api::billing_run::Phase;
     use store::billing::Counts;
 
     use super::*;
@@ -218,7 +219,7 @@ mod tests {
         let dashboard = std::fs::read_to_string(dashboard).unwrap();
         let metrics = Metrics::new().unwrap();
         metrics.set_months(&[a_month()]);
-        metrics.count_runs("BillingRun", std::iter::empty());
+        metrics.count_runs::<Phase>("BillingRun", std::iter::empty());
         metrics.reconciled("BillingRun", Ok(()), Duration::from_millis(3));
         let exported: Vec<String> =
             metrics.registry.gather().iter().map(|family| family.name().to_owned()).collect();

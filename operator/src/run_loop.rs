@@ -10,18 +10,21 @@ use std::{
     time::Duration,
 };
 
-use api::labels::{FINALIZER, MANAGER};
+use api::{
+    labels::{FINALIZER, MANAGER},
+    run::{Run, RunStatus as _},
+};
 use futures::Future;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
-    core::{DeserializeGuard, NamespaceResourceScope},
+    core::{DeserializeGuard, object::HasStatus},
     runtime::{
         controller::Action,
         events::{Event, EventType, Recorder},
     },
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use telemetry::chain;
 use tokio::time::Instant;
@@ -30,6 +33,7 @@ use tracing::Instrument as _;
 use crate::{
     error::{Doing as _, ErrorClass, RunError},
     metrics::Metrics,
+    runs::news,
 };
 
 /// A reconciliation that takes more passes than any chain of decisions needs ends and is scheduled again.
@@ -42,38 +46,32 @@ const LONGEST_NOTE: usize = 1000;
 /// One kind of run.
 pub(crate) trait RunKind: Send + Sync + 'static {
     const KIND: &'static str;
-    type Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + Serialize
-        + fmt::Debug
-        + Send
-        + Sync
-        + 'static;
-    type Status: Clone + PartialEq + Serialize + Send + Sync;
+    type Object: Run;
     /// Everything that a decision is made of.
     type World: Send + Sync;
     type Action: fmt::Debug + Send;
     /// What the next decision has to know of the last action.
     type Outcome: Send;
 
-    fn status(run: &Self::Object) -> Option<&Self::Status>;
-    /// Whether the two tell the same but for figures that move by themselves.
-    fn same_but_for_time(one: &Self::Status, other: &Self::Status) -> bool;
-    /// What happened between two statuses.
-    fn news(before: Option<&Self::Status>, after: &Self::Status) -> Vec<News>;
+    /// The status without what moves by itself while nothing happens.
+    fn without_time(status: &StatusOf<Self>) -> StatusOf<Self>;
+    /// Whether the run may be waiting for this ConfigMap.
+    fn waits_for(&self, run: &Self::Object, config_map: &str) -> bool;
     fn observe(
         &self,
         run: &Self::Object,
         outcome: Option<Self::Outcome>,
     ) -> impl Future<Output = Result<Self::World, RunError>> + Send;
-    fn decide(&self, run: &Self::Object, world: &Self::World) -> Decision<Self::Status, Self::Action>;
+    fn decide(&self, run: &Self::Object, world: &Self::World) -> Decision<StatusOf<Self>, Self::Action>;
     fn perform(
         &self,
         run: &Self::Object,
         action: Self::Action,
     ) -> impl Future<Output = Result<Self::Outcome, RunError>> + Send;
 }
+
+/// The status of a kind's runs.
+pub(crate) type StatusOf<K> = <<K as RunKind>::Object as HasStatus>::Status;
 
 /// What to say and what to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,6 +95,20 @@ pub(crate) enum Next<A> {
     BackOff,
     /// Nothing to do until something changes.
     Rest,
+}
+
+impl<A> Next<A> {
+    pub(crate) fn map<B>(self, change: impl FnOnce(A) -> B) -> Next<B> {
+        match self {
+            Self::Hold => Next::Hold,
+            Self::LetGo => Next::LetGo,
+            Self::DeleteRun => Next::DeleteRun,
+            Self::Do(action) => Next::Do(change(action)),
+            Self::Wait(pause) => Next::Wait(pause),
+            Self::BackOff => Next::BackOff,
+            Self::Rest => Next::Rest,
+        }
+    }
 }
 
 /// Worth an Event.
@@ -176,8 +188,8 @@ pub(crate) fn on_error<K: RunKind>(
 
 async fn reconcile_run<K: RunKind>(cached: &K::Object, context: &Context<K>) -> Result<Action, RunError> {
     let name = cached.name_any();
-    let uid = cached.uid().ok_or(RunError::Incomplete(K::KIND, "uid"))?;
-    let namespace = cached.namespace().ok_or(RunError::Incomplete(K::KIND, "namespace"))?;
+    let uid = cached.uid().ok_or(RunError::Incomplete(K::KIND.to_owned(), "uid"))?;
+    let namespace = cached.namespace().ok_or(RunError::Incomplete(K::KIND.to_owned(), "namespace"))?;
     let runs: Api<K::Object> = Api::namespaced(context.client.clone(), &namespace);
     // The cache may be older than our own last write.
     let found = runs.get_opt(&name).await.doing(|| format!("read {} {name}", K::KIND))?;
@@ -227,12 +239,12 @@ async fn reconcile_run<K: RunKind>(cached: &K::Object, context: &Context<K>) -> 
 /// Writes the status if it says anything new, and then tells what is new in it.
 async fn write_status<K: RunKind>(
     run: &K::Object,
-    status: &K::Status,
+    status: &StatusOf<K>,
     runs: &Api<K::Object>,
     context: &Context<K>,
 ) -> Result<Option<K::Object>, RunError> {
-    let before = K::status(run);
-    if before.is_some_and(|before| K::same_but_for_time(before, status)) {
+    let before = run.status();
+    if before.is_some_and(|before| K::without_time(before) == K::without_time(status)) {
         return Ok(None);
     }
     let name = run.name_any();
@@ -247,7 +259,7 @@ async fn write_status<K: RunKind>(
         .patch_status(&name, &PatchParams::apply(&format!("{MANAGER}-status")).force(), &Patch::Apply(&patch))
         .await
         .doing(|| format!("write the status of {} {name}", K::KIND))?;
-    for news in K::news(before, status) {
+    for news in news::between(run.conditions(), status.conditions()) {
         tell(&context.recorder, run, news).await;
     }
     Ok(Some(written))

@@ -3,7 +3,7 @@
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
-use api::{BillingRun, labels};
+use api::{labels, run::Run as _};
 use futures::StreamExt as _;
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::{
@@ -29,7 +29,7 @@ use crate::{
     housekeeping, http,
     leader::Election,
     metrics::Metrics,
-    run_loop::{self, Context, RunKind as _},
+    run_loop::{self, Context, RunKind},
 };
 
 const LEASE: &str = labels::MANAGER;
@@ -127,68 +127,70 @@ async fn lead(
 }
 
 async fn act(args: &RunArgs, client: Client, database: Database, metrics: Metrics, stop: CancellationToken) {
-    let kind = BillingRuns {
+    let reporter = Reporter { controller: labels::MANAGER.to_owned(), instance: Some(args.identity.clone()) };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let billing = BillingRuns {
         client: client.clone(),
         database: database.clone(),
         worker: args.worker.clone(),
         instance: args.instance.clone(),
         clock: Clock::SYSTEM,
     };
-    let reporter = Reporter { controller: labels::MANAGER.to_owned(), instance: Some(args.identity.clone()) };
-    let recorder = Recorder::new(client.clone(), reporter);
-    let context = Arc::new(Context::new(client.clone(), kind, recorder, metrics.clone()));
-    let runs = billing_runs(client.clone(), &args.namespace, context, stop.clone());
+    let billing = Context::new(client.clone(), billing, recorder, metrics.clone());
     tokio::select! {
-        () = runs => {}
+        () = runs_of(billing, &args.namespace, stop) => {}
         () = housekeeping::run(client.clone(), &args.namespace, database, metrics) => {}
     }
 }
 
-/// Watches the runs, their Jobs, and the ConfigMaps that they may be waiting for.
-fn billing_runs(
-    client: Client,
+/// Watches the runs of a kind, their Jobs, and the ConfigMaps that they may be waiting for.
+fn runs_of<K: RunKind>(
+    context: Context<K>,
     namespace: &str,
-    context: Arc<Context<BillingRuns>>,
     stop: CancellationToken,
-) -> impl Future<Output = ()> {
-    let runs: Api<DeserializeGuard<BillingRun>> = Api::namespaced(client.clone(), namespace);
+) -> impl Future<Output = ()> + use<K> {
+    let context = Arc::new(context);
+    let client = context.client.clone();
+    let runs: Api<DeserializeGuard<K::Object>> = Api::namespaced(client.clone(), namespace);
     let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
-    let price_books: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(client, namespace);
+    let config_maps: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(client, namespace);
     let ours = watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
     let controller = Controller::new(runs, watcher::Config::default());
     let known = controller.store();
     let waiting = known.clone();
     let metrics = context.metrics.clone();
+    let asked = context.clone();
     controller
         .owns(jobs, ours)
-        .watches(price_books, watcher::Config::default(), move |map| waiting_for(&waiting, &map.name_any()))
+        .watches(config_maps, watcher::Config::default(), move |map| {
+            waiting_for(&asked.kind, &waiting, &map.name_any())
+        })
         .with_config(kube::runtime::controller::Config::default().concurrency(CONCURRENT_RECONCILES))
         .graceful_shutdown_on(stop.cancelled_owned())
-        .run(run_loop::reconcile::<BillingRuns>, run_loop::on_error::<BillingRuns>, context)
+        .run(run_loop::reconcile::<K>, run_loop::on_error::<K>, context)
         .for_each(move |result| {
             // Errors of reconciliations are logged where they are counted.
             if let Err(kube::runtime::controller::Error::QueueError(error)) = &result {
-                tracing::warn!(error = chain(error), "cannot watch the cluster; trying again");
+                tracing::warn!(
+                    kind = K::KIND,
+                    error = chain(error),
+                    "cannot watch the cluster; trying again"
+                );
             }
-            let phases =
-                known.state().into_iter().filter_map(|run| run.0.as_ref().ok()?.status.as_ref()?.phase);
-            metrics.count_runs(BillingRuns::KIND, phases);
+            let phases = known.state().into_iter().filter_map(|run| run.0.as_ref().ok()?.phase());
+            metrics.count_runs(K::KIND, phases);
             std::future::ready(())
         })
 }
 
-fn waiting_for(
-    runs: &Store<DeserializeGuard<BillingRun>>,
-    price_book: &str,
-) -> Vec<ObjectRef<DeserializeGuard<BillingRun>>> {
+fn waiting_for<K: RunKind>(
+    kind: &K,
+    runs: &Store<DeserializeGuard<K::Object>>,
+    config_map: &str,
+) -> Vec<ObjectRef<DeserializeGuard<K::Object>>> {
     runs.state()
         .iter()
-        .filter(|run| {
-            run.0.as_ref().is_ok_and(|run| {
-                let begun = run.status.as_ref().is_some_and(|status| status.revision.is_some());
-                !begun && run.spec.price_book_ref.name == price_book
-            })
-        })
+        .filter(|run| run.0.as_ref().is_ok_and(|run| kind.waits_for(run, config_map)))
         .map(|run| ObjectRef::from_obj(run.as_ref()))
         .collect()
 }

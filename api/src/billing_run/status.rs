@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::run::RunPhase;
+
 /// What the run has done so far.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -74,9 +76,8 @@ pub enum Phase {
     Rejected,
 }
 
-impl Phase {
-    /// Every phase, for metrics that name each.
-    pub const ALL: [Self; 9] = [
+impl RunPhase for Phase {
+    const ALL: &[Self] = &[
         Self::Pending,
         Self::Planning,
         Self::Running,
@@ -87,14 +88,13 @@ impl Phase {
         Self::Failed,
         Self::Rejected,
     ];
+    const PENDING: Self = Self::Pending;
 
-    /// Whether the run is over.
-    pub fn is_final(self) -> bool {
+    fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Rejected)
     }
 
-    /// As it is written in the status.
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
             Self::Planning => "Planning",

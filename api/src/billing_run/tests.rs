@@ -2,6 +2,7 @@ use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::run::RunPhase as _;
 
 fn schema() -> Value {
     let crd = serde_json::to_value(BillingRun::crd()).unwrap();
@@ -116,7 +117,7 @@ fn conditions_are_a_list_by_type() {
 
 #[test]
 fn phases_are_written_as_they_are_named() {
-    for phase in Phase::ALL {
+    for phase in Phase::ALL.iter().copied() {
         assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
     }
 }

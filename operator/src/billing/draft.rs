@@ -1,24 +1,26 @@
 //! A run whose revision is a draft: its workers, its verification, its approval, its issuing.
 
-use std::time::Duration;
-
 use api::{
     BillingRun,
     billing_run::{ApprovalPolicy, Phase},
     conditions::{APPROVED, PROGRESSING, Said},
+    run::Run as _,
 };
+use kube::ResourceExt as _;
 use store::billing::{Ending, RunSnapshot, Verification};
 
 use super::{
-    BillingDecision, Do, JobFound, World,
-    decide::{self, LOOK_WHILE_RUNNING, VERIFICATION_FAILED, WORKERS_FAILED},
-    job,
-    status::Report,
+    BillingDecision, Do, World,
+    decide::{self, VERIFICATION_FAILED, WORKERS_FAILED},
+    job, status,
 };
-use crate::run_loop::{Decision, Next};
-
-/// Nothing tells when somebody else's Job goes away.
-const LOOK_FOR_FREE_NAME: Duration = Duration::from_secs(10);
+use crate::{
+    run_loop::{Decision, Next},
+    runs::{
+        errand::{self, Errand, Wanted},
+        report::Report,
+    },
+};
 
 pub(super) fn decide(run: &BillingRun, world: &World, revision: &RunSnapshot) -> BillingDecision {
     if !revision.holds_lock {
@@ -39,7 +41,7 @@ pub(super) fn decide(run: &BillingRun, world: &World, revision: &RunSnapshot) ->
     }
     if run.spec.suspend {
         // Verifying and issuing are work too. The phase stays.
-        let phase = decide::phase(run).unwrap_or(Phase::Verifying);
+        let phase = run.phase().unwrap_or(Phase::Verifying);
         let report = report(run, world, phase, revision).keeping(&[APPROVED]).saying(paused());
         return Decision { status: report.status(), next: Next::Rest };
     }
@@ -65,8 +67,13 @@ pub(super) fn decide(run: &BillingRun, world: &World, revision: &RunSnapshot) ->
 }
 
 /// What every status of a draft says.
-fn report<'a>(run: &'a BillingRun, world: &'a World, phase: Phase, revision: &'a RunSnapshot) -> Report<'a> {
-    Report::of(run, world, phase, revision).saying_whether_suspended()
+fn report<'a>(
+    run: &'a BillingRun,
+    world: &World,
+    phase: Phase,
+    revision: &RunSnapshot,
+) -> Report<'a, BillingRun> {
+    status::report(run, world, phase, revision).saying_whether_suspended()
 }
 
 fn progress(reason: &'static str, message: impl Into<String>) -> Said {
@@ -82,38 +89,15 @@ fn work(run: &BillingRun, world: &World, revision: &RunSnapshot) -> BillingDecis
     let goes_on = || {
         if suspend { paused() } else { progress("Billing", "the workers bill chunk by chunk") }
     };
-    let (said, next) = match &world.job {
-        JobFound::Foreign(whose) => {
-            let message = format!(
-                "Job {} is there already and belongs to {whose}; delete it, or give this run another name",
-                job::name(run.metadata.name.as_deref().unwrap_or_default())
-            );
-            (Said::new(PROGRESSING, false, "JobNameTaken", message), Next::Wait(LOOK_FOR_FREE_NAME))
+    let name = job::name(&run.name_any());
+    let wanted = Wanted { name: &name, parallelism: run.spec.parallelism, suspend };
+    let build = || job::build(run, revision, &world.job_parts);
+    let (said, next) = match errand::follow(wanted, &world.job, world.stuck.as_deref(), build) {
+        Errand::Under { trouble, next } => (trouble.unwrap_or_else(goes_on), next.map(Do::Job)),
+        Errand::Failed(why) => {
+            let reject = decide::reject(revision, WORKERS_FAILED, &why, Ending::Failed);
+            (progress("WorkersFailed", why), Next::Do(reject))
         }
-        JobFound::None if suspend => (paused(), Next::Wait(LOOK_FOR_FREE_NAME)),
-        JobFound::None => {
-            let job = job::build(run, revision, &world.job_parts);
-            (goes_on(), Next::Do(Do::CreateJob(Box::new(job))))
-        }
-        JobFound::Ours(job) if job.deleting => (goes_on(), Next::Wait(LOOK_WHILE_RUNNING)),
-        JobFound::Ours(job) => match &job.failed {
-            Some(why) => {
-                let reject = decide::reject(revision, WORKERS_FAILED, why, Ending::Failed);
-                (progress("WorkersFailed", why.clone()), Next::Do(reject))
-            }
-            // Its workers say they are done while chunks are not, as after a chunk was put back by hand: start others.
-            None if job.complete => (goes_on(), Next::Do(Do::DeleteJob)),
-            None if (job.parallelism, job.suspended) != (run.spec.parallelism, suspend) => {
-                (goes_on(), Next::Do(Do::AdjustJob { parallelism: run.spec.parallelism, suspend }))
-            }
-            None => match &world.stuck {
-                Some(why) if !suspend => (
-                    Said::new(PROGRESSING, false, "WorkersWaiting", why.clone()),
-                    Next::Wait(LOOK_WHILE_RUNNING),
-                ),
-                _ => (goes_on(), Next::Wait(LOOK_WHILE_RUNNING)),
-            },
-        },
     };
     Decision { status: report(run, world, Phase::Running, revision).saying(said).status(), next }
 }

@@ -1,170 +1,20 @@
-//! Builds the worker Job of a run. Pure: the same run and revision always give the same Job.
+//! The worker Job of a billing run. Pure: the same run and revision always give the same Job.
 
-use api::{BillingRun, labels};
-use k8s_openapi::{
-    api::{
-        batch::v1::{
-            Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
-            PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
-        },
-        core::v1::{
-            Capabilities, Container, EnvVar, EnvVarSource, PodSecurityContext, PodSpec, PodTemplateSpec,
-            SeccompProfile, SecretKeySelector, SecurityContext,
-        },
-    },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
-use kube::{Resource as _, ResourceExt as _};
-use sha2::{Digest as _, Sha256};
+use api::BillingRun;
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt as _;
 use store::billing::RunSnapshot;
 
-use super::JobParts;
+use crate::runs::{
+    JobParts,
+    job::{self, Shards, Work},
+};
 
-/// The workers' exit codes, as the pod failure policy reads them.
-const EXIT_USAGE: i32 = 2;
-const EXIT_FAILED: i32 = 4;
-const EXIT_AGAIN: i32 = 75;
-
-/// Attempts of one shard beyond the first that may end in a way nobody planned: a kill, a crash, a full node.
-const BACKOFF_LIMIT_PER_INDEX: i32 = 6;
-/// For the chunk in hand.
-const GRACE_SECONDS: i64 = 30;
-/// The image's own user.
-const USER: i64 = 65532;
-const CONTAINER: &str = "worker";
-/// An Indexed Job's pods are named after it, with an index of up to three digits, in 63 characters.
-const LONGEST_JOB_NAME: usize = 58;
-const LONGEST_LABEL: usize = 63;
-const SUFFIX: &str = "-bill";
-
-/// The Job's name, always the same for a run's name. A name that doesn't fit is cut and told apart by its hash.
 pub(super) fn name(run: &str) -> String {
-    if run.len() + SUFFIX.len() <= LONGEST_JOB_NAME && !run.contains('.') {
-        return format!("{run}{SUFFIX}");
-    }
-    let hash: String =
-        Sha256::digest(run.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let room = LONGEST_JOB_NAME - SUFFIX.len() - hash.len() - 1;
-    let start: String = run.replace('.', "-").chars().take(room).collect();
-    format!("{}-{hash}{SUFFIX}", start.trim_end_matches('-'))
-}
-
-pub(super) fn is_final_exit(code: i32) -> bool {
-    code == EXIT_USAGE || code == EXIT_FAILED
-}
-
-/// What an exit code says to a person.
-pub(super) fn exit_meaning(code: i32) -> &'static str {
-    match code {
-        EXIT_USAGE => "usage or configuration",
-        EXIT_FAILED => "failed for good",
-        EXIT_AGAIN => "try again",
-        137 => "killed",
-        143 => "terminated",
-        _ => "crashed",
-    }
+    job::name(run, "bill")
 }
 
 pub(super) fn build(run: &BillingRun, revision: &RunSnapshot, parts: &JobParts) -> Job {
-    let labels = labels_of(run, parts);
-    Job {
-        metadata: ObjectMeta {
-            name: Some(name(&run.name_any())),
-            namespace: run.namespace(),
-            labels: Some(labels.clone()),
-            owner_references: run.controller_owner_ref(&()).map(|owner| vec![blocking(owner)]),
-            ..ObjectMeta::default()
-        },
-        spec: Some(JobSpec {
-            completion_mode: Some("Indexed".to_owned()),
-            completions: Some(revision.shards),
-            parallelism: Some(run.spec.parallelism),
-            suspend: Some(run.spec.suspend),
-            backoff_limit_per_index: Some(BACKOFF_LIMIT_PER_INDEX),
-            // A month with a shard missing is no month: one index that failed ends the Job.
-            max_failed_indexes: Some(0),
-            // A pod that is on its way out may still hold a chunk; its successor waits.
-            pod_replacement_policy: Some("Failed".to_owned()),
-            pod_failure_policy: Some(failure_policy()),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-                spec: Some(pod(revision, parts)),
-            },
-            ..JobSpec::default()
-        }),
-        status: None,
-    }
-}
-
-/// Deleting the run in the foreground waits for the Job as well.
-fn blocking(owner: OwnerReference) -> OwnerReference {
-    OwnerReference { block_owner_deletion: Some(true), ..owner }
-}
-
-fn labels_of(run: &BillingRun, parts: &JobParts) -> std::collections::BTreeMap<String, String> {
-    let name: String = run.name_any().chars().take(LONGEST_LABEL).collect();
-    [
-        (labels::NAME, labels::APP.to_owned()),
-        (labels::INSTANCE, parts.instance.clone()),
-        (labels::COMPONENT, "worker".to_owned()),
-        (labels::MANAGED_BY, labels::MANAGER.to_owned()),
-        (labels::RUN, name.trim_end_matches(['-', '.']).to_owned()),
-        (labels::RUN_UID, run.uid().unwrap_or_default()),
-        (labels::MONTH, run.spec.month.clone()),
-    ]
-    .into_iter()
-    .map(|(label, value)| (label.to_owned(), value))
-    .collect()
-}
-
-/// Usage errors and failures for good end the Job at once; being told to try again, or evicted, costs no attempt; the
-/// rest counts against the limit.
-fn failure_policy() -> PodFailurePolicy {
-    let on_exit = |action: &str, values: Vec<i32>| PodFailurePolicyRule {
-        action: action.to_owned(),
-        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-            container_name: Some(CONTAINER.to_owned()),
-            operator: "In".to_owned(),
-            values,
-        }),
-        on_pod_conditions: None,
-    };
-    let disrupted = PodFailurePolicyRule {
-        action: "Ignore".to_owned(),
-        on_exit_codes: None,
-        on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
-            type_: "DisruptionTarget".to_owned(),
-            status: Some("True".to_owned()),
-        }]),
-    };
-    PodFailurePolicy {
-        rules: vec![
-            on_exit("FailJob", vec![EXIT_USAGE, EXIT_FAILED]),
-            on_exit("Ignore", vec![EXIT_AGAIN]),
-            disrupted,
-        ],
-    }
-}
-
-fn pod(revision: &RunSnapshot, parts: &JobParts) -> PodSpec {
-    let worker = &parts.worker;
-    let env = |name: &str, value: &str| EnvVar {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
-        value_from: None,
-    };
-    let database_url = EnvVar {
-        name: "DATABASE_URL".to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            secret_key_ref: Some(SecretKeySelector {
-                name: worker.database_secret.clone(),
-                key: "worker-url".to_owned(),
-                optional: None,
-            }),
-            ..EnvVarSource::default()
-        }),
-    };
     let args = [
         "bill".to_owned(),
         format!("--month={}", revision.key.month),
@@ -175,40 +25,14 @@ fn pod(revision: &RunSnapshot, parts: &JobParts) -> PodSpec {
         // Kubernetes fills in the shard.
         "--shard=$(JOB_COMPLETION_INDEX)".to_owned(),
     ];
-    PodSpec {
-        restart_policy: Some("Never".to_owned()),
-        termination_grace_period_seconds: Some(GRACE_SECONDS),
-        service_account_name: Some(worker.service_account.clone()),
-        automount_service_account_token: Some(false),
-        enable_service_links: Some(false),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
-        containers: vec![Container {
-            name: CONTAINER.to_owned(),
-            image: Some(worker.image.clone()),
-            image_pull_policy: Some(worker.image_pull_policy.clone()),
-            command: Some(vec!["/usr/local/bin/worker".to_owned()]),
-            args: Some(args.to_vec()),
-            env: Some(vec![database_url, env("RUST_LOG", &worker.log)]),
-            resources: Some(worker.resources.clone()),
-            // So that a run that failed can say why after its pods are gone.
-            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-            security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
-                read_only_root_filesystem: Some(true),
-                capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
-                ..SecurityContext::default()
-            }),
-            ..Container::default()
-        }],
-        ..PodSpec::default()
-    }
+    let work = Work {
+        name: name(&run.name_any()),
+        component: "worker",
+        suspend: run.spec.suspend,
+        shards: Some(Shards { completions: revision.shards, parallelism: run.spec.parallelism }),
+        args: args.to_vec(),
+        env: Vec::new(),
+        keys: None,
+    };
+    job::build(run, work, parts)
 }

@@ -13,30 +13,20 @@ mod tests;
 
 use std::fmt;
 
-use api::{
-    BillingRun, BillingRunStatus,
-    conditions::{self, status_text},
-};
+use api::{BillingRun, BillingRunStatus, run::Run as _};
 use domain::{ids::LoadNumber, month::BillingMonth, price_book::PriceBook};
 use jiff::Timestamp;
-use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::Client;
-use store::{
-    billing::{Ending, Refusal, RevisionKey, RunSnapshot},
-    installation::Installation,
-};
+use store::billing::{Ending, Refusal, RevisionKey, RunSnapshot};
 
 use crate::{
     clock::Clock,
     config::WorkerArgs,
     database::Database,
     error::RunError,
-    run_loop::{Decision, News, RunKind},
+    run_loop::{Decision, RunKind},
+    runs::{JobAction, JobFound, JobParts, Stored},
 };
-
-/// Reasons of a wait that somebody wanted, or that only takes its time.
-const EXPECTED: [&str; 7] =
-    ["Planning", "MonthNotOver", "Suspended", "Resumed", "Deleting", "Deleted", "ManualApproval"];
 
 /// The kind, with what its runs need.
 pub(crate) struct BillingRuns {
@@ -52,7 +42,7 @@ pub(crate) struct BillingRuns {
 pub(crate) struct World {
     /// This machine's clock; whether a month is over is the database's to say.
     now: Timestamp,
-    database: Result<Stored, String>,
+    database: Result<Stored<RunSnapshot>, String>,
     /// Looked up only until the run has begun.
     price_book: Option<PriceBookFound>,
     job: JobFound,
@@ -66,45 +56,10 @@ pub(crate) struct World {
     job_parts: JobParts,
 }
 
-/// What the database says.
-#[derive(Debug, Clone)]
-struct Stored {
-    now: Timestamp,
-    installation: Installation,
-    /// None until the run has begun.
-    run: Option<RunSnapshot>,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PriceBookFound {
     Missing(String),
     Text(String),
-}
-
-/// The object of the worker Job's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum JobFound {
-    None,
-    /// Somebody else's; the text says whose.
-    Foreign(String),
-    Ours(JobState),
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct JobState {
-    parallelism: i32,
-    suspended: bool,
-    deleting: bool,
-    complete: bool,
-    /// Why it failed, with the words of the worker that did.
-    failed: Option<String>,
-}
-
-/// What a Job is built from, besides the run and its revision.
-#[derive(Debug, Clone)]
-pub(crate) struct JobParts {
-    worker: WorkerArgs,
-    instance: String,
 }
 
 /// What a run begins with.
@@ -122,13 +77,7 @@ pub(crate) struct Plan {
 pub(crate) enum Do {
     /// Take the month and plan its revision.
     Begin(Box<Plan>),
-    CreateJob(Box<Job>),
-    /// Bring the Job's changeable fields in line with the run's.
-    AdjustJob {
-        parallelism: i32,
-        suspend: bool,
-    },
-    DeleteJob,
+    Job(JobAction),
     Verify(RevisionKey),
     Issue {
         key: RevisionKey,
@@ -146,13 +95,7 @@ impl fmt::Debug for Do {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Begin(plan) => write!(f, "Begin(month {})", plan.month),
-            Self::CreateJob(job) => {
-                write!(f, "CreateJob({})", job.metadata.name.as_deref().unwrap_or_default())
-            }
-            Self::AdjustJob { parallelism, suspend } => {
-                write!(f, "AdjustJob(parallelism {parallelism}, suspend {suspend})")
-            }
-            Self::DeleteJob => f.write_str("DeleteJob"),
+            Self::Job(action) => action.fmt(f),
             Self::Verify(key) => write!(f, "Verify(revision {})", key.revision),
             Self::Issue { key, .. } => write!(f, "Issue(revision {})", key.revision),
             Self::Reject { key, reason, .. } => write!(f, "Reject(revision {}: {reason})", key.revision),
@@ -165,35 +108,16 @@ type BillingDecision = Decision<BillingRunStatus, Do>;
 impl RunKind for BillingRuns {
     const KIND: &'static str = "BillingRun";
     type Object = BillingRun;
-    type Status = BillingRunStatus;
     type World = World;
     type Action = Do;
     type Outcome = Option<Refusal>;
 
-    fn status(run: &BillingRun) -> Option<&BillingRunStatus> {
-        run.status.as_ref()
+    fn without_time(status: &BillingRunStatus) -> BillingRunStatus {
+        status::without_time(status)
     }
 
-    fn same_but_for_time(one: &BillingRunStatus, other: &BillingRunStatus) -> bool {
-        status::without_time(one) == status::without_time(other)
-    }
-
-    fn news(before: Option<&BillingRunStatus>, after: &BillingRunStatus) -> Vec<News> {
-        let old = before.map_or(&[][..], |before| &before.conditions);
-        let mut news: Vec<News> = Vec::new();
-        for new in &after.conditions {
-            let same = |old: &Condition| (&old.status, &old.reason) == (&new.status, &new.reason);
-            // Several conditions may have one reason: Finished repeats what Complete and Failed say.
-            if conditions::find(old, &new.type_).is_some_and(same)
-                || news.iter().any(|told| told.reason == new.reason)
-            {
-                continue;
-            }
-            let bad = if new.type_ == conditions::FAILED { status_text(true) } else { status_text(false) };
-            let warning = new.status == bad && !EXPECTED.contains(&new.reason.as_str());
-            news.push(News { warning, reason: new.reason.clone(), note: new.message.clone() });
-        }
-        news
+    fn waits_for(&self, run: &BillingRun, config_map: &str) -> bool {
+        !run.has_begun() && run.spec.price_book_ref.name == config_map
     }
 
     async fn observe(&self, run: &BillingRun, refused: Option<Option<Refusal>>) -> Result<World, RunError> {

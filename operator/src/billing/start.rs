@@ -6,18 +6,16 @@ use api::{
     BillingRun,
     billing_run::Phase,
     conditions::{self, FAILED, FINISHED, STARTED, Said},
-    labels::FINALIZER,
+    run::Run as _,
 };
 use domain::{ids::LoadNumber, month::BillingMonth, price_book::PriceBook};
-use kube::ResourceExt as _;
-use store::billing::Refusal;
+use store::billing::{Refusal, RunSnapshot};
 
-use super::{
-    BillingDecision, Do, Plan, PriceBookFound, Stored, World,
-    decide::{self, ended_with},
-    status::Report,
+use super::{BillingDecision, Do, Plan, PriceBookFound, World};
+use crate::{
+    run_loop::{Decision, Next},
+    runs::{Stored, lifecycle, report::Report},
 };
-use crate::run_loop::{Decision, Next};
 
 /// Its cause may go at any moment.
 const LOOK_SOON: Duration = Duration::from_secs(2);
@@ -28,7 +26,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Longer lists of problems are cut; the first ones matter.
 const LONGEST_MESSAGE: usize = 2000;
 
-pub(super) fn decide(run: &BillingRun, world: &World, stored: &Stored) -> BillingDecision {
+pub(super) fn decide(run: &BillingRun, world: &World, stored: &Stored<RunSnapshot>) -> BillingDecision {
     if run.spec.suspend {
         let message = "the run is suspended; set spec.suspend to false to start it";
         let report =
@@ -44,11 +42,7 @@ pub(super) fn decide(run: &BillingRun, world: &World, stored: &Stored) -> Billin
     if let Some(refusal) = &world.refused {
         return refused(run, world, refusal);
     }
-    let next = if run.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        Next::Do(Do::Begin(Box::new(plan)))
-    } else {
-        Next::Hold
-    };
+    let next = if lifecycle::is_held(run) { Next::Do(Do::Begin(Box::new(plan))) } else { Next::Hold };
     if waits_for_database_state(run) {
         // A run that keeps asking whether its month is free does not flicker between phases.
         return Decision { status: run.status.clone().unwrap_or_default(), next };
@@ -59,8 +53,8 @@ pub(super) fn decide(run: &BillingRun, world: &World, stored: &Stored) -> Billin
 }
 
 /// What every status of a run that has not begun says.
-fn report<'a>(run: &'a BillingRun, world: &'a World, phase: Phase) -> Report<'a> {
-    Report::unchanged(run, world, phase).saying_whether_suspended()
+fn report<'a>(run: &'a BillingRun, world: &World, phase: Phase) -> Report<'a, BillingRun> {
+    Report::unchanged(run, world.now, phase).saying_whether_suspended()
 }
 
 /// What keeps a run from starting.
@@ -76,7 +70,7 @@ impl Hindrance {
     }
 }
 
-fn plan(run: &BillingRun, world: &World, stored: &Stored) -> Result<Plan, Hindrance> {
+fn plan(run: &BillingRun, world: &World, stored: &Stored<RunSnapshot>) -> Result<Plan, Hindrance> {
     let invalid = |message: String| Hindrance::new("InvalidSpec", message, LOOK_LATER);
     let month: BillingMonth =
         run.spec.month.parse().map_err(|error| invalid(format!("spec.month: {error}")))?;
@@ -127,7 +121,7 @@ fn refused(run: &BillingRun, world: &World, refusal: &Refusal) -> BillingDecisio
                 .saying(said(FAILED))
                 .saying(said(FINISHED))
                 .ended(world.now);
-            decide::decide(&ended_with(run, report.status()), world)
+            lifecycle::end(run, world.now, report.status())
         }
         Refusal::MonthLocked { .. } => pending(run, world, "MonthLocked", message, Next::Wait(LOOK_SOON)),
         Refusal::NoDataLoaded => pending(run, world, "NoDataLoaded", message, Next::Wait(LOOK_SOON)),
@@ -139,8 +133,7 @@ fn refused(run: &BillingRun, world: &World, refusal: &Refusal) -> BillingDecisio
 
 /// Whether the last attempt to begin was refused, so that this one is only asking again.
 fn waits_for_database_state(run: &BillingRun) -> bool {
-    let conditions = run.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    conditions::find(conditions, STARTED).is_some_and(|started| {
+    conditions::find(run.conditions(), STARTED).is_some_and(|started| {
         matches!(started.reason.as_str(), "MonthLocked" | "NoDataLoaded" | "DataCutoffUnknown")
     })
 }

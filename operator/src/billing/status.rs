@@ -3,109 +3,42 @@
 use api::{
     BillingRun, BillingRunStatus,
     billing_run::{Amounts, Counts, Phase, PinnedPriceBook, Progress, VerificationCheck},
-    conditions::{self, APPROVED, STARTED, SUSPENDED, Said, status_text},
+    conditions::{STARTED, Said},
 };
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use store::billing::RunSnapshot;
 
 use super::World;
+use crate::runs::report::{Report, whole_second};
 
 /// The span over which `RunSnapshot::members_done_recently` counts.
 const RECENTLY: SignedDuration = SignedDuration::from_secs(10);
 
-/// A status in the making.
-pub(super) struct Report<'a> {
+/// What the database says now.
+pub(super) fn report<'a>(
     run: &'a BillingRun,
-    world: &'a World,
-    status: BillingRunStatus,
-    said: Vec<Said>,
-}
-
-impl<'a> Report<'a> {
-    /// What was known before still holds.
-    pub(super) fn unchanged(run: &'a BillingRun, world: &'a World, phase: Phase) -> Self {
-        let mut report =
-            Self { run, world, status: run.status.clone().unwrap_or_default(), said: Vec::new() };
-        report.status.phase = Some(phase);
-        report.keeping(&[STARTED, SUSPENDED, APPROVED])
-    }
-
-    /// What the database says now.
-    pub(super) fn of(run: &'a BillingRun, world: &'a World, phase: Phase, revision: &RunSnapshot) -> Self {
-        let status = BillingRunStatus {
-            phase: Some(phase),
-            revision: Some(revision.key.revision.get()),
-            digest: revision.verification.as_ref().map(|verification| verification.digest.clone()),
-            price_book: Some(PinnedPriceBook {
-                version: revision.price_book_version.clone(),
-                sha256: revision.price_book_sha256.clone(),
-            }),
-            data_cutoff: Some(revision.data_cutoff.get()),
-            progress: Some(progress(revision)),
-            counts: Some(counts(revision)),
-            amounts: Some(amounts(revision)),
-            verification: checks(revision),
-            start_time: Some(whole_second(revision.opened_at)),
-            ..BillingRunStatus::default()
-        };
-        Self { run, world, status, said: vec![planned(revision)] }
-    }
-
-    /// Keeps conditions as they were, until something else is said of their type.
-    pub(super) fn keeping(mut self, types: &[&'static str]) -> Self {
-        for type_ in types {
-            if let Some(old) = conditions::find(self.conditions_before(), type_) {
-                let said = Said::new(
-                    type_,
-                    old.status == status_text(true),
-                    old.reason.clone(),
-                    old.message.clone(),
-                );
-                self = self.saying(said);
-            }
-        }
-        self
-    }
-
-    fn conditions_before(&self) -> &'a [Condition] {
-        self.run.status.as_ref().map_or(&[], |old| &old.conditions)
-    }
-
-    /// Says it, instead of whatever was said of its type.
-    pub(super) fn saying(mut self, said: Said) -> Self {
-        self.said.retain(|old| old.type_ != said.type_);
-        self.said.push(said);
-        self
-    }
-
-    pub(super) fn ended(mut self, at: Timestamp) -> Self {
-        self.status.completion_time = Some(whole_second(at));
-        self
-    }
-
-    /// Says whether the run is suspended; a run that never was says nothing.
-    pub(super) fn saying_whether_suspended(self) -> Self {
-        if self.run.spec.suspend {
-            let message = "no further work begins; set spec.suspend to false to go on from here";
-            self.saying(Said::new(SUSPENDED, true, "Suspended", message))
-        } else if conditions::find(self.conditions_before(), SUSPENDED).is_some() {
-            self.saying(Said::new(SUSPENDED, false, "Resumed", "the run goes on"))
-        } else {
-            self
-        }
-    }
-
-    pub(super) fn status(self) -> BillingRunStatus {
-        let before = self.conditions_before();
-        let generation = self.run.metadata.generation;
-        let now = whole_second(self.world.now);
-        BillingRunStatus {
-            observed_generation: generation,
-            conditions: conditions::replace(before, &self.said, generation, &now),
-            ..self.status
-        }
-    }
+    world: &World,
+    phase: Phase,
+    revision: &RunSnapshot,
+) -> Report<'a, BillingRun> {
+    let status = BillingRunStatus {
+        phase: Some(phase),
+        revision: Some(revision.key.revision.get()),
+        digest: revision.verification.as_ref().map(|verification| verification.digest.clone()),
+        price_book: Some(PinnedPriceBook {
+            version: revision.price_book_version.clone(),
+            sha256: revision.price_book_sha256.clone(),
+        }),
+        data_cutoff: Some(revision.data_cutoff.get()),
+        progress: Some(progress(revision)),
+        counts: Some(counts(revision)),
+        amounts: Some(amounts(revision)),
+        verification: checks(revision),
+        start_time: Some(whole_second(revision.opened_at)),
+        ..BillingRunStatus::default()
+    };
+    Report::of(run, world.now, status).saying(planned(revision))
 }
 
 /// The run has its month.
@@ -120,11 +53,6 @@ fn planned(revision: &RunSnapshot) -> Said {
         revision.price_book_version
     );
     Said::new(STARTED, true, "Planned", message)
-}
-
-/// Kubernetes keeps times to the second; more would never compare equal to what was read back.
-fn whole_second(time: Timestamp) -> Time {
-    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 /// The status without what moves while nothing happens.

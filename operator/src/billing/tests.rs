@@ -10,15 +10,21 @@ use api::{
     billing_run::{Approval, ApprovalPolicy, Phase, PriceBookRef},
     conditions,
     labels::FINALIZER,
+    run::{Run as _, RunPhase as _},
 };
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use store::{
     billing::{Amounts, Check, Counts, RevisionKey, RevisionState, RunSnapshot, Uuid, Verification},
     installation::{Installation, Locale},
 };
 
-use super::{BillingDecision, Do, JobFound, JobParts, JobState, PriceBookFound, Stored, World, decide};
-use crate::{config::WorkerArgs, run_loop::Next};
+use super::{BillingDecision, Do, PriceBookFound, World, decide};
+use crate::{
+    config::WorkerArgs,
+    run_loop::Next,
+    runs::{JobFound, JobParts, JobState, Stored, news},
+};
 
 const UID: &str = "6f2a1c9e-1111-4222-8333-444455556666";
 const DIGEST: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -65,14 +71,18 @@ fn run() -> BillingRun {
 
 fn in_phase(phase: Phase) -> BillingRun {
     let mut run = run();
-    let status = BillingRunStatus { phase: Some(phase), revision: Some(1), ..BillingRunStatus::default() };
+    let status = BillingRunStatus {
+        phase: Some(phase),
+        revision: Some(1),
+        start_time: Some(Time(time("2026-11-02T00:00:00Z"))),
+        ..BillingRunStatus::default()
+    };
     run.status = Some(status);
     run
 }
 
 fn deleted(mut run: BillingRun) -> BillingRun {
-    run.metadata.deletion_timestamp =
-        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time("2026-11-02T00:00:00Z")));
+    run.metadata.deletion_timestamp = Some(Time(time("2026-11-02T00:00:00Z")));
     run
 }
 
@@ -195,7 +205,7 @@ fn with_job(mut world: World, job: JobState) -> World {
 }
 
 fn job() -> JobState {
-    JobState { parallelism: 2, ..JobState::default() }
+    JobState { name: "october-bill".to_owned(), parallelism: 2, ..JobState::default() }
 }
 
 fn without_database(mut world: World) -> World {
@@ -235,5 +245,5 @@ fn message<'a>(decision: &'a BillingDecision, type_: &str) -> &'a str {
 
 /// The run as it is once the decision's status is written.
 fn after(run: &BillingRun, decision: &BillingDecision) -> BillingRun {
-    decide::ended_with(run, decision.status.clone())
+    run.with_status(decision.status.clone())
 }

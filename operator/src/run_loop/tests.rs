@@ -5,8 +5,11 @@ use std::collections::VecDeque;
 use api::{
     BillingRun, BillingRunStatus,
     billing_run::{ApprovalPolicy, Phase, PriceBookRef},
+    conditions::{self, PROGRESSING, Said},
+    run::RunPhase as _,
 };
 use http::{Method, Request, Response, StatusCode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{client::Body, runtime::events::Reporter};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -26,22 +29,16 @@ struct Scripted {
 impl RunKind for Scripted {
     const KIND: &'static str = "BillingRun";
     type Object = BillingRun;
-    type Status = BillingRunStatus;
     type World = ();
     type Action = &'static str;
     type Outcome = &'static str;
 
-    fn status(run: &BillingRun) -> Option<&BillingRunStatus> {
-        run.status.as_ref()
+    fn without_time(status: &BillingRunStatus) -> BillingRunStatus {
+        status.clone()
     }
 
-    fn same_but_for_time(one: &BillingRunStatus, other: &BillingRunStatus) -> bool {
-        one == other
-    }
-
-    fn news(_: Option<&BillingRunStatus>, after: &BillingRunStatus) -> Vec<News> {
-        let reason = after.phase.map_or("None", Phase::as_str).to_owned();
-        vec![News { warning: true, reason, note: "note".repeat(500) }]
+    fn waits_for(&self, _: &BillingRun, _: &str) -> bool {
+        false
     }
 
     async fn observe(&self, _: &BillingRun, outcome: Option<&'static str>) -> Result<(), RunError> {
@@ -54,7 +51,7 @@ impl RunKind for Scripted {
     }
 
     async fn perform(&self, _: &BillingRun, action: &'static str) -> Result<&'static str, RunError> {
-        if action == "fail" { Err(RunError::Incomplete("BillingRun", "luck")) } else { Ok(action) }
+        if action == "fail" { Err(RunError::Incomplete("BillingRun".to_owned(), "luck")) } else { Ok(action) }
     }
 }
 
@@ -70,7 +67,13 @@ fn run(phase: Phase) -> BillingRun {
 }
 
 fn status(phase: Phase) -> BillingRunStatus {
-    BillingRunStatus { phase: Some(phase), ..BillingRunStatus::default() }
+    let said = Said::new(PROGRESSING, false, phase.as_str(), "note".repeat(500));
+    let now = Time(jiff::Timestamp::UNIX_EPOCH);
+    BillingRunStatus {
+        phase: Some(phase),
+        conditions: conditions::replace(&[], &[said], None, &now),
+        ..BillingRunStatus::default()
+    }
 }
 
 fn decision(phase: Phase, next: Next<&'static str>) -> Decision<BillingRunStatus, &'static str> {

@@ -132,13 +132,13 @@ fn while_its_revision_is_a_draft() {
             "other parallelism",
             run(),
             with(JobState { parallelism: 5, ..job() }),
-            "Running | AdjustJob(parallelism 2, suspend false) | Started:Planned Progressing:Billing",
+            "Running | AdjustJob(october-bill: parallelism 2, suspend false) | Started:Planned Progressing:Billing",
         ),
         (
             "to be suspended",
             suspended(run()),
             with(job()),
-            "Running | AdjustJob(parallelism 2, suspend true) | Started:Planned Suspended:Suspended !Progressing:Suspended",
+            "Running | AdjustJob(october-bill: parallelism 2, suspend true) | Started:Planned Suspended:Suspended !Progressing:Suspended",
         ),
         (
             "suspended",
@@ -162,7 +162,7 @@ fn while_its_revision_is_a_draft() {
             "Job done, chunks not",
             run(),
             with(JobState { complete: true, ..job() }),
-            "Running | DeleteJob | Started:Planned Progressing:Billing",
+            "Running | DeleteJob(october-bill) | Started:Planned Progressing:Billing",
         ),
         (
             "Job failed",
@@ -333,7 +333,7 @@ fn when_it_is_deleted() {
     assert_decisions(&[
         ("never begun and not held", deleted(unheld(run())), world(None), "- | rest | "),
         ("never begun", deleted(run()), world(None), "- | let go | "),
-        ("at work", running(), with(job()), "Running | DeleteJob | !Progressing:Deleting"),
+        ("at work", running(), with(job()), "Running | DeleteJob(october-bill) | !Progressing:Deleting"),
         (
             "its Job on its way out",
             running(),
@@ -375,7 +375,7 @@ fn when_it_is_deleted() {
             "over, its Job still there",
             deleted(in_phase(Phase::Succeeded)),
             with_job(without_database(world(None)), job()),
-            "Succeeded | DeleteJob | ",
+            "Succeeded | DeleteJob(october-bill) | ",
         ),
         ("over", deleted(in_phase(Phase::Succeeded)), without_database(world(None)), "Succeeded | let go | "),
         (

@@ -1,11 +1,10 @@
 //! What a decision makes of what was said before it: phases that stay, conditions that are answered, Events.
 
 use super::*;
-use crate::{billing::BillingRuns, run_loop::RunKind as _};
 use store::billing::Refusal;
 
 fn news(run: &BillingRun, decision: &BillingDecision) -> Vec<String> {
-    BillingRuns::news(run.status.as_ref(), &decision.status)
+    news::between(run.conditions(), &decision.status.conditions)
         .into_iter()
         .map(|news| format!("{}{}", if news.warning { "Warning " } else { "" }, news.reason))
         .collect()
@@ -42,7 +41,7 @@ fn a_resumed_run_says_so() {
     let decision = decide::decide(&resumed, &job_suspended);
     assert_eq!(
         said(&decision),
-        "Running | AdjustJob(parallelism 2, suspend false) | Started:Planned !Suspended:Resumed Progressing:Billing"
+        "Running | AdjustJob(october-bill: parallelism 2, suspend false) | Started:Planned !Suspended:Resumed Progressing:Billing"
     );
     assert_eq!(news(&resumed, &decision), ["Resumed", "Billing"]);
 }
