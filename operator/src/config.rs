@@ -2,16 +2,17 @@
 
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use secrecy::SecretString;
 
-/// Closes billing months on Kubernetes: turns BillingRuns into bills.
+/// Closes billing months on Kubernetes: turns BillingRuns into bills and NotificationRuns into e-mails.
 #[derive(Parser)]
 #[command(
     version,
     after_help = "Installed by the chart in charts/monthend. On a machine of your own, with KUBECONFIG set:\n  \
-                  operator run --database-url postgres://… --namespace monthend --worker-image monthend:dev"
+                  operator run --database-url postgres://… --namespace monthend --worker-image monthend:dev \\\n    \
+                  --brokers localhost:9092"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -20,7 +21,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Serve the BillingRuns of one namespace until told to stop.
+    /// Serve the runs of one namespace until told to stop.
     Run(Box<RunArgs>),
     /// Print the custom resource definitions, or write a file for each.
     Crds(CrdsArgs),
@@ -53,6 +54,12 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) worker: WorkerArgs,
+
+    #[command(flatten)]
+    pub(crate) kafka: KafkaArgs,
+
+    #[command(flatten)]
+    pub(crate) notify: NotifyArgs,
 
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
@@ -117,6 +124,69 @@ pub(crate) struct WorkerArgs {
         value_name = "FILTER"
     )]
     pub(crate) log: String,
+}
+
+/// The brokers that notices go through, as the workers are told them too.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KafkaArgs {
+    /// Kafka's brokers, HOST:PORT with commas between.
+    #[arg(long, env = "KAFKA_BROKERS", value_parser = NonEmptyStringValueParser::new(), value_name = "ADDRESSES")]
+    pub(crate) brokers: String,
+
+    /// Topic of the claim checks.
+    #[arg(long, env = "KAFKA_TOPIC", default_value = "monthend.notices", value_name = "NAME")]
+    pub(crate) topic: String,
+
+    /// Topic of the messages that no consumer can use.
+    #[arg(long, env = "KAFKA_DLQ_TOPIC", default_value = "monthend.notices.dlq", value_name = "NAME")]
+    pub(crate) dlq_topic: String,
+
+    /// The consumers' group.
+    #[arg(long, env = "KAFKA_GROUP", default_value = "monthend-notify", value_name = "NAME")]
+    pub(crate) group: String,
+
+    /// Partitions of the topic when it is made.
+    #[arg(long, env = "KAFKA_PARTITIONS", default_value_t = 12, value_name = "NUMBER")]
+    pub(crate) partitions: i32,
+
+    /// Replicas of each partition when the topic is made.
+    #[arg(long, env = "KAFKA_REPLICATION", default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) replication: i32,
+
+    /// How long messages are kept: longer than any run takes.
+    #[arg(long, env = "KAFKA_RETENTION_HOURS", default_value_t = 168, value_name = "NUMBER")]
+    pub(crate) retention_hours: u32,
+}
+
+/// What notices are made of.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NotifyArgs {
+    /// ConfigMap with the templates of runs that name none.
+    #[arg(
+        long = "notify-templates",
+        env = "NOTIFY_TEMPLATES",
+        default_value = "monthend-templates",
+        value_name = "NAME"
+    )]
+    pub(crate) templates: String,
+
+    /// Sender of the notices.
+    #[arg(
+        long = "notify-from",
+        env = "NOTIFY_FROM",
+        default_value = "Monthend <billing@example.com>",
+        value_name = "MAILBOX"
+    )]
+    pub(crate) from: String,
+
+    /// Secret with the keys that open personal data, for rehearsals.
+    #[arg(
+        long = "worker-encryption-secret",
+        env = "WORKER_ENCRYPTION_SECRET",
+        default_value = "monthend-encryption",
+        value_name = "NAME"
+    )]
+    pub(crate) encryption_secret: String,
 }
 
 fn secret(text: &str) -> Result<SecretString, Infallible> {
