@@ -1,0 +1,50 @@
+//! What the last look at each topic showed, for whoever tells people of it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use jiff::Timestamp;
+
+/// A topic and the group that reads it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Reading {
+    pub(crate) topic: String,
+    pub(crate) group: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LagView {
+    /// None while it can't be read.
+    pub(crate) lag: Option<u64>,
+    /// Why it can't be read.
+    pub(crate) unreadable: Option<String>,
+    /// Nothing that was published before `read_at` is left to be consumed: there is no lag, or no topic.
+    pub(crate) drained: bool,
+    /// When the look began.
+    pub(crate) read_at: Timestamp,
+    /// None without a Deployment that is scaled on this lag.
+    pub(crate) consumers: Option<Consumers>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Consumers {
+    pub(crate) replicas: u32,
+    pub(crate) ready: u32,
+    pub(crate) desired: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LagBook(Arc<RwLock<HashMap<Reading, LagView>>>);
+
+impl LagBook {
+    pub(crate) fn lag_of(&self, topic: &str, group: &str) -> Option<LagView> {
+        let reading = Reading { topic: topic.to_owned(), group: group.to_owned() };
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&reading).cloned()
+    }
+
+    pub(super) fn replace(&self, views: HashMap<Reading, LagView>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = views;
+    }
+}
