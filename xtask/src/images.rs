@@ -13,9 +13,14 @@ use crate::cluster::{Engine, Provider, ProviderKind};
 use crate::daemon::hex;
 use crate::exec;
 use crate::glibc::{self, Release};
+use crate::kafka;
+use crate::mail;
 use crate::paths::Paths;
 use crate::progress::Progress;
 use crate::tools::{PAUSE, Tools};
+
+/// The release whose packages the images of the development stack are made of.
+const PACKAGED: Release = Release::Bookworm;
 
 /// Archives of one image that are kept: the current and those before it.
 const KEPT: usize = 3;
@@ -25,6 +30,9 @@ const KEPT: usize = 3;
 pub(crate) struct Images {
     pub(crate) monthend: Reference,
     pub(crate) postgres: Reference,
+    pub(crate) kafka: Reference,
+    pub(crate) mail: Reference,
+    pub(crate) prometheus: Reference,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +46,36 @@ impl Reference {
         Self { repository: format!("monthend/{name}"), tag: tag.to_owned() }
     }
 
-    fn whole(&self) -> String {
+    pub(crate) fn whole(&self) -> String {
         format!("{}:{}", self.repository, self.tag)
+    }
+}
+
+/// A part of what a Dockerfile may copy.
+#[derive(Clone, Debug)]
+enum Part {
+    File(PathBuf),
+    /// A folder in one of the cache's own, which is named by what it is made
+    /// from: what is in it need not be read to know whether it changed.
+    Cached(PathBuf),
+}
+
+impl Part {
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Cached(path) => path,
+        }
+    }
+
+    fn identity(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::File(path) => fs::read(path).with_context(|| format!("cannot read {}", path.display())),
+            Self::Cached(path) => {
+                let folder = path.parent().and_then(Path::file_name);
+                let folder = folder.with_context(|| format!("{} is not in the cache", path.display()))?;
+                Ok(folder.as_encoded_bytes().to_vec())
+            }
+        }
     }
 }
 
@@ -48,17 +84,16 @@ struct Recipe {
     reference: Reference,
     dockerfile: PathBuf,
     /// What the Dockerfile may copy.
-    context: Vec<PathBuf>,
+    context: Vec<Part>,
     base: Option<Release>,
 }
 
 impl Recipe {
-    fn new(paths: &Paths, name: &str, context: Vec<PathBuf>, base: Option<Release>) -> Result<Self> {
+    fn new(paths: &Paths, name: &str, context: Vec<Part>, base: Option<Release>) -> Result<Self> {
         let dockerfile = paths.repo.join("images").join(name).join("Dockerfile");
         let mut hash = Sha256::new();
-        for file in std::iter::once(&dockerfile).chain(&context) {
-            let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-            hash.update(content);
+        for part in std::iter::once(&Part::File(dockerfile.clone())).chain(&context) {
+            hash.update(part.identity()?);
         }
         hash.update(base.map_or_else(String::new, Release::image));
         let tag = &hex(&hash.finalize())[..12];
@@ -67,10 +102,8 @@ impl Recipe {
 
     fn build(&self, engine: &Engine, log: &Path) -> Result<()> {
         let folder = tempfile::tempdir().context("no room for a build")?;
-        for file in &self.context {
-            let name = file.file_name().with_context(|| format!("{} is no file", file.display()))?;
-            fs::copy(file, folder.path().join(name))
-                .with_context(|| format!("cannot copy {}", file.display()))?;
+        for part in &self.context {
+            exec::run(Command::new("cp").arg("--archive").arg(part.path()).arg(folder.path()), log)?;
         }
         let mut docker = engine.docker();
         docker.args(["build", "--network=host", "--tag", &self.reference.whole(), "--file"]);
@@ -93,7 +126,7 @@ pub(crate) fn pause_reference(tools: &Tools) -> String {
     format!("docker.io/{}", Reference::new("pause", &tag).whole())
 }
 
-/// Has every image in the cluster.
+/// Has every image of the installation in the cluster.
 pub(crate) fn ensure(
     paths: &Paths,
     progress: &Progress,
@@ -102,32 +135,61 @@ pub(crate) fn ensure(
     tools: &Tools,
     binaries: &Path,
 ) -> Result<Images> {
+    let jars = kafka::jars(paths, progress)?;
+    let modules = mail::modules(paths, progress)?;
     progress.step("images", |step| {
-        let programs: Vec<PathBuf> = ["operator", "worker"].map(|name| binaries.join(name)).into();
+        let programs = ["operator", "worker"].map(|name| binaries.join(name));
         for program in &programs {
             if !program.is_file() {
                 bail!("{} is not built", program.display());
             }
         }
-        let release = glibc::release_for(&programs.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
-        let monthend = Recipe::new(paths, "monthend", programs, Some(release))?;
-        let files = ["postgresql.conf", "pg_hba.conf", "entrypoint.sh"]
-            .map(|name| paths.repo.join("images/postgres").join(name));
-        // Its packages are those of one release.
-        let postgres = Recipe::new(paths, "postgres", files.into(), Some(Release::Bookworm))?;
-        let images = Images { monthend: monthend.reference.clone(), postgres: postgres.reference.clone() };
-        let mut recipes = vec![monthend, postgres];
+        let release = glibc::release_for(&programs.each_ref().map(PathBuf::as_path))?;
+        let monthend = Recipe::new(paths, "monthend", programs.map(Part::File).into(), Some(release))?;
+        // Debian's packages in these are those of one release.
+        let stack = |name: &str, context: Vec<Part>| Recipe::new(paths, name, context, Some(PACKAGED));
+        let file = |path: &str| Part::File(paths.repo.join("images").join(path));
+        let postgres = ["postgres/postgresql.conf", "postgres/pg_hba.conf", "postgres/entrypoint.sh"];
+        let postgres = stack("postgres", postgres.map(file).into())?;
+        let own = ["kafka/server.properties", "kafka/entrypoint.sh"].map(file);
+        let kafka = stack("kafka", own.into_iter().chain([Part::Cached(jars)]).collect())?;
+        let mail = stack("mail", vec![Part::Cached(modules)])?;
+        let prometheus = stack("prometheus", Vec::new())?;
+        let images = Images {
+            monthend: monthend.reference.clone(),
+            postgres: postgres.reference.clone(),
+            kafka: kafka.reference.clone(),
+            mail: mail.reference.clone(),
+            prometheus: prometheus.reference.clone(),
+        };
+        let mut recipes = vec![monthend, postgres, kafka, mail, prometheus];
         if kind == ProviderKind::Node {
-            let mut pause = Recipe::new(paths, "pause", vec![tools.path(PAUSE)], None)?;
+            let mut pause = Recipe::new(paths, "pause", vec![Part::File(tools.path(PAUSE))], None)?;
             if let Some(tag) = tools.bin.file_name() {
                 pause.reference.tag = tag.to_string_lossy().into_owned();
             }
             recipes.push(pause);
         }
-        let store = Store::open(paths)?;
-        let (built, loaded) = store.provide(provider, &recipes)?;
+        let (built, loaded) = Store::open(paths)?.provide(provider, &recipes)?;
         step.note(format!("{built} built, {loaded} loaded, on {}", release.image()));
         Ok(images)
+    })
+}
+
+/// Has the mail server of the tests in the cluster, which is told how to
+/// misbehave.
+pub(crate) fn ensure_test_mail(
+    paths: &Paths,
+    progress: &Progress,
+    provider: &dyn Provider,
+) -> Result<Reference> {
+    progress.step("image of the tests' mail server", |step| {
+        let server = Part::File(paths.repo.join("e2e/mail/server.py"));
+        let recipe = Recipe::new(paths, "e2e-mail", vec![server], Some(PACKAGED))?;
+        let reference = recipe.reference.clone();
+        let (built, loaded) = Store::open(paths)?.provide(provider, &[recipe])?;
+        step.note(format!("{built} built, {loaded} loaded"));
+        Ok(reference)
     })
 }
 

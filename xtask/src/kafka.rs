@@ -3,17 +3,16 @@
 //! cluster. In a temporary folder, on free ports, ended and removed with its
 //! value.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::daemon::hex;
+use crate::cache;
 use crate::exec;
 use crate::packages;
 use crate::paths::Paths;
@@ -25,45 +24,26 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Any will do: nothing else joins.
 const CLUSTER_ID: &str = "bW9udGhlbmQtdGVzdHMtMQ";
 
-/// The folder of the jars, copied by Maven unless it is there.
+/// The folder of the jars.
 pub(crate) fn jars(paths: &Paths, progress: &Progress) -> Result<PathBuf> {
     let pom = paths.repo.join("xtask/tools/kafka/pom.xml");
-    let text = fs::read(&pom).with_context(|| format!("cannot read {}", pom.display()))?;
-    let hash = hex(&Sha256::digest(&text));
-    let cache = paths.cache.join("kafka");
-    let folder = cache.join(&hash[..16]);
-    if folder.is_dir() {
-        return Ok(folder);
-    }
-    packages::ensure(paths, progress, &packages::MAVEN)?;
-    progress.step("Kafka", |step| {
-        fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-        // Two clones that start at once copy once.
-        let lock = File::create(cache.join(".lock")).context("cannot lock Kafka's folder")?;
-        lock.lock().context("cannot lock Kafka's folder")?;
-        if folder.is_dir() {
-            step.note("cached");
-            return Ok(());
-        }
-        step.note("fetched, once for this machine");
-        // Copied beside and renamed, so that a folder that exists is whole.
-        let fresh = tempfile::tempdir_in(&cache).context("no room for Kafka")?;
-        let jars = fresh.path().join("jars");
+    let sources = [pom.clone()];
+    let folder = cache::folder(paths, progress, "kafka", &sources, &packages::MAVEN, |folder| {
         exec::run(
             Command::new("mvn")
                 .args(["--batch-mode", "--quiet", "--strict-checksums", "--file"])
                 .arg(&pom)
                 .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
-                .arg(format!("-DoutputDirectory={}", jars.display())),
+                .arg(format!("-DoutputDirectory={}", folder.join("lib").display())),
             &paths.log("kafka"),
-        )?;
-        fs::rename(&jars, &folder).with_context(|| format!("cannot write {}", folder.display()))
+        )
     })?;
-    Ok(folder)
+    Ok(folder.join("lib"))
 }
 
 /// One broker that is its own controller.
 pub(crate) struct Broker {
+    jars: PathBuf,
     folder: TempDir,
     process: Child,
     port: u16,
@@ -100,7 +80,7 @@ impl Broker {
                 .stderr(errors)
                 .spawn()
                 .context("cannot run java: is it installed?")?;
-            let mut broker = Self { folder, process, port };
+            let mut broker = Self { jars, folder, process, port };
             broker.answers(&log)?;
             step.note(format!("port {port}"));
             Ok(broker)
@@ -109,6 +89,11 @@ impl Broker {
 
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// For tests that want a broker of their own to end.
+    pub(crate) fn jars(&self) -> String {
+        self.jars.to_string_lossy().into_owned()
     }
 
     fn answers(&mut self, log: &Path) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Every developer command. `cargo xtask --help` teaches them.
 
 mod bench;
+mod cache;
 mod checks;
 mod cluster;
 mod daemon;
@@ -10,6 +11,7 @@ mod glibc;
 mod images;
 mod interrupt;
 mod kafka;
+mod mail;
 mod packages;
 mod paths;
 mod ports;

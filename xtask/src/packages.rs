@@ -35,6 +35,10 @@ pub(crate) const JAVA: [Package; 1] = [Package { name: "openjdk-17-jre-headless"
 /// What fetches Kafka.
 pub(crate) const MAVEN: [Package; 2] = [Package { name: "maven", proof: "mvn" }, JAVA[0]];
 
+/// What fetches the mail server.
+pub(crate) const NPM: [Package; 2] =
+    [Package { name: "nodejs", proof: "node" }, Package { name: "npm", proof: "npm" }];
+
 pub(crate) fn ensure(paths: &Paths, progress: &Progress, packages: &[Package]) -> Result<()> {
     progress.step("packages", |step| {
         let missing: Vec<&str> =

@@ -15,7 +15,7 @@ use crate::checks::cargo;
 use crate::cluster::{Cluster, NAME};
 use crate::daemon::hex;
 use crate::exec;
-use crate::images::{self, Images};
+use crate::images::{self, Images, Reference};
 use crate::interrupt;
 use crate::paths::{Paths, write_if_changed};
 use crate::progress::{Progress, seconds};
@@ -24,7 +24,20 @@ pub(crate) const NAMESPACE: &str = NAME;
 pub(crate) const DATABASE_SECRET: &str = "monthend-database";
 const ENCRYPTION_SECRET: &str = "monthend-encryption";
 const DATABASE: &str = "monthend";
-pub(crate) const NODE_PORT: u16 = 30432;
+
+/// Where the development stack is reached from this machine.
+mod port {
+    pub(super) const POSTGRESQL: u16 = 30432;
+    pub(super) const KAFKA: u16 = 30092;
+    pub(super) const SMTP: u16 = 30025;
+    pub(super) const MAIL: u16 = 30080;
+    pub(super) const PROMETHEUS: u16 = 30090;
+}
+
+/// The namespace of the tests' own release, whose metrics the development
+/// stack's Prometheus reads too.
+const TESTS_NAMESPACE: &str = "monthend-e2e";
+
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Cargo's name of a profile and the folder that it builds into.
@@ -70,8 +83,14 @@ pub(crate) fn install(
     )?;
     progress.step("secrets", |_| make_secrets(cluster))?;
     progress.step("chart", |_| upgrade(paths, cluster, &images))?;
+    // All of them start at once: whoever is waited for later is up by then.
     progress.step("database", |_| rolled_out(cluster, "statefulset/monthend-postgresql"))?;
     progress.step("operator", |_| rolled_out(cluster, "deployment/monthend-operator"))?;
+    progress.step("Kafka", |_| rolled_out(cluster, "statefulset/monthend-kafka"))?;
+    progress.step("mail server and Prometheus", |_| {
+        rolled_out(cluster, "deployment/monthend-mail")?;
+        rolled_out(cluster, "deployment/monthend-prometheus")
+    })?;
     cluster.record.profile = Some(profile.to_owned());
     cluster.record.write(paths)
 }
@@ -133,8 +152,9 @@ fn random_password() -> Result<String> {
 
 /// What `helm` is told of this installation.
 pub(crate) fn values(cluster: &Cluster, images: &Images) -> Value {
+    let image = |image: &Reference| json!({"repository": image.repository, "tag": image.tag});
     json!({
-        "image": {"repository": images.monthend.repository, "tag": images.monthend.tag},
+        "image": image(&images.monthend),
         "timeZone": cluster.record.time_zone,
         "currency": cluster.record.currency,
         "locale": cluster.record.locale,
@@ -142,9 +162,17 @@ pub(crate) fn values(cluster: &Cluster, images: &Images) -> Value {
         "encryption": {"existingSecret": ENCRYPTION_SECRET},
         "devStack": {
             "enabled": true,
-            "postgresql": {
-                "image": {"repository": images.postgres.repository, "tag": images.postgres.tag},
-                "nodePort": NODE_PORT,
+            "postgresql": {"image": image(&images.postgres), "nodePort": port::POSTGRESQL},
+            "kafka": {"image": image(&images.kafka), "nodePort": port::KAFKA},
+            "mail": {
+                "image": image(&images.mail),
+                "nodePort": port::MAIL,
+                "smtpNodePort": port::SMTP,
+            },
+            "prometheus": {
+                "image": image(&images.prometheus),
+                "nodePort": port::PROMETHEUS,
+                "alsoScrape": [TESTS_NAMESPACE],
             },
         },
     })
@@ -237,7 +265,7 @@ pub(crate) fn environment(paths: &Paths, cluster: &Cluster) -> Result<Vec<(&'sta
     };
     let url = |role: &str| -> Result<String> {
         let password = password(role)?;
-        Ok(format!("postgres://monthend_{role}:{password}@127.0.0.1:{NODE_PORT}/{DATABASE}"))
+        Ok(format!("postgres://monthend_{role}:{password}@127.0.0.1:{}/{DATABASE}", port::POSTGRESQL))
     };
     let keys = write_keys(paths, cluster)?;
     let profile = cluster.record.profile.as_deref().unwrap_or("release");
@@ -257,8 +285,12 @@ pub(crate) fn environment(paths: &Paths, cluster: &Cluster) -> Result<Vec<(&'sta
         ("MONTHEND_OPERATOR_URL", url("operator")?),
         (
             "MONTHEND_SUPERUSER_URL",
-            format!("postgres://postgres:{superuser}@127.0.0.1:{NODE_PORT}/{DATABASE}"),
+            format!("postgres://postgres:{superuser}@127.0.0.1:{}/{DATABASE}", port::POSTGRESQL),
         ),
+        ("KAFKA_BROKERS", format!("127.0.0.1:{}", port::KAFKA)),
+        ("MONTHEND_SMTP", format!("127.0.0.1:{}", port::SMTP)),
+        ("MONTHEND_MAIL_URL", format!("http://127.0.0.1:{}", port::MAIL)),
+        ("MONTHEND_PROMETHEUS_URL", format!("http://127.0.0.1:{}", port::PROMETHEUS)),
         ("MONTHEND_KEYS_DIR", keys.to_string_lossy().into_owned()),
         ("MONTHEND_NAMESPACE", NAMESPACE.to_owned()),
         ("PATH", path.to_string_lossy().into_owned()),

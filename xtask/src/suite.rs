@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::checks;
 use crate::cluster::{self, Cluster, ProviderKind, Record, Settings};
 use crate::exec;
+use crate::images;
 use crate::interrupt;
 use crate::kafka::Broker;
 use crate::paths::Paths;
@@ -66,6 +67,7 @@ pub(crate) fn run(
         let environment = [
             ("MONTHEND_TEST_DATABASE_URL", server.url("postgres")),
             ("MONTHEND_TEST_KAFKA", broker.address()),
+            ("MONTHEND_TEST_KAFKA_JARS", broker.jars()),
         ];
         heading(progress, "tests without a cluster");
         run_all(&unit, &environment, filter)?;
@@ -73,7 +75,9 @@ pub(crate) fn run(
     if wanted(Part::E2e) {
         on_cluster(paths, progress, provider, |cluster| {
             check_chart(paths, progress, cluster)?;
-            let environment = stack::environment(paths, cluster)?;
+            let mut environment = stack::environment(paths, cluster)?;
+            let mail = images::ensure_test_mail(paths, progress, cluster.provider.as_ref())?;
+            environment.push(("MONTHEND_E2E_MAIL_IMAGE", mail.whole()));
             heading(progress, "tests on the cluster");
             run_all(&e2e, &environment, filter)
         })?;

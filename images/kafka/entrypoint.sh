@@ -1,0 +1,22 @@
+#!/bin/sh
+# Formats the volume on the first start, then becomes the broker.
+set -eu
+
+volume=/var/lib/kafka
+configuration=/etc/kafka/server.properties
+
+# What the JVM unpacked for a process that was killed stays behind.
+rm -rf "$volume/tmp"
+mkdir -p "$volume/tmp"
+
+# Formatting what is formatted changes nothing, so that a pod killed half-way
+# goes on here. Any cluster id will do: nothing else joins.
+if [ ! -s "$volume/data/bootstrap.checkpoint" ]; then
+    java -XX:+UseSerialGC -XX:-UsePerfData -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$volume/tmp" \
+        -cp '/opt/kafka/lib/*' kafka.tools.StorageTool format --ignore-formatted \
+        --cluster-id bW9udGhlbmQtZGV2LW9uZQ --config "$configuration"
+fi
+
+exec java "-Xms$KAFKA_HEAP" "-Xmx$KAFKA_HEAP" -XX:+UseG1GC -XX:+ExitOnOutOfMemoryError -XX:-UsePerfData \
+    -Djava.io.tmpdir="$volume/tmp" -Dlog4j2.level=WARN \
+    -cp '/opt/kafka/lib/*' kafka.Kafka "$configuration" "$@"
