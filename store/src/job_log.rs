@@ -13,6 +13,11 @@ pub enum JobKind {
     Seed,
     Load,
     Billing,
+    /// Putting a notification's open targets on the topic, once.
+    Publish,
+    Send,
+    Recovery,
+    Rehearsal,
 }
 
 impl JobKind {
@@ -22,6 +27,18 @@ impl JobKind {
             Self::Seed => "SEED",
             Self::Load => "LOAD",
             Self::Billing => "BILLING",
+            Self::Publish => "PUBLISH",
+            Self::Send => "SEND",
+            Self::Recovery => "RECOVERY",
+            Self::Rehearsal => "REHEARSAL",
+        }
+    }
+
+    /// Whether it ends with its run, whatever becomes of the processes that work for it.
+    const fn ends_with_its_run(self) -> bool {
+        match self {
+            Self::Seed | Self::Load => false,
+            Self::Billing | Self::Publish | Self::Send | Self::Recovery | Self::Rehearsal => true,
         }
     }
 }
@@ -150,13 +167,15 @@ pub async fn finish(
     }
 }
 
-/// Closes, as FAILED, the rows of batches of these kinds whose process died; returns their ids.
+/// Closes, as FAILED, the rows of batches of these kinds whose process died; returns their ids. Kinds that end with their
+/// run are passed over: no process holds them.
 ///
 /// # Errors
 /// The database refused.
 pub async fn close_dead(connection: &mut PgConnection, kinds: &[JobKind]) -> Result<Vec<i64>, DatabaseError> {
     const OPERATION: &str = "cannot close what died in job_log";
-    let kinds: Vec<String> = kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
+    let kinds: Vec<String> =
+        kinds.iter().filter(|kind| !kind.ends_with_its_run()).map(|kind| kind.as_str().to_owned()).collect();
     let running = sqlx::query_scalar!(
         "select id from job_log where status = 'RUNNING' and kind = any($1) order by id",
         &kinds

@@ -17,10 +17,20 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// The address can't be read, or the database can't be reached.
 pub async fn connect(url: &SecretString, application: &str, max: u32) -> Result<PgPool, DatabaseError> {
+    connect_with(url, application, max, &[]).await
+}
+
+/// The same, with the server's settings for each of its sessions.
+pub(crate) async fn connect_with(
+    url: &SecretString,
+    application: &str,
+    max: u32,
+    settings: &[(&str, &str)],
+) -> Result<PgPool, DatabaseError> {
     PgPoolOptions::new()
         .max_connections(max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_with(options(url, application)?)
+        .connect_with(options(url, application)?.options(settings.iter().copied()))
         .await
         .during("cannot connect to the database")
 }

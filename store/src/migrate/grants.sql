@@ -8,7 +8,8 @@ grant usage on schema public to :operator, :worker;
 
 -- Both look before they work.
 grant select on _sqlx_migrations, installation, load, job_log, price_book, month_lock, revision, chunk, bill, bill_item,
-    quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine
+    quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine,
+    template_set, notification, publication, notice_target, delivery, consumer
     to :operator, :worker;
 
 -- job_log: nobody deletes, and a trigger keeps finished rows as they are.
@@ -23,6 +24,17 @@ grant insert on price_book to :operator;
 grant insert, update on month_lock, revision to :operator;
 grant insert on chunk to :operator;
 grant execute on function open_billing_month(text) to :operator;
+
+-- The operator begins runs of notices, opens their rounds and ends them. Of deliveries and targets it ends what no consumer
+-- will end any more, which takes the right to update these columns. It strikes off consumers that are gone.
+grant insert on template_set, publication to :operator;
+grant insert (run, run_uid, month, selection, from_member, to_member, member_ids, rehearsal, templates, max_per_second, job),
+    update (max_per_second, state, round, closed_at) on notification to :operator;
+grant update (waiting, done_at) on publication to :operator;
+grant update (state, attempt, before, holder, lease_until, ended_at, reason) on delivery to :operator;
+grant update (outcome, reason, ended_at) on notice_target to :operator;
+grant delete on consumer to :operator;
+grant execute on function open_notice_month(text) to :operator;
 
 -- The worker loads. What was loaded is never changed or deleted, except what a dead load left.
 grant select on member to :worker;
@@ -40,3 +52,13 @@ grant update (since) on month_lock to :worker;
 grant update (state, billed, quarantined, items, rated_usage, unbillable_usage, quarantined_usage, base_amount, usage_amount,
     discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount, digest, worker, started_at, done_at)
     on chunk to :worker;
+
+-- The worker chooses and publishes a run's targets, takes them up and says what came of them. It can't open, resume or end a
+-- run, nor take a target or a delivery away.
+grant insert (notification, member_id, revision, after_attempt, month), update (outcome, reason, ended_at) on notice_target
+    to :worker;
+grant update (paced_until, selected, targets) on notification to :worker;
+grant update (published_to, messages, waiting, done_at) on publication to :worker;
+grant insert, update on delivery to :worker;
+grant insert (name, transport), update (trouble, trouble_since, seen_at), delete on consumer to :worker;
+grant execute on function analyze_notices(text) to :worker;

@@ -1,56 +1,162 @@
-//! Signatures.
+//! Those who send: that they live, what keeps them from sending, which runs they send for and how fast.
 
-use super::*;
-#[expect(unused_imports, reason = "not all")]
-use {
-    secrecy::SecretString,
-    sqlx::{PgConnection, PgPool},
-    std::time::Duration,
+use std::time::Duration;
+
+use secrecy::SecretString;
+use sqlx::{PgConnection, PgPool};
+
+use super::{
+    ConsumerId, NoticeError, NotificationId, NotificationState, RunFacts, Selection, Slots, read_month,
 };
+use crate::error::{DatabaseError, During as _};
+use crate::pool;
 
+/// A pool for whoever chooses, publishes, claims or delivers.
+///
+/// # Errors
+/// The address can't be read, or the database can't be reached.
 pub async fn connect(url: &SecretString, application: &str, max: u32) -> Result<PgPool, DatabaseError> {
-    drop((url, application, max));
-    Err(DatabaseError { operation: "not written yet".into(), source: sqlx::Error::PoolClosed })
+    // Every statement takes some rows by their keys out of a month's millions. What is known of a partition that was empty
+    // a minute ago would have the planner read all of it; compiling costs more than it saves.
+    const LOOK_UP: [(&str, &str); 3] =
+        [("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
+    pool::connect_with(url, application, max, &LOOK_UP).await
 }
 
+/// Writes that a process sends from now on.
+///
+/// # Errors
+/// When the database fails.
 pub async fn register(
     connection: &mut PgConnection,
     name: &str,
     transport: &str,
 ) -> Result<ConsumerId, NoticeError> {
-    drop((connection, name, transport));
-    Err(NoticeError::NoSuchRun("?".into()))
+    let id = sqlx::query_scalar!(
+        "insert into consumer (name, transport) values ($1, $2) returning id",
+        name,
+        transport
+    )
+    .fetch_one(connection)
+    .await
+    .during("cannot register the consumer")?;
+    Ok(ConsumerId(id))
 }
 
+/// Says that the consumer lives, and what keeps it from sending, if anything does.
+///
+/// # Errors
+/// When the database fails, or the consumer was forgotten for its long silence: it has to register again.
 pub async fn alive(
     connection: &mut PgConnection,
     consumer: ConsumerId,
     trouble: Option<&str>,
 ) -> Result<(), NoticeError> {
-    drop((connection, consumer, trouble));
-    Err(NoticeError::NoSuchRun("?".into()))
+    let seen = sqlx::query!(
+        "update consumer set seen_at = clock_timestamp(), trouble = $2,
+                trouble_since = case when $2::text is not null then coalesce(trouble_since, clock_timestamp()) end
+         where id = $1",
+        consumer.0,
+        trouble
+    )
+    .execute(connection)
+    .await
+    .during("cannot say that the consumer lives")?;
+    if seen.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(NoticeError::NotKept(format!("consumer {}", consumer.0)))
+    }
 }
 
+/// Takes the consumer off the list. Its leases, if it has any left, run out by themselves.
+///
+/// # Errors
+/// When the database fails.
 pub async fn leave(connection: &mut PgConnection, consumer: ConsumerId) -> Result<(), NoticeError> {
-    drop((connection, consumer));
-    Err(NoticeError::NoSuchRun("?".into()))
+    sqlx::query!("delete from consumer where id = $1", consumer.0)
+        .execute(connection)
+        .await
+        .during("cannot take the consumer off the list")?;
+    Ok(())
 }
 
+/// Takes those off the list who said nothing for a day, and returns how many there were.
+///
+/// # Errors
+/// When the database fails.
 pub async fn forget_consumers(pool: &PgPool) -> Result<u64, NoticeError> {
-    drop((pool,));
-    Err(NoticeError::NoSuchRun("?".into()))
+    let gone = sqlx::query!("delete from consumer where seen_at < now() - interval '1 day'")
+        .execute(pool)
+        .await
+        .during("cannot forget the consumers that are gone")?;
+    Ok(gone.rows_affected())
 }
 
+/// The latest run of each of these names; a name that no run has is left out.
+///
+/// # Errors
+/// When the database fails or holds what this version cannot read.
 pub async fn runs(connection: &mut PgConnection, names: &[String]) -> Result<Vec<RunFacts>, NoticeError> {
-    drop((connection, names));
-    Err(NoticeError::NoSuchRun("?".into()))
+    let rows = sqlx::query!(
+        "select distinct on (run) id, run, month, selection, rehearsal, state, selected, targets, round, templates,
+                max_per_second
+         from notification where run = any($1) order by run, id desc",
+        names
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot read the notifications that messages are of")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(RunFacts {
+                id: NotificationId(row.id),
+                run: row.run,
+                month: read_month(&row.month)?,
+                selection: Selection::parse(&row.selection)?,
+                rehearsal: row.rehearsal,
+                state: NotificationState::parse(&row.state)?,
+                selected: row.selected,
+                targets: row.targets,
+                round: row.round,
+                templates: row.templates,
+                max_per_second: row.max_per_second,
+            })
+        })
+        .collect()
 }
 
+/// Takes the next `slots` of a run that goes at a limited rate, over all consumers together. Whoever takes them sends one
+/// message at each, at the earliest; a slot that isn't used is lost. To be taken for about a second at most, so that a
+/// change of the rate is felt soon.
+///
+/// # Errors
+/// When the database fails.
 pub async fn take_slots(
     connection: &mut PgConnection,
     id: NotificationId,
     slots: u32,
 ) -> Result<Slots, NoticeError> {
-    drop((connection, id, slots));
-    Err(NoticeError::NoSuchRun("?".into()))
+    let row = sqlx::query!(
+        r#"with clock as (select clock_timestamp() as now)
+           update notification n
+           set paced_until = greatest(n.paced_until, clock.now) + $2::bigint * interval '1 second' / n.max_per_second
+           from clock
+           where n.id = $1 and n.max_per_second is not null
+           returning n.max_per_second as "per_second!",
+                     (extract(epoch from n.paced_until - $2::bigint * interval '1 second' / n.max_per_second
+                                         - clock_timestamp()) * 1000000)::bigint as "first_in!""#,
+        id.0,
+        i64::from(slots)
+    )
+    .fetch_optional(connection)
+    .await
+    .during("cannot take slots of the run's rate")?;
+    let Some(row) = row else { return Ok(Slots { first_in: Duration::ZERO, apart: Duration::ZERO }) };
+    let per_second = u32::try_from(row.per_second)
+        .map_err(|_| NoticeError::stored("notification.max_per_second", row.per_second))?;
+    Ok(Slots {
+        first_in: Duration::from_micros(u64::try_from(row.first_in).unwrap_or(0)),
+        apart: Duration::from_secs(1) / per_second.max(1),
+    })
 }

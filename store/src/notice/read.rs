@@ -1,28 +1,143 @@
-//! Signatures.
+//! What a notice is made of: a fixed number of statements, whatever the number of notices.
 
-use super::*;
-#[expect(unused_imports, reason = "not all")]
-use {
-    secrecy::SecretString,
-    sqlx::{PgConnection, PgPool},
-    std::time::Duration,
-};
+use std::collections::{BTreeMap, HashMap};
 
+use domain::month::BillingMonth;
+use domain::pricing::ItemKind;
+use sqlx::PgConnection;
+
+use super::claim::{columns, read_key};
+use super::{NoticeError, NoticeItem, NoticeKey, NoticeRow, TemplateSet};
+use crate::error::During as _;
+use crate::installation::Locale;
+
+const KINDS: [ItemKind; 7] = [
+    ItemKind::Base,
+    ItemKind::Usage,
+    ItemKind::Addon,
+    ItemKind::Discount,
+    ItemKind::Adjustment,
+    ItemKind::Tax,
+    ItemKind::Rounding,
+];
+
+/// The bills with their items and members, as these are since the last finished load; in order of key. What isn't there is
+/// left out.
+///
+/// # Errors
+/// When the database fails or holds what this version cannot read.
 pub async fn read_notices(
     connection: &mut PgConnection,
     month: BillingMonth,
     keys: &[NoticeKey],
 ) -> Result<Vec<NoticeRow>, NoticeError> {
-    drop((connection, month, keys));
-    Err(NoticeError::NoSuchRun("?".into()))
+    let (members, revisions) = columns(keys);
+    let mut items = read_items(connection, month, &members, &revisions).await?;
+    let rows = sqlx::query!(
+        r#"select b.member_id, b.revision, b.base_amount, b.usage_amount, b.discount_amount, b.adjustment_amount,
+                  b.tax_amount, b.rounding_amount, b.total_amount, r.price_book, m.name, m.email, m.locale
+           from (select distinct member_id, revision from unnest($2::bigint[], $3::int[]) as k (member_id, revision)) a
+           join bill b on b.month = $1 and b.member_id = a.member_id and b.revision = a.revision
+           join revision r on r.month = $1 and r.revision = a.revision
+           cross join lateral (
+               select name, email, locale from member
+               where member_id = a.member_id and load <= (select max(number) from load where state = 'FINISHED')
+               order by load desc limit 1) m
+           order by b.member_id, b.revision"#,
+        month.to_string(),
+        &members,
+        &revisions
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot read bills and members")?;
+    rows.into_iter()
+        .map(|row| {
+            let key = read_key(row.member_id, row.revision)?;
+            let locale = row
+                .locale
+                .map(|text| text.parse::<Locale>().map_err(|_| NoticeError::stored("member.locale", text)))
+                .transpose()?;
+            Ok(NoticeRow {
+                key,
+                name: row.name,
+                email: row.email,
+                locale,
+                base: row.base_amount,
+                usage: row.usage_amount,
+                discount: row.discount_amount,
+                adjustment: row.adjustment_amount,
+                tax: row.tax_amount,
+                rounding: row.rounding_amount,
+                total: row.total_amount,
+                price_book: row.price_book,
+                items: items.remove(&key).unwrap_or_default(),
+            })
+        })
+        .collect()
 }
 
+async fn read_items(
+    connection: &mut PgConnection,
+    month: BillingMonth,
+    members: &[i64],
+    revisions: &[i32],
+) -> Result<HashMap<NoticeKey, Vec<NoticeItem>>, NoticeError> {
+    let rows = sqlx::query!(
+        r#"select i.member_id, i.revision, i.kind::text as "kind!", i.code, i.quantity, i.amount, i.days, i.used_quantity,
+                  i.free_allowance
+           from (select distinct member_id, revision from unnest($2::bigint[], $3::int[]) as k (member_id, revision)) a
+           join bill_item i on i.month = $1 and i.member_id = a.member_id and i.revision = a.revision
+           order by i.member_id, i.revision, i.line_no"#,
+        month.to_string(),
+        members,
+        revisions
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot read the bills' items")?;
+    let mut items: HashMap<NoticeKey, Vec<NoticeItem>> = HashMap::with_capacity(members.len());
+    for row in rows {
+        let kind = KINDS
+            .into_iter()
+            .find(|kind| kind.as_str() == row.kind)
+            .ok_or_else(|| NoticeError::stored("bill_item.kind", row.kind))?;
+        items.entry(read_key(row.member_id, row.revision)?).or_default().push(NoticeItem {
+            kind,
+            code: row.code,
+            quantity: row.quantity,
+            amount: row.amount,
+            days: row.days,
+            used: row.used_quantity,
+            free: row.free_allowance,
+        });
+    }
+    Ok(items)
+}
+
+/// The templates that were kept under this digest.
+///
+/// # Errors
+/// When they are not kept, or the database fails.
 pub async fn templates(connection: &mut PgConnection, sha256: &str) -> Result<TemplateSet, NoticeError> {
-    drop((connection, sha256));
-    Err(NoticeError::NoSuchRun("?".into()))
+    let content = sqlx::query_scalar!("select content from template_set where sha256 = $1", sha256)
+        .fetch_optional(connection)
+        .await
+        .during("cannot read the templates")?
+        .ok_or_else(|| NoticeError::NotKept(format!("templates {sha256}")))?;
+    let files: BTreeMap<String, String> =
+        serde_json::from_value(content).map_err(|_| NoticeError::stored("template_set.content", sha256))?;
+    Ok(TemplateSet { sha256: sha256.to_owned(), files })
 }
 
+/// The text of the price book that was kept under this digest.
+///
+/// # Errors
+/// When it is not kept, or the database fails.
 pub async fn price_book(connection: &mut PgConnection, sha256: &str) -> Result<String, NoticeError> {
-    drop((connection, sha256));
-    Err(NoticeError::NoSuchRun("?".into()))
+    sqlx::query_scalar!("select content from price_book where sha256 = $1", sha256)
+        .fetch_optional(connection)
+        .await
+        .during("cannot read the price book")?
+        .ok_or_else(|| NoticeError::NotKept(format!("price book {sha256}")))
 }
