@@ -28,6 +28,7 @@ create table notification (
     job             bigint not null references job_log,
     opened_at       timestamptz not null default now(),
     closed_at       timestamptz,
+    reason          text,
     check ((state in ('OPEN', 'SUSPENDED')) = (closed_at is null))
 );
 comment on table notification is 'One row for each NotificationRun that began. Only an OPEN one sends.';
@@ -36,6 +37,7 @@ comment on column notification.paced_until is 'When the next message may go, wit
 comment on column notification.selected is 'All targets are written; what comes into question later is another run''s.';
 comment on column notification.round is 'How often its targets were published: 1 the first time, more when some were still open at the end.';
 comment on column notification.job is 'The batch of sending in job_log.';
+comment on column notification.reason is 'Why it was cancelled or failed.';
 create index notification_by_name on notification (run, id);
 
 create table publication (
@@ -140,6 +142,7 @@ begin
     execute format('analyze %I', 'notice_target_' || replace(for_month, '-', '_'));
     execute format('analyze %I', 'delivery_' || replace(for_month, '-', '_'));
 end $$;
+comment on function analyze_notices is 'Lets the planner know of targets that were just chosen, for roles that own no table.';
 
 -- A bill's status is its delivery's.
 create or replace view live_bill as

@@ -11,18 +11,22 @@ pub(crate) enum Lock {
     SeedWriters,
     /// The process behind this row of `job_log` lives.
     Job(i64),
+    /// One process at a time chooses and publishes, or rehearses, for this notification.
+    Publisher(i64),
 }
 
 impl Lock {
     /// The lock's number: `mont` in the upper half, so that it meets nobody else's.
     pub(crate) fn key(self) -> i64 {
         const OURS: i64 = 0x6d6f_6e74 << 32;
+        // Ids come one by one; two that live at once don't differ by 2^30.
+        const IDS: i64 = (1 << 30) - 1;
         match self {
             Self::Migration => OURS | 1,
             Self::Load => OURS | 2,
             Self::SeedWriters => OURS | 3,
-            // Ids come one by one; two that live at once don't differ by 2^30.
-            Self::Job(id) => OURS | 1 << 30 | (id & ((1 << 30) - 1)),
+            Self::Job(id) => OURS | 1 << 30 | (id & IDS),
+            Self::Publisher(id) => OURS | 2 << 30 | (id & IDS),
         }
     }
 }

@@ -29,7 +29,7 @@ grant execute on function open_billing_month(text) to :operator;
 -- will end any more, which takes the right to update these columns. It strikes off consumers that are gone.
 grant insert on template_set, publication to :operator;
 grant insert (run, run_uid, month, selection, from_member, to_member, member_ids, rehearsal, templates, max_per_second, job),
-    update (max_per_second, state, round, closed_at) on notification to :operator;
+    update (max_per_second, state, round, closed_at, reason) on notification to :operator;
 grant update (waiting, done_at) on publication to :operator;
 grant update (state, attempt, before, holder, lease_until, ended_at, reason) on delivery to :operator;
 grant update (outcome, reason, ended_at) on notice_target to :operator;

@@ -65,7 +65,7 @@ pub async fn finish(pool: &PgPool, id: NotificationId) -> Result<bool, NoticeErr
         return Ok(false);
     }
     let state = NotificationState::Finished;
-    close(&mut tx, id, state).await?;
+    close(&mut tx, id, state, None).await?;
     let status = match counts.failed + counts.unknown {
         0 => JobStatus::Succeeded,
         _ => JobStatus::CompletedWithFailures,
@@ -107,8 +107,9 @@ async fn break_off(
     }
     let ending = if row.state.is_over() { row.state } else { ending };
     if !row.state.is_over() {
-        close(&mut tx, id, ending).await?;
+        close(&mut tx, id, ending, Some(reason)).await?;
     }
+    let reason = row.reason.as_deref().unwrap_or(reason);
     free(&mut tx, &row, id).await?;
     let handed_over = in_hand(&mut tx, &row, id).await?;
     if handed_over == 0 {
@@ -131,6 +132,7 @@ pub(super) struct Locked {
     pub(super) state: NotificationState,
     pub(super) selected: bool,
     pub(super) round: i32,
+    reason: Option<String>,
     job: i64,
     logged: bool,
 }
@@ -138,7 +140,7 @@ pub(super) struct Locked {
 /// Waits for the claims and hand-overs under way, and keeps others off until the transaction ends.
 pub(super) async fn lock(tx: &mut PgConnection, id: NotificationId) -> Result<Locked, NoticeError> {
     let row = sqlx::query!(
-        r#"select n.run, n.month, n.state, n.selected, n.round, n.job, j.status <> 'RUNNING' as "logged!"
+        r#"select n.run, n.month, n.state, n.selected, n.round, n.reason, n.job, j.status <> 'RUNNING' as "logged!"
            from notification n join job_log j on j.id = n.job where n.id = $1 for update of n"#,
         id.0
     )
@@ -152,6 +154,7 @@ pub(super) async fn lock(tx: &mut PgConnection, id: NotificationId) -> Result<Lo
         state: NotificationState::parse(&row.state)?,
         selected: row.selected,
         round: row.round,
+        reason: row.reason,
         job: row.job,
         logged: row.logged,
     })
@@ -203,11 +206,14 @@ async fn close(
     tx: &mut PgConnection,
     id: NotificationId,
     state: NotificationState,
+    reason: Option<&str>,
 ) -> Result<(), NoticeError> {
     let closed = sqlx::query!(
-        "update notification set state = $2, closed_at = clock_timestamp() where id = $1 and closed_at is null",
+        "update notification set state = $2, closed_at = clock_timestamp(), reason = $3
+         where id = $1 and closed_at is null",
         id.0,
-        state.as_str()
+        state.as_str(),
+        reason
     )
     .execute(tx)
     .await

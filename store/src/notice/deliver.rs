@@ -14,6 +14,7 @@ use crate::error::During as _;
 
 /// Hands over, and records what came of what was handed over or claimed before: all in one transaction. Nothing may appear
 /// twice. A hand-over is granted only while the run is open, the bill counts and the lease lasts; it begins a new lease.
+/// Whoever didn't get the answer may ask again, and gets the same one.
 ///
 /// # Errors
 /// When the database fails; nothing was written then.
@@ -37,6 +38,11 @@ pub async fn advance(
     let mut done: HashSet<InHand> = HashSet::new();
     for (month, steps) in by_month(&steps, |step| &step.hand) {
         done.extend(advance_month(&mut tx, month, consumer, lease, &steps).await?);
+        let missing: Vec<&Ended> =
+            steps.iter().filter(|step| !done.contains(&step.hand)).filter_map(|step| step.end).collect();
+        if !missing.is_empty() {
+            done.extend(recorded_before(&mut tx, month, &missing).await?);
+        }
     }
     tx.commit().await.during("cannot commit hand-overs and outcomes")?;
     for step in steps {
@@ -91,13 +97,13 @@ async fn advance_month(
                join run on run.id = a.run
                where d.month = $1 and d.member_id = a.member_id and d.revision = a.revision and d.channel = 'EMAIL'
                  and d.notification = a.run and d.attempt = a.attempt and d.holder = $8
+                 and d.state in ('CLAIMED', 'HANDED_OVER')
                  and case when a.outcome is null
-                          then d.state = 'CLAIMED' and d.lease_until > clock_timestamp() and run.state = 'OPEN'
+                          then d.lease_until > clock_timestamp() and run.state = 'OPEN'
                                and (a.revision = (select revision from last) or exists (
                                        select from live_bill l
                                        where l.month = $1 and l.member_id = a.member_id and l.revision = a.revision))
-                          when a.outcome in ('FAILED', 'SKIPPED') then d.state in ('CLAIMED', 'HANDED_OVER')
-                          else d.state = 'HANDED_OVER' end
+                          else a.outcome in ('FAILED', 'SKIPPED') or d.state = 'HANDED_OVER' end
                returning a.position, a.run, a.member_id, a.revision, a.outcome, a.reason
            ), closed as (
                update notice_target t
@@ -127,15 +133,43 @@ async fn advance_month(
         // Whoever has the delivery in hand is the only one to end its target.
         touched("ending targets", row.closed.unsigned_abs(), row.ended.unsigned_abs())?;
     }
-    rows.into_iter()
-        .map(|row| {
-            let index = usize::try_from(row.position - 1).ok();
-            index
-                .and_then(|index| hands.get(index))
-                .copied()
-                .ok_or_else(|| NoticeError::stored("position", row.position))
-        })
-        .collect()
+    rows.into_iter().map(|row| at(&hands, row.position)).collect()
+}
+
+/// Which of these outcomes are the ones that the same attempts ended with.
+async fn recorded_before(
+    tx: &mut PgConnection,
+    month: BillingMonth,
+    ended: &[&Ended],
+) -> Result<Vec<InHand>, NoticeError> {
+    let hands: Vec<InHand> = ended.iter().map(|ended| ended.hand).collect();
+    let Columns { runs, members, revisions, attempts } = hand_columns(&hands);
+    let outcomes: Vec<String> = ended.iter().map(|ended| ended.outcome.as_str().to_owned()).collect();
+    let positions = sqlx::query_scalar!(
+        r#"select a.position as "position!"
+           from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::text[]) with ordinality
+                as a (run, member_id, revision, attempt, outcome, position)
+           join delivery d on d.month = $1 and d.member_id = a.member_id and d.revision = a.revision and d.channel = 'EMAIL'
+           where d.notification = a.run and d.attempt = a.attempt and d.state::text = a.outcome"#,
+        month.to_string(),
+        &runs,
+        &members,
+        &revisions,
+        &attempts,
+        &outcomes
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot look for outcomes that were recorded before")?;
+    positions.into_iter().map(|position| at(&hands, position)).collect()
+}
+
+/// What stands at a position, which counts from 1.
+fn at(hands: &[InHand], position: i64) -> Result<InHand, NoticeError> {
+    usize::try_from(position - 1)
+        .ok()
+        .and_then(|index| hands.get(index).copied())
+        .ok_or_else(|| NoticeError::stored("position", position))
 }
 
 /// Writes what came of a rehearsal's targets, unless they have an outcome or the run is not open; returns where it stands.

@@ -34,7 +34,7 @@ pub use self::consumer::{alive, connect, forget_consumers, leave, register, runs
 pub use self::deliver::{advance, end_targets, settle};
 pub use self::observe::{any_sending, observe, totals, unfinished};
 pub use self::publish::{
-    checkpoint, close_round, open_round, open_targets, publication, run_of, select_targets, waits,
+    checkpoint, close_round, open_round, open_targets, publication, run_of, select_targets, try_hold, waits,
 };
 pub use self::read::{price_book, read_notices, templates};
 use crate::error::DatabaseError;
@@ -244,6 +244,8 @@ pub struct Snapshot {
     pub ended_recently: i64,
     pub opened_at: Timestamp,
     pub closed_at: Option<Timestamp>,
+    /// Why it was cancelled or failed.
+    pub reason: Option<String>,
     /// Its row of the job log is completed.
     pub logged: bool,
     /// Those that said within the last 30 seconds that they live.

@@ -42,7 +42,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<Snapshot>, N
                from delivery
                where month = $2 and notification = $1 and state in ('CLAIMED', 'HANDED_OVER')
            )
-           select n.run, n.selection, n.rehearsal, n.state, n.selected, n.round, n.templates, n.max_per_second,
+           select n.run, n.selection, n.rehearsal, n.state, n.selected, n.round, n.templates, n.max_per_second, n.reason,
                   n.opened_at as "opened_at: jiff_sqlx::Timestamp", n.closed_at as "closed_at: jiff_sqlx::Timestamp",
                   j.status <> 'RUNNING' as "logged!",
                   p.round as "publication_round?", p.published_to as "published_to?", p.messages as "messages?", p.waiting,
@@ -104,6 +104,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<Snapshot>, N
         ended_recently: row.recently,
         opened_at: row.opened_at.to_jiff(),
         closed_at: row.closed_at.map(jiff_sqlx::Timestamp::to_jiff),
+        reason: row.reason,
         logged: row.logged,
         consumers: consumers(pool).await?,
         now: row.now.to_jiff(),

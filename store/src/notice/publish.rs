@@ -12,6 +12,21 @@ use super::{
 };
 use crate::error::During as _;
 use crate::job_log::{self, JobCounts, JobKind, JobStatus};
+use crate::locks::Lock;
+
+/// Makes this session the one that chooses and publishes, or rehearses, for the run; false: another one is. What is written
+/// is guarded besides: this spares two who do the same work.
+///
+/// # Errors
+/// When the database fails.
+pub async fn try_hold(connection: &mut PgConnection, id: NotificationId) -> Result<bool, NoticeError> {
+    let held =
+        sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "held!""#, Lock::Publisher(id.0).key())
+            .fetch_one(connection)
+            .await
+            .during("cannot become the run's publisher")?;
+    Ok(held)
+}
 
 /// The run that this uid is of.
 ///
