@@ -173,3 +173,6 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+#[cfg(test)]
+mod tests;
