@@ -38,7 +38,7 @@ pub(crate) const TOP: [&str; 20] = [
 /// What may be used in each block, as `list: variables`.
 pub(crate) const IN_LISTS: [(&str, &[&str]); 5] = [
     ("plans", &["name", "code", "days", "partial", "amount", "usage"]),
-    ("usage", &["name", "kind", "used", "free", "over", "blocks", "per", "amount"]),
+    ("usage", &["name", "kind", "used", "free", "over", "blocks", "per", "inBlocks", "amount"]),
     ("addons", &["name", "code", "days", "partial", "amount"]),
     ("discounts", &["name", "code", "days", "partial", "amount"]),
     ("adjustments", &["name", "code", "reason", "amount"]),
@@ -188,9 +188,63 @@ impl Lists {
         entry.insert("free".to_owned(), free.into());
         entry.insert("over".to_owned(), used.saturating_sub(free).max(0).into());
         entry.insert("blocks".to_owned(), item.quantity.into());
-        entry.insert("per".to_owned(), rate.map_or(1, |rate| rate.per).into());
+        let per = rate.map_or(1, |rate| rate.per);
+        entry.insert("per".to_owned(), per.into());
+        entry.insert("inBlocks".to_owned(), (per > 1).into());
         entry.insert("amount".to_owned(), item.amount.get().into());
         plan.get_mut("usage").and_then(Value::as_array_mut).ok_or_else(orphan)?.push(Value::Object(entry));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::templates::sample;
+
+    /// What errors say is there is what is there.
+    #[test]
+    fn the_lists_of_variables_are_complete() {
+        let mut seen = 0;
+        let keys = |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+        let sorted = |names: &[&str]| {
+            let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            names.sort_unstable();
+            names
+        };
+        sample::try_all(|notice| {
+            let context = context(notice)?;
+            let top = context.data();
+            assert_eq!(keys(top), sorted(&TOP));
+            for (list, variables) in IN_LISTS {
+                let nested = top["plans"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .flat_map(|plan| plan["usage"].as_array().unwrap());
+                let entries: Vec<&Value> = match list {
+                    "usage" => nested.collect(),
+                    list => top[list].as_array().unwrap().iter().collect(),
+                };
+                seen += entries.len();
+                entries.into_iter().for_each(|entry| assert_eq!(keys(entry), sorted(variables), "{list}"));
+            }
+            Ok::<(), ComposeError>(())
+        })
+        .unwrap();
+        assert!(seen > 20);
+    }
+
+    #[test]
+    fn cleans_to_one_line() {
+        for (text, cleaned_text) in [
+            (" 김민서 ", "김민서"),
+            ("a\r\nb", "a  b"),
+            ("\0", ""),
+            ("a\u{2028}b\u{202e}", "a b"),
+            ("a\tb", "a b"),
+        ] {
+            assert_eq!(cleaned(text), cleaned_text);
+        }
     }
 }

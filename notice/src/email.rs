@@ -83,7 +83,7 @@ impl Composer {
 fn part(kind: ContentType, text: String) -> SinglePart {
     // Unlike quoted-printable it costs next to nothing, and Korean is shorter in it.
     let body = Body::new_with_encoding(text, ContentTransferEncoding::Base64);
-    let body = body.unwrap_or_else(|text| Body::new(text));
+    let body = body.unwrap_or_else(Body::new);
     SinglePart::builder().header(kind).body(body)
 }
 

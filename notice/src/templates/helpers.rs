@@ -1,10 +1,10 @@
-//! What templates may call: `money`, `date`, `month`, `quantity`, and conditions that refuse what isn't there.
+//! What templates may call: `money`, `date`, `month`, `quantity`, and blocks that refuse what isn't there.
 
 use domain::locale::Locale;
 use domain::money::Currency;
 use domain::month::BillingMonth;
 use handlebars::{
-    Context, Handlebars, Helper, HelperDef, HelperResult, JsonTruthy as _, Output, PathAndJson,
+    BlockContext, Context, Handlebars, Helper, HelperDef, HelperResult, JsonTruthy as _, Output, PathAndJson,
     RenderContext, RenderError, RenderErrorReason, Renderable as _,
 };
 use jiff::civil::Date;
@@ -17,13 +17,13 @@ pub(super) const USAGE: [&str; 5] = [
     "{{money amount}}",
     "{{date day}}",
     "{{month}} (the bill's)",
-    "{{quantity used kind}}",
-    "{{#if x}}, {{#unless x}}, {{#each list}}, {{#with x}}",
+    "{{quantity used kind}} ({{quantity blocks}} for a bare number)",
+    "{{#if x}}, {{#unless x}}, {{#each list}} (with @first, @last and @index)",
 ];
 
 pub(super) fn register(registry: &mut Handlebars<'_>, locale: Locale) {
-    // It would write personal data to the log.
-    registry.unregister_helper("log");
+    // One would write personal data to the log; the other takes what isn't there for nothing.
+    ["log", "with"].into_iter().for_each(|name| registry.unregister_helper(name));
     let figures = [
         ("money", Figure::Money),
         ("date", Figure::Date),
@@ -36,6 +36,7 @@ pub(super) fn register(registry: &mut Handlebars<'_>, locale: Locale) {
     for (name, positive) in [("if", true), ("unless", false)] {
         registry.register_helper(name, Box::new(Condition { positive }));
     }
+    registry.register_helper("each", Box::new(Each));
 }
 
 #[derive(Clone, Copy)]
@@ -85,8 +86,9 @@ impl HelperDef for Words {
                 words::month(&mut text, month, self.locale);
             }
             Figure::Quantity => {
-                let (raw, kind) = (parameter(helper, 0)?.as_i64(), parameter(helper, 1)?.as_str());
-                let (Some(raw), Some(kind)) = (raw, kind) else {
+                // Without a kind it is a bare number.
+                let kind = if helper.params().len() > 1 { parameter(helper, 1)?.as_str() } else { Some("") };
+                let (Some(raw), Some(kind)) = (parameter(helper, 0)?.as_i64(), kind) else {
                     return Err(refused("quantity wants a number and a kind, as in {{quantity used kind}}"));
                 };
                 words::quantity(&mut text, raw, kind, self.locale);
@@ -114,6 +116,47 @@ impl HelperDef for Condition {
         let holds = parameter(helper, 0)?.is_truthy(false) == self.positive;
         let branch = if holds { helper.template() } else { helper.inverse() };
         branch.map_or(Ok(()), |template| template.render(registry, context, render, out))
+    }
+}
+
+/// The usual loop over a list, but for one thing: a list that isn't there is an error, not empty.
+struct Each;
+
+impl HelperDef for Each {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        registry: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        render: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let wrong = || refused("each wants one of the bill's lists, as in {{#each plans}}");
+        let list = parameter(helper, 0)?.as_array().ok_or_else(wrong)?;
+        if list.is_empty() {
+            return helper
+                .inverse()
+                .map_or(Ok(()), |template| template.render(registry, context, render, out));
+        }
+        let path = helper.param(0).and_then(PathAndJson::context_path).ok_or_else(wrong)?;
+        let Some(template) = helper.template() else { return Ok(()) };
+        let mut block = BlockContext::new();
+        block.base_path_mut().clone_from(path);
+        block.base_path_mut().push(String::new());
+        render.push_block(block);
+        for index in 0..list.len() {
+            if let Some(block) = render.block_mut() {
+                block.set_local_var("first", Value::from(index == 0));
+                block.set_local_var("last", Value::from(index + 1 == list.len()));
+                block.set_local_var("index", Value::from(index));
+                if let Some(position) = block.base_path_mut().last_mut() {
+                    *position = index.to_string();
+                }
+            }
+            template.render(registry, context, render, out)?;
+        }
+        render.pop_block();
+        Ok(())
     }
 }
 

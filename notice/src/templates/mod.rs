@@ -5,7 +5,7 @@
 
 mod error;
 mod helpers;
-mod sample;
+pub(crate) mod sample;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -193,6 +193,3 @@ fn line_of_include(text: &str) -> Option<usize> {
     };
     text.lines().position(includes).map(|index| index + 1)
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use crate::bill::{Amounts, Line, Notice};
 
 /// Shows each sample to `check` until one is refused.
-pub(super) fn try_all<E>(mut check: impl FnMut(&Notice<'_>) -> Result<(), E>) -> Result<(), E> {
+pub(crate) fn try_all<E>(mut check: impl FnMut(&Notice<'_>) -> Result<(), E>) -> Result<(), E> {
     let won = PriceBook::parse(include_str!("sample.yaml")).expect("the samples' own price book");
     let mut dollars = won.clone();
     dollars.currency = "USD".parse().expect("a currency of ISO 4217");

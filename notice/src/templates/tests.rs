@@ -1,1 +1,0 @@
-//! What sets are refused for.

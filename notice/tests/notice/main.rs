@@ -1,0 +1,10 @@
+//! Mails as they come out, with the chart's own templates.
+
+#[cfg(test)]
+mod compose;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod refusals;

@@ -1,0 +1,124 @@
+//! Sets of templates that are refused, and with which words.
+
+use notice::{FILES, TemplateError, Templates};
+
+use crate::fixture::{files, files_with, templates};
+
+fn refused(file: &str, text: &str) -> String {
+    Templates::parse(&files_with(file, text)).unwrap_err().to_string()
+}
+
+#[test]
+fn names_what_is_missing_or_too_much() {
+    for file in FILES {
+        let mut without = files();
+        without.remove(file);
+        assert_eq!(Templates::parse(&without).unwrap_err(), TemplateError::Missing { file: file.to_owned() });
+    }
+    let error = refused("de.subject.hbs", "Rechnung");
+    assert!(
+        error.starts_with("de.subject.hbs is not a template of a set") && error.contains("ko.subject.hbs"),
+        "{error}"
+    );
+}
+
+#[test]
+fn names_the_line_of_what_cannot_be_read() {
+    for (text, line, words) in [
+        ("a\n{{#if credit}}\nb", 1, ""),
+        ("a\n{{#if credit}}b{{/each}}", 2, "{{#if}} is open, but {{/each}} closes another"),
+        ("{{name", 1, ""),
+        ("fine\nfine\n{{ money }", 3, ""),
+    ] {
+        let error = refused("en.body.txt.hbs", text);
+        assert!(error.starts_with("en.body.txt.hbs, line ") && error.contains(words), "{error}");
+        if line > 1 {
+            assert!(error.starts_with(&format!("en.body.txt.hbs, line {line}: ")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn names_what_is_not_there() {
+    let cases = [
+        ("Hello {{nam}}", 1, "there is no `nam` here"),
+        ("\n{{{nam}}}", 2, "there is no `nam` here"),
+        ("\n\n{{#each plans}}\n{{reason}}\n{{/each}}", 4, "there is no `reason` here"),
+        ("{{#each plans}}{{#each usage}}\n{{code}}{{/each}}{{/each}}", 2, "there is no `code` here"),
+        ("{{#each plan}}x{{/each}}", 1, "there is no `plan` here"),
+        ("{{#each plan}}x{{else}}y{{/each}}", 1, "there is no `plan` here"),
+        ("{{#each name}}x{{/each}}", 1, "each wants one of the bill's lists, as in {{#each plans}}"),
+        ("{{#with plans}}x{{/with}}", 1, "there is no helper `with`"),
+        ("{{#if credits}}x{{/if}}", 1, "there is no `credits` here"),
+        ("{{#unless credits}}x{{/unless}}", 1, "there is no `credits` here"),
+        ("{{#if credit}}{{else}}{{nam}}{{/if}}", 1, "there is no `nam` here"),
+        ("{{#if credit}}{{nam}}{{/if}}", 1, "there is no `nam` here"),
+        ("{{#if taxIncluded}}{{nam}}{{/if}}", 1, "there is no `nam` here"),
+        ("{{#if tax}}{{nam}}{{/if}}", 1, "there is no `nam` here"),
+        ("{{#unless total}}{{nam}}{{/unless}}", 1, "there is no `nam` here"),
+        ("{{#each adjustments}}{{#if reason}}{{else}}{{nam}}{{/if}}{{/each}}", 1, "there is no `nam` here"),
+        ("{{money sum}}", 1, "there is no `sum` here"),
+        ("{{euro total}}", 1, "there is no helper `euro`"),
+        ("{{log name}}", 1, "there is no helper `log`"),
+        ("{{money}}", 1, "`money` is used without its value"),
+        ("{{money name}}", 1, "money wants an amount, as in {{money total}}"),
+        ("{{date name}}", 1, "date wants a day, as in {{date lastDay}}"),
+        ("{{month name}}", 1, "month is the bill's: {{month}}"),
+        ("{{quantity name name}}", 1, "quantity wants a number and a kind"),
+    ];
+    for (text, line, words) in cases {
+        for file in ["ko.body.html.hbs", "en.body.txt.hbs", "en.subject.hbs"] {
+            // A subject is to be none but for what is tried.
+            let error = refused(file, &format!("-{text}"));
+            let start = format!("{file}, line {line}: ");
+            assert!(error.starts_with(&start) && error.contains(words), "{text}: {error}");
+            // And what there is instead.
+            assert!(
+                error.contains("memberId")
+                    && error.contains("in usage name, kind")
+                    && error.contains("{{money amount}}")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_template_stands_alone() {
+    for text in [
+        "{{> other}}",
+        "{{~> other}}",
+        "{{#> other}}x{{/other}}",
+        "{{#*inline \"x\"}}y{{/inline}}",
+        "{{* x}}",
+    ] {
+        let error = refused("ko.body.txt.hbs", &format!("\n{text}"));
+        assert!(
+            error.starts_with("ko.body.txt.hbs, line 2: partials and decorators can't be used"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_subject_is_one_line() {
+    for text in
+        ["", " \n ", "a\nb", "a\r\nBcc: x@example.com", "{{#if credit}}{{else}}x{{/if}}", "a\u{2028}b"]
+    {
+        let error = refused("ko.subject.hbs", text);
+        assert_eq!(error, "ko.subject.hbs must make one line of text, and no empty one", "{text:?}");
+    }
+}
+
+#[test]
+fn a_set_is_known_by_its_content() {
+    let set = templates();
+    assert_eq!(set.sha256().len(), 64);
+    // A database gives JSON back in an order of its own.
+    let value: serde_json::Value = serde_json::from_str(set.to_json()).unwrap();
+    let shuffled = serde_json::to_string_pretty(&value).unwrap();
+    let again = Templates::from_json(&shuffled).unwrap();
+    assert_eq!((again.sha256(), again.to_json()), (set.sha256(), set.to_json()));
+    let other = Templates::parse(&files_with("en.subject.hbs", "Bill")).unwrap();
+    assert_ne!(other.sha256(), set.sha256());
+    assert!(matches!(Templates::from_json("[]"), Err(TemplateError::Content(_))));
+}
