@@ -1,42 +1,73 @@
 //! The engine of `worker notify`: takes batches of messages, sees each of them to its end, and says when a batch is done.
-//! Knows nothing of Kafka.
+//! Owns its tasks, how they start and how they end. Knows nothing of Kafka.
+//!
+//! Batches go through the preparer (claim, read, compose) into a queue; sessions take mails from it and send; the ledger
+//! writes what becomes of them; parked mails wait for another try; the heartbeat keeps the leases. While one batch is
+//! sent the next one is prepared, and no third one is taken: memory does not grow with the topic.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use domain::notice_message::NoticeMessage;
-use lettre::message::Mailbox;
+use notice::Mailbox;
 use secrecy::SecretString;
-use store::crypto::Keyring;
-use tokio::sync::{mpsc, oneshot};
+use store::crypto::{Column, Keyring, OpenError};
+use store::error::StoreError;
+use store::notice as deliveries;
+use store::notice::{ConsumerId, NoticeError};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
+use super::heartbeat::Heartbeat;
+use super::ledger::{Entry, Ledger, Pen};
+use super::letter::Shelf;
+use super::link::{Link, LinkError, insist};
+use super::mail::{Hands, Queue};
+use super::metrics::Metrics;
+use super::pace::Pace;
+use super::parked::Parked;
+use super::prepare::{Handed, Preparer};
+use super::session::{Retries, Session, Shared};
+use super::smtp::Patience;
 use super::transport::Transport;
+use super::weather::Weather;
+
+/// One that is sent, and one that is prepared meanwhile.
+const BATCHES_IN_HAND: usize = 2;
 
 /// What an engine works with.
 pub(crate) struct EngineConfig {
-    /// Who the database is told that sends.
+    /// Who the database is told that sends, and the server that calls.
     pub(crate) name: String,
     pub(crate) transport: Transport,
     pub(crate) from: Mailbox,
     /// Mails on their way at once.
-    pub(crate) sessions: usize,
+    pub(crate) sessions: u32,
     /// Messages that a batch has at most; two batches are in hand at once.
     pub(crate) batch: usize,
     pub(crate) lease: Duration,
+    pub(crate) retries: Retries,
+    /// How long the server is left alone after it was first not to be had; none: as long as is sensible.
+    pub(crate) first_pause: Option<Duration>,
+    pub(crate) metrics: Metrics,
 }
 
 /// Sends until it is drained or dropped. Dropping it ends everything on the spot, as a kill does.
 pub(crate) struct Engine {
     intake: Intake,
+    ready: watch::Receiver<bool>,
+    stop: CancellationToken,
+    task: JoinSet<Result<(), EngineError>>,
 }
 
 /// Where batches go in.
 #[derive(Clone)]
 pub(crate) struct Intake {
-    batches: mpsc::Sender<(Vec<NoticeMessage>, oneshot::Sender<BatchDone>)>,
+    room: Arc<Semaphore>,
+    batches: mpsc::UnboundedSender<Handed>,
 }
 
 /// A batch of which every message is sent, ended otherwise, skipped, or safely parked under this engine's lease: its
@@ -48,47 +79,105 @@ pub(crate) struct BatchDone {
 }
 
 /// The engine has ended or is being drained: what it did not report as done must not be committed.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the engine takes no more")]
 pub(crate) struct Closed;
 
 /// Why an engine ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EngineError {
-    #[error("a task of the engine panicked")]
-    Panicked,
+    #[error("the deliveries cannot be kept")]
+    Store(#[from] NoticeError),
+    #[error("the keys do not open what is in the database")]
+    Keys(#[from] OpenError),
+    #[error("a task of the engine ended before its time")]
+    Task(#[from] JoinError),
 }
 
 impl Engine {
     /// Starts the engine's tasks on the present runtime. It waits for the database as long as it takes.
     pub(crate) fn start(config: EngineConfig, database: SecretString, keyring: Arc<Keyring>) -> Self {
-        let (batches, _) = mpsc::channel(1);
-        drop((config, database, keyring));
-        Self { intake: Intake { batches } }
+        let room = Arc::new(Semaphore::new(BATCHES_IN_HAND));
+        let (batches, handed) = mpsc::unbounded_channel();
+        let (registered, ready) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(run(config, database, keyring, handed, registered, stop.clone()));
+        Self { intake: Intake { room, batches }, ready, stop, task }
     }
 
     pub(crate) fn intake(&self) -> Intake {
         self.intake.clone()
     }
 
+    /// Turns true when the consumer is in the database's book and its keys are the right ones.
+    pub(crate) fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
     /// Resolves when the engine can't go on, and only then.
     pub(crate) async fn failed(&mut self) -> EngineError {
-        std::future::pending().await
+        loop {
+            match self.task.join_next().await {
+                Some(Ok(Err(error))) => return error,
+                Some(Err(error)) => return error.into(),
+                Some(Ok(Ok(()))) => {}
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Takes nothing more, sees what is handed over to its end, gives the rest back. Batches that are not done by then
-    /// resolve as [`Closed`].
-    pub(crate) async fn drain(self, within: Duration) {
-        tokio::time::sleep(within).await;
+    /// resolve as [`Closed`]. Whatever takes longer than `within` is broken off.
+    ///
+    /// # Errors
+    /// What kept it from ending well.
+    pub(crate) async fn drain(mut self, within: Duration) -> Result<(), EngineError> {
+        self.intake.room.close();
+        self.stop.cancel();
+        match tokio::time::timeout(within, self.task.join_next()).await {
+            Ok(None) => Ok(()),
+            Ok(Some(ended)) => ended?,
+            Err(_) => {
+                tracing::warn!(
+                    within_s = within.as_secs(),
+                    "there was no time to end everything; leases tell the rest"
+                );
+                Ok(())
+            }
+        }
     }
 }
 
 impl Intake {
     /// Hands a batch in, as soon as there is room for it.
+    ///
+    /// # Errors
+    /// The engine takes no more.
     pub(crate) async fn submit(&self, messages: Vec<NoticeMessage>) -> Result<Submitted, Closed> {
-        let (done, outcome) = oneshot::channel();
-        self.batches.send((messages, done)).await.map_err(|_| Closed)?;
-        Ok(Submitted(outcome))
+        let room = self.room.clone().acquire_owned().await.map_err(|_| Closed)?;
+        let (done, told) = oneshot::channel();
+        if messages.is_empty() {
+            // There is nothing to wait for.
+            drop(done.send(BatchDone::default()));
+        } else {
+            self.batches.send(Handed { messages, done, room }).map_err(|_| Closed)?;
+        }
+        Ok(Submitted(told))
+    }
+
+    /// An intake without an engine behind it.
+    #[cfg(test)]
+    pub(crate) fn to(taken: mpsc::Sender<(Vec<NoticeMessage>, oneshot::Sender<BatchDone>)>) -> Self {
+        let (batches, mut handed) = mpsc::unbounded_channel::<Handed>();
+        tokio::spawn(async move {
+            while let Some(Handed { messages, done, room: _room }) = handed.recv().await {
+                if taken.send((messages, done)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { room: Arc::new(Semaphore::new(BATCHES_IN_HAND)), batches }
     }
 }
 
@@ -101,5 +190,125 @@ impl Future for Submitted {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(context).map_err(|_| Closed)
+    }
+}
+
+/// The engine's life: registers, works until it is told to stop, gives back what is left.
+async fn run(
+    config: EngineConfig,
+    database: SecretString,
+    keyring: Arc<Keyring>,
+    batches: mpsc::UnboundedReceiver<Handed>,
+    registered: watch::Sender<bool>,
+    stop: CancellationToken,
+) -> Result<(), EngineError> {
+    let link = || Link::new(database.clone(), stop.clone());
+    let Some(consumer) = begin(&config, link(), &keyring).await? else { return Ok(()) };
+    registered.send_replace(true);
+    let (hands, queue, parked) = (Arc::<Hands>::default(), Arc::<Queue>::default(), Arc::<Parked>::default());
+    // The ledger outlives the stop: what is handed over is still to be written then, however long it takes.
+    let lasting = Link::new(database.clone(), CancellationToken::new());
+    let EngineConfig { name, transport, from, sessions, batch, lease, retries, first_pause, metrics } =
+        config;
+    let (ledger, pen) = Ledger::new(lasting, consumer, lease, hands.clone(), parked.clone(), metrics.clone());
+    let shared = Arc::new(Shared {
+        queue: queue.clone(),
+        hands: hands.clone(),
+        weather: Arc::new(Weather::new(first_pause)),
+        pace: Pace::new(link()),
+        metrics,
+        retries,
+        hand_over: lease * 3 / 5,
+        sessions,
+        stop: stop.clone(),
+    });
+    let patience = Patience { connect: lease / 4, command: lease / 4 };
+    let mut senders = JoinSet::new();
+    for _ in 0..sessions {
+        let line = transport.line(&name, patience);
+        senders.spawn(Session::new(shared.clone(), pen.clone(), line).run());
+    }
+    let preparer = Preparer {
+        batches,
+        link: link(),
+        consumer,
+        lease,
+        shelf: Shelf::new(keyring, from),
+        shared: shared.clone(),
+        pen: pen.clone(),
+        parked: parked.clone(),
+        most_parked: batch * BATCHES_IN_HAND,
+        stop: stop.clone(),
+    };
+    senders.spawn(preparer.run());
+    let mut keepers = JoinSet::new();
+    let lasting = Link::new(database.clone(), CancellationToken::new());
+    keepers.spawn(Heartbeat { link: lasting, consumer, lease, shared }.beat());
+    let (release, (waiting, held)) = (parked.clone(), (queue.clone(), hands));
+    keepers.spawn(async move {
+        release.release(waiting, held).await;
+        Ok(())
+    });
+    let mut writer = JoinSet::new();
+    writer.spawn(ledger.keep());
+
+    // Until all senders have stopped; a keeper or the writer only ends when something is wrong.
+    loop {
+        let ended = tokio::select! {
+            ended = senders.join_next() => match ended {
+                Some(ended) => ended?,
+                None => break,
+            },
+            Some(ended) = keepers.join_next() => ended?,
+            Some(ended) = writer.join_next() => ended?,
+        };
+        match ended {
+            Ok(()) | Err(LinkError::GivenUp) => {}
+            Err(LinkError::Fatal(error)) => return Err(error.into()),
+        }
+    }
+    give_back(pen, &queue, &parked);
+    while let Some(ended) = writer.join_next().await {
+        match ended? {
+            Ok(()) | Err(LinkError::GivenUp) => {}
+            Err(LinkError::Fatal(error)) => return Err(error.into()),
+        }
+    }
+    keepers.abort_all();
+    match insist!(link(), |connection| deliveries::leave(connection, consumer)) {
+        Ok(()) | Err(LinkError::GivenUp) => Ok(()),
+        Err(LinkError::Fatal(error)) => Err(error.into()),
+    }
+}
+
+/// Registers the consumer once its keys are known to be the right ones; none when it is told to stop first.
+async fn begin(
+    config: &EngineConfig,
+    mut link: Link,
+    keyring: &Keyring,
+) -> Result<Option<ConsumerId>, EngineError> {
+    let transport = config.transport.name();
+    let begun = insist!(link, |connection| async {
+        let sealed = store::member::any_sealed_name(connection).await.map_err(|error| match error {
+            StoreError::Database(error) => NoticeError::from(error),
+            StoreError::State(why) => NoticeError::NotKept(why),
+        })?;
+        Ok((sealed, deliveries::register(connection, &config.name, &transport).await?))
+    });
+    let (sealed, consumer) = match begun {
+        Ok(begun) => begun,
+        Err(LinkError::GivenUp) => return Ok(None),
+        Err(LinkError::Fatal(error)) => return Err(error.into()),
+    };
+    if let Some((member, name)) = sealed {
+        keyring.open(Column::Name, member, &name)?;
+    }
+    Ok(Some(consumer))
+}
+
+/// What nobody will send any more here. Their batches stay undone.
+fn give_back(pen: Pen, queue: &Queue, parked: &Parked) {
+    for mail in queue.drain().into_iter().chain(parked.drain()) {
+        pen.write(Entry::GiveBack { hand: mail.hand, ticket: None });
     }
 }

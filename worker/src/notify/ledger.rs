@@ -1,0 +1,216 @@
+//! What becomes of the mails in hand, on its way into the database. One task writes for all sessions: as much at once as
+//! is waiting, in one transaction, so that sessions wait for each other's commit instead of each for its own.
+//!
+//! A session asks for its next hand-over after it has told the last one's outcome; as both are written in that order or
+//! together, no session ever has two mails handed over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::notice::{self, Advanced, ConsumerId, Ended, InHand, Outcome, PutOff};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::link::{Link, LinkError, insist};
+use super::mail::{Hands, Mail, Ticket};
+use super::metrics::Metrics;
+use super::parked::Parked;
+
+/// What is written at once at most.
+const AT_ONCE: usize = 1000;
+
+/// What a session wants written.
+pub(super) enum Entry {
+    /// May this be handed over now?
+    HandOver {
+        hand: InHand,
+        grant: oneshot::Sender<bool>,
+    },
+    End {
+        ended: Ended,
+        ticket: Ticket,
+    },
+    /// To be tried again at `due`. `counts`: the server was asked.
+    PutOff {
+        mail: Box<Mail>,
+        counts: bool,
+        due: Instant,
+    },
+    /// Somebody else may have it. Settled: this time by another message.
+    GiveBack {
+        hand: InHand,
+        ticket: Option<Ticket>,
+    },
+}
+
+/// Where entries go. The ledger ends when the last of these is gone.
+#[derive(Clone)]
+pub(super) struct Pen(mpsc::UnboundedSender<Entry>);
+
+impl Pen {
+    /// Whether the mail may go. False as well when nobody can say any more.
+    pub(super) async fn hand_over(&self, hand: InHand) -> bool {
+        let (grant, granted) = oneshot::channel();
+        self.write(Entry::HandOver { hand, grant });
+        granted.await.unwrap_or(false)
+    }
+
+    pub(super) fn end(&self, mail: Mail, outcome: Outcome, reason: Option<String>) {
+        self.write(Entry::End { ended: Ended { hand: mail.hand, outcome, reason }, ticket: mail.ticket });
+    }
+
+    pub(super) fn write(&self, entry: Entry) {
+        // Without a ledger the engine is ending, and its leases tell the rest.
+        drop(self.0.send(entry));
+    }
+}
+
+pub(super) struct Ledger {
+    entries: mpsc::UnboundedReceiver<Entry>,
+    link: Link,
+    consumer: ConsumerId,
+    lease: Duration,
+    hands: Arc<Hands>,
+    parked: Arc<Parked>,
+    metrics: Metrics,
+}
+
+/// Entries by what is done with them.
+#[derive(Default)]
+struct Page {
+    hand_overs: Vec<(InHand, oneshot::Sender<bool>)>,
+    ended: Vec<Ended>,
+    tickets: Vec<Ticket>,
+    put_off: Vec<(Box<Mail>, bool, Instant)>,
+    given_back: Vec<(InHand, Option<Ticket>)>,
+}
+
+impl Ledger {
+    pub(super) fn new(
+        link: Link,
+        consumer: ConsumerId,
+        lease: Duration,
+        hands: Arc<Hands>,
+        parked: Arc<Parked>,
+        metrics: Metrics,
+    ) -> (Self, Pen) {
+        let (pen, entries) = mpsc::unbounded_channel();
+        (Self { entries, link, consumer, lease, hands, parked, metrics }, Pen(pen))
+    }
+
+    /// Writes until all pens are gone and everything is written.
+    pub(super) async fn keep(mut self) -> Result<(), LinkError> {
+        let mut waiting = Vec::with_capacity(AT_ONCE);
+        loop {
+            // Whoever is ready to run may have something to add.
+            tokio::task::yield_now().await;
+            if self.entries.recv_many(&mut waiting, AT_ONCE).await == 0 {
+                return Ok(());
+            }
+            let mut page = Page::default();
+            for entry in waiting.drain(..) {
+                page.add(entry);
+            }
+            self.write(page).await?;
+        }
+    }
+
+    async fn write(&mut self, page: Page) -> Result<(), LinkError> {
+        let Page { hand_overs, ended, tickets, put_off, given_back } = page;
+        // A session has let its last mail go before the next one counts as handed over.
+        if !put_off.is_empty() {
+            self.put_off(put_off).await?;
+        }
+        if !given_back.is_empty() {
+            self.give_back(given_back).await?;
+        }
+        self.advance(hand_overs, ended, tickets).await
+    }
+
+    async fn advance(
+        &mut self,
+        hand_overs: Vec<(InHand, oneshot::Sender<bool>)>,
+        ended: Vec<Ended>,
+        tickets: Vec<Ticket>,
+    ) -> Result<(), LinkError> {
+        if hand_overs.is_empty() && ended.is_empty() {
+            return Ok(());
+        }
+        let (consumer, lease) = (self.consumer, self.lease);
+        let asked: Vec<InHand> = hand_overs.iter().map(|(hand, _)| *hand).collect();
+        let Advanced { mut granted, recorded, lost, .. } =
+            insist!(self.link, |connection| notice::advance(connection, consumer, lease, &asked, &ended))?;
+        granted.sort_unstable_by_key(order);
+        for (hand, grant) in hand_overs {
+            let may = granted.binary_search_by_key(&order(&hand), order).is_ok();
+            // A session that is gone sends nothing, and its hand-over becomes an unknown outcome.
+            drop(grant.send(may));
+        }
+        if !lost.is_empty() {
+            tracing::warn!(
+                lost = lost.len(),
+                "outcomes came after their leases had run out, and do not count"
+            );
+        }
+        for ended in ended.iter().filter(|ended| !lost.contains(&ended.hand)) {
+            self.metrics.sent(ended.outcome);
+        }
+        self.hands.let_go(recorded.iter().chain(&lost));
+        for mut ticket in tickets {
+            ticket.settle();
+        }
+        Ok(())
+    }
+
+    async fn put_off(&mut self, mails: Vec<(Box<Mail>, bool, Instant)>) -> Result<(), LinkError> {
+        let (consumer, lease) = (self.consumer, self.lease);
+        let asked: Vec<PutOff> =
+            mails.iter().map(|(mail, counts, _)| PutOff { hand: mail.hand, counts: *counts }).collect();
+        let held = insist!(self.link, |connection| notice::put_off(connection, consumer, lease, &asked))?;
+        let now = Instant::now();
+        for (mut mail, _, due) in mails {
+            mail.ticket.settle();
+            match held.iter().find(|held| held.hand == mail.hand) {
+                Some(held) => {
+                    mail.tries = held.tries;
+                    mail.first_try = held.first_try.and_then(|ago| now.checked_sub(ago));
+                    self.metrics.put_off();
+                    self.parked.park(*mail, due);
+                }
+                None => self.hands.let_go([&mail.hand]),
+            }
+        }
+        Ok(())
+    }
+
+    async fn give_back(&mut self, given: Vec<(InHand, Option<Ticket>)>) -> Result<(), LinkError> {
+        let consumer = self.consumer;
+        let hands: Vec<InHand> = given.iter().map(|(hand, _)| *hand).collect();
+        self.hands.let_go(&hands);
+        for part in hands.chunks(AT_ONCE) {
+            insist!(self.link, |connection| notice::give_back(connection, consumer, part))?;
+        }
+        for mut ticket in given.into_iter().filter_map(|(_, ticket)| ticket) {
+            ticket.settle();
+        }
+        Ok(())
+    }
+}
+
+impl Page {
+    fn add(&mut self, entry: Entry) {
+        match entry {
+            Entry::HandOver { hand, grant } => self.hand_overs.push((hand, grant)),
+            Entry::End { ended, ticket } => {
+                self.ended.push(ended);
+                self.tickets.push(ticket);
+            }
+            Entry::PutOff { mail, counts, due } => self.put_off.push((mail, counts, due)),
+            Entry::GiveBack { hand, ticket } => self.given_back.push((hand, ticket)),
+        }
+    }
+}
+
+fn order(hand: &InHand) -> (i64, i64) {
+    (hand.run.0, hand.key.member.get())
+}

@@ -1,0 +1,209 @@
+//! From messages to mails: for each run of a batch one claim, one reading, and composing on all cores. What needs no
+//! mail is settled here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::notice_message::NoticeMessage;
+use store::notice::{
+    self, Claimed, Claims, ConsumerId, Ended, InHand, NoticeKey, NotificationState, Outcome, RunFacts,
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::BatchDone;
+use super::ledger::{Entry, Pen};
+use super::letter::{Letter, Shelf, write_all};
+use super::link::{Link, LinkError, insist};
+use super::mail::{Batch, Mail, Ticket};
+use super::metrics::Taken;
+use super::parked::Parked;
+use super::session::Shared;
+
+/// A batch as it is handed in.
+pub(crate) struct Handed {
+    pub(super) messages: Vec<NoticeMessage>,
+    pub(super) done: oneshot::Sender<BatchDone>,
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+pub(super) struct Preparer {
+    pub(super) batches: mpsc::UnboundedReceiver<Handed>,
+    pub(super) link: Link,
+    pub(super) consumer: ConsumerId,
+    pub(super) lease: Duration,
+    pub(super) shelf: Shelf,
+    pub(super) shared: Arc<Shared>,
+    pub(super) pen: Pen,
+    pub(super) parked: Arc<Parked>,
+    /// Parked mails beyond which no batch is taken up.
+    pub(super) most_parked: usize,
+    pub(super) stop: CancellationToken,
+}
+
+impl Preparer {
+    /// Until it is told to stop, or nobody hands in any more.
+    pub(super) async fn run(mut self) -> Result<(), LinkError> {
+        let stop = self.stop.clone();
+        loop {
+            let next = async {
+                self.parked.room(self.most_parked).await;
+                self.batches.recv().await
+            };
+            let handed = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                handed = next => handed,
+            };
+            let Some(Handed { messages, done, room }) = handed else { return Ok(()) };
+            self.shared.metrics.batch(messages.len());
+            let batch = Batch::new(messages.len(), done, room);
+            match self.prepare(&batch, messages).await {
+                // The batch stays undone; what was claimed of it is given back, or runs out.
+                Err(LinkError::GivenUp) => return Ok(()),
+                prepared => prepared?,
+            }
+        }
+    }
+
+    async fn prepare(&mut self, batch: &Arc<Batch>, messages: Vec<NoticeMessage>) -> Result<(), LinkError> {
+        let mut by_run: BTreeMap<String, Vec<(usize, NoticeMessage)>> = BTreeMap::new();
+        for (place, message) in messages.into_iter().enumerate() {
+            match by_run.get_mut(&message.run) {
+                Some(own) => own.push((place, message)),
+                None => drop(by_run.insert(message.run.clone(), vec![(place, message)])),
+            }
+        }
+        let names: Vec<String> = by_run.keys().cloned().collect();
+        let facts = insist!(self.link, |connection| notice::runs(connection, &names))?;
+        self.shared.pace.note(&facts);
+        let facts: HashMap<&str, &RunFacts> = facts.iter().map(|run| (run.run.as_str(), run)).collect();
+        for (name, own) in by_run {
+            let run = facts.get(name.as_str()).copied();
+            self.prepare_run(batch, run, own).await?;
+        }
+        Ok(())
+    }
+
+    async fn prepare_run(
+        &mut self,
+        batch: &Arc<Batch>,
+        run: Option<&RunFacts>,
+        messages: Vec<(usize, NoticeMessage)>,
+    ) -> Result<(), LinkError> {
+        let Some(run) = run else {
+            self.refuse(batch, messages.iter().map(|(place, _)| *place), "no run of this name is known");
+            return Ok(());
+        };
+        if run.rehearsal {
+            self.refuse(
+                batch,
+                messages.iter().map(|(place, _)| *place),
+                "the run is a rehearsal, which sends nothing",
+            );
+            return Ok(());
+        }
+        let (own, others): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|(_, message)| message.month == run.month);
+        self.refuse(batch, others.iter().map(|(place, _)| *place), "the run is about another month");
+        if run.state != NotificationState::Open {
+            return Ok(self.settle(Taken::NotOpen, own.iter().map(|_| batch.ticket())));
+        }
+        let mut places: HashMap<NoticeKey, usize> = HashMap::with_capacity(own.len());
+        for (place, message) in own {
+            let key = NoticeKey { member: message.member, revision: message.revision };
+            if places.insert(key, place).is_some() {
+                self.settle(Taken::Held, [batch.ticket()]);
+            }
+        }
+        if places.is_empty() {
+            return Ok(());
+        }
+        let mut keys: Vec<NoticeKey> = places.keys().copied().collect();
+        keys.sort_unstable();
+        let (consumer, lease) = (self.consumer, self.lease);
+        let Claims { claimed, held, not_targets } =
+            insist!(self.link, |connection| notice::claim(connection, run, consumer, lease, &keys))?;
+        self.shared.hands.take(claimed.iter().map(|claimed| claimed.hand));
+        let ended = keys.len() - claimed.len() - held.len() - not_targets.len();
+        self.settle(Taken::Held, held.iter().map(|_| batch.ticket()));
+        self.settle(Taken::Ended, (0..ended).map(|_| batch.ticket()));
+        let places = not_targets.iter().filter_map(|key| places.get(key).copied());
+        self.refuse(batch, places, "the bill is no target of the run");
+        self.shared.metrics.taken(Taken::Claimed, claimed.len());
+        self.compose(batch, run, claimed).await
+    }
+
+    async fn compose(
+        &mut self,
+        batch: &Arc<Batch>,
+        run: &RunFacts,
+        claimed: Vec<Claimed>,
+    ) -> Result<(), LinkError> {
+        if claimed.is_empty() {
+            return Ok(());
+        }
+        let Self { link, shelf, .. } = self;
+        let keys: Vec<NoticeKey> = claimed.iter().map(|claimed| claimed.hand.key).collect();
+        let read = insist!(*link, |connection| async {
+            let rows = notice::read_notices(connection, run.month, &keys).await?;
+            let kit = shelf.kit(connection, run, &rows).await?;
+            Ok((kit, rows))
+        });
+        let (kit, rows) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                for Claimed { hand, .. } in claimed {
+                    self.pen.write(Entry::GiveBack { hand, ticket: None });
+                }
+                return Err(error);
+            }
+        };
+        let mut claims: HashMap<NoticeKey, Claimed> =
+            claimed.into_iter().map(|claimed| (claimed.hand.key, claimed)).collect();
+        let now = Instant::now();
+        let mut mails = Vec::with_capacity(rows.len());
+        for (key, letter) in write_all(&kit, rows).await {
+            let Some(Claimed { hand, tries, first_try }) = claims.remove(&key) else { continue };
+            let ticket = batch.ticket();
+            match letter {
+                Letter::Ready(email) => {
+                    let first_try = first_try.and_then(|ago| now.checked_sub(ago));
+                    mails.push(Mail { hand, email, tries, first_try, ticket });
+                }
+                Letter::NoAddress => self.end(hand, Outcome::Skipped, "NO_ADDRESS".to_owned(), ticket),
+                Letter::Failed(reason) => self.end(hand, Outcome::Failed, reason, ticket),
+            }
+        }
+        for Claimed { hand, .. } in claims.into_values() {
+            let reason = "NO_BILL: the bill or its member is not in the database".to_owned();
+            self.end(hand, Outcome::Failed, reason, batch.ticket());
+        }
+        self.shared.queue.put(mails);
+        Ok(())
+    }
+
+    fn end(&self, hand: InHand, outcome: Outcome, reason: String, ticket: Ticket) {
+        self.pen.write(Entry::End { ended: Ended { hand, outcome, reason: Some(reason) }, ticket });
+    }
+
+    fn settle(&self, taken: Taken, tickets: impl IntoIterator<Item = Ticket>) {
+        let mut settled = 0;
+        for mut ticket in tickets {
+            ticket.settle();
+            settled += 1;
+        }
+        self.shared.metrics.taken(taken, settled);
+    }
+
+    fn refuse(&self, batch: &Arc<Batch>, places: impl Iterator<Item = usize>, reason: &str) {
+        let mut refused = 0;
+        for place in places {
+            batch.unusable(place, reason.to_owned());
+            refused += 1;
+        }
+        self.shared.metrics.taken(Taken::Unusable, refused);
+    }
+}
