@@ -1,6 +1,7 @@
 //! What is installed into the cluster: the chart with its development stack,
 //! and the Secrets that it wants to find. The same for every provider.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ mod port {
 /// stack's Prometheus reads too.
 const TESTS_NAMESPACE: &str = "monthend-e2e";
 
+const CONSUMERS: &str = "deployment/monthend-notify";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Cargo's name of a profile and the folder that it builds into.
@@ -179,8 +181,26 @@ pub(crate) fn values(cluster: &Cluster, images: &Images) -> Value {
 }
 
 fn upgrade(paths: &Paths, cluster: &Cluster, images: &Images) -> Result<()> {
-    let file = paths.state.join("values.json");
-    write_if_changed(&file, &serde_json::to_vec_pretty(&values(cluster, images))?)?;
+    write_if_changed(&values_file(paths), &serde_json::to_vec_pretty(&values(cluster, images))?)?;
+    helm(paths, cluster, None)
+}
+
+/// The installation as it is, with other values for some things until it is
+/// configured or brought up the next time.
+pub(crate) fn configure(paths: &Paths, cluster: &Cluster, changes: &Value) -> Result<()> {
+    let file = tempfile::NamedTempFile::new().context("no room for values")?;
+    fs::write(file.path(), serde_json::to_vec(changes)?)
+        .with_context(|| format!("cannot write {}", file.path().display()))?;
+    helm(paths, cluster, Some(file.path()))?;
+    rolled_out(cluster, CONSUMERS)
+}
+
+/// What `helm` was told when the cluster was brought up.
+fn values_file(paths: &Paths) -> PathBuf {
+    paths.state.join("values.json")
+}
+
+fn helm(paths: &Paths, cluster: &Cluster, changes: Option<&Path>) -> Result<()> {
     // An upgrade that was interrupted leaves a record that locks the release.
     exec::output(cluster.kubectl().args([
         "delete",
@@ -196,8 +216,13 @@ fn upgrade(paths: &Paths, cluster: &Cluster, images: &Images) -> Result<()> {
             .helm()
             .args(["upgrade", "--install", NAME])
             .arg(paths.repo.join("charts/monthend"))
-            .args(["--namespace", NAMESPACE, "--values"])
-            .arg(&file),
+            .args(["--namespace", NAMESPACE])
+            .args(
+                [Some(values_file(paths).as_path()), changes]
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|file| [OsStr::new("--values"), file.as_os_str()]),
+            ),
         &paths.log("helm"),
     )
 }
@@ -289,12 +314,21 @@ pub(crate) fn environment(paths: &Paths, cluster: &Cluster) -> Result<Vec<(&'sta
         ),
         ("KAFKA_BROKERS", format!("127.0.0.1:{}", port::KAFKA)),
         ("MONTHEND_SMTP", format!("127.0.0.1:{}", port::SMTP)),
-        ("MONTHEND_MAIL_URL", format!("http://127.0.0.1:{}", port::MAIL)),
-        ("MONTHEND_PROMETHEUS_URL", format!("http://127.0.0.1:{}", port::PROMETHEUS)),
+        ("MONTHEND_MAIL_URL", mail_url()),
+        ("MONTHEND_PROMETHEUS_URL", prometheus_url()),
         ("MONTHEND_KEYS_DIR", keys.to_string_lossy().into_owned()),
         ("MONTHEND_NAMESPACE", NAMESPACE.to_owned()),
         ("PATH", path.to_string_lossy().into_owned()),
     ])
+}
+
+/// The page of the mail server.
+pub(crate) fn mail_url() -> String {
+    format!("http://127.0.0.1:{}", port::MAIL)
+}
+
+pub(crate) fn prometheus_url() -> String {
+    format!("http://127.0.0.1:{}", port::PROMETHEUS)
 }
 
 /// The keys as the worker on this machine wants them: a private folder.

@@ -1,0 +1,124 @@
+//! The month's notices: a few members over the real mail server, then everyone
+//! through a transport that only pretends, with consumers that come and go.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::follow::{Kind, Run, Screen, follow};
+use super::sql;
+use crate::cluster::Cluster;
+use crate::exec;
+use crate::interrupt;
+use crate::paths::Paths;
+use crate::progress::{Progress, seconds};
+use crate::stack::{self, NAMESPACE};
+
+/// Members whose mails can be looked at.
+const SAMPLE: u32 = 1000;
+
+/// Takes as long as a server nearby, and refuses one in a thousand.
+const PRETENDED: &str = "mock://?latencyMs=5&failPerMillion=1000";
+
+/// How long consumers may take to become one again.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The first members of the month, over Kafka and SMTP.
+pub(super) fn sample(progress: &Progress, cluster: &Cluster, month: &str) -> Result<Run> {
+    let run = Run::new(Kind::Notification, format!("notices-sample-{month}"));
+    if run.is_done(cluster)? {
+        return Ok(run);
+    }
+    let range = sql(
+        cluster,
+        &format!(
+            "select concat_ws(' ', min(member_id), max(member_id)) from
+             (select member_id from live_bill where month = '{month}' order by member_id limit {SAMPLE}) first"
+        ),
+    )?;
+    let (from, to) = range.split_once(' ').with_context(|| format!("{month} has no bills"))?;
+    let (from, to): (i64, i64) = (from.parse()?, to.parse()?);
+    let spec = json!({"month": month, "scope": {"memberRange": {"from": from, "to": to}}});
+    run.apply(progress, cluster, &spec)?;
+    progress.section("notices to the mail server", || follow(cluster, &run, |_| Ok(())))?;
+    Ok(run)
+}
+
+/// Whoever has not been told yet, through the transport that pretends.
+pub(super) fn everyone(paths: &Paths, progress: &Progress, cluster: &Cluster, month: &str) -> Result<Run> {
+    let run = Run::new(Kind::Notification, format!("notices-{month}"));
+    if run.is_done(cluster)? {
+        return Ok(run);
+    }
+    progress.step("consumers pretend to send", |step| {
+        step.note(PRETENDED);
+        stack::configure(
+            paths,
+            cluster,
+            &json!({"notify": {
+                "transport": PRETENDED,
+                // Out and in again while one looks.
+                "scaling": {"lagPerReplica": 20_000, "maxReplicas": 4, "cooldownSeconds": 10},
+            }}),
+        )
+    })?;
+    run.apply(progress, cluster, &json!({"month": month}))?;
+    let mut consumers = Consumers::new(cluster)?;
+    progress.section("notices to everyone", || {
+        follow(cluster, &run, |screen| consumers.look(screen))?;
+        consumers.until_one()
+    })?;
+    progress.step("consumers send again", |_| stack::configure(paths, cluster, &json!({})))?;
+    Ok(run)
+}
+
+/// How many consumers there are to be, and what was said of it.
+struct Consumers<'a> {
+    cluster: &'a Cluster,
+    wanted: u32,
+}
+
+impl<'a> Consumers<'a> {
+    fn new(cluster: &'a Cluster) -> Result<Self> {
+        Ok(Self { cluster, wanted: wanted(cluster)? })
+    }
+
+    /// Says each change.
+    fn look(&mut self, screen: &mut Screen) -> Result<()> {
+        let wanted = wanted(self.cluster)?;
+        if wanted != self.wanted {
+            screen.say(&format!("consumers {} → {wanted}", self.wanted));
+            self.wanted = wanted;
+        }
+        Ok(())
+    }
+
+    /// The work is done: the operator takes back what it gave.
+    fn until_one(&mut self) -> Result<()> {
+        let since = Instant::now();
+        let mut screen = Screen::new();
+        while self.wanted > 1 {
+            interrupt::check()?;
+            if since.elapsed() > PATIENCE {
+                bail!("there are still {} consumers after {}", self.wanted, seconds(PATIENCE));
+            }
+            std::thread::sleep(Duration::from_millis(500));
+            self.look(&mut screen)?;
+        }
+        Ok(())
+    }
+}
+
+fn wanted(cluster: &Cluster) -> Result<u32> {
+    let replicas = exec::output(cluster.kubectl().args([
+        "get",
+        "deployment",
+        "monthend-notify",
+        "-n",
+        NAMESPACE,
+        "-o",
+        "jsonpath={.spec.replicas}",
+    ]))?;
+    replicas.parse().with_context(|| format!("deployment/monthend-notify has {replicas:?} replicas"))
+}
