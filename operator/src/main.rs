@@ -13,6 +13,7 @@ mod leader;
 mod metrics;
 mod run_loop;
 mod runs;
+mod scaling;
 mod serve;
 
 use std::{io::Write as _, process::ExitCode};

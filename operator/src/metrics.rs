@@ -10,7 +10,7 @@ use prometheus::{
 };
 use store::billing::{MonthTotals, RevisionState};
 
-use crate::error::ErrorClass;
+use crate::{error::ErrorClass, scaling::ScalingMetrics};
 
 const STATES: [RevisionState; 4] =
     [RevisionState::Draft, RevisionState::Live, RevisionState::Rejected, RevisionState::RolledBack];
@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     pub(crate) database_up: IntGauge,
     pub(crate) jobs_closed: prometheus::IntCounter,
     months: Months,
+    pub(crate) scaling: ScalingMetrics,
 }
 
 /// One gauge for each figure of a month's latest revision.
@@ -107,6 +108,7 @@ impl Metrics {
             database_up: gauge("monthend_database_up", "1 when the last look at the database succeeded.")?,
             jobs_closed,
             months,
+            scaling: ScalingMetrics::new(&registry)?,
             registry,
         })
     }

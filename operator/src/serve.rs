@@ -30,6 +30,7 @@ use crate::{
     leader::Election,
     metrics::Metrics,
     run_loop::{self, Context, RunKind},
+    scaling::{LagBook, Reading, Scaler},
 };
 
 const LEASE: &str = labels::MANAGER;
@@ -136,10 +137,22 @@ async fn act(args: &RunArgs, client: Client, database: Database, metrics: Metric
         instance: args.instance.clone(),
         clock: Clock::SYSTEM,
     };
+    let scaler = Scaler {
+        client: client.clone(),
+        namespace: args.namespace.clone(),
+        database: database.clone(),
+        brokers: args.kafka.brokers.clone(),
+        own: Reading { topic: args.kafka.topic.clone(), group: args.kafka.group.clone() },
+        recorder: recorder.clone(),
+        metrics: metrics.scaling.clone(),
+        lags: LagBook::default(),
+        clock: Clock::SYSTEM,
+    };
     let billing = Context::new(client.clone(), billing, recorder, metrics.clone());
     tokio::select! {
         () = runs_of(billing, &args.namespace, stop) => {}
         () = housekeeping::run(client.clone(), &args.namespace, database, metrics) => {}
+        () = scaler.run() => {}
     }
 }
 
