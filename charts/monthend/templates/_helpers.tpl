@@ -60,6 +60,45 @@ monthend-encryption
 {{- end -}}
 {{- end -}}
 
+{{- define "monthend.brokers" -}}
+{{- if .Values.kafka.brokers -}}
+{{- .Values.kafka.brokers -}}
+{{- else if .Values.devStack.enabled -}}
+{{ include "monthend.fullname" . }}-kafka.{{ .Release.Namespace }}.svc:9092
+{{- else -}}
+{{- fail "kafka.brokers is not set: name the brokers that notices go through, HOST:PORT with commas between, or set devStack.enabled=true for a development broker" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "monthend.transport" -}}
+{{- if .Values.notify.transport -}}
+{{- .Values.notify.transport -}}
+{{- else if .Values.devStack.enabled -}}
+smtp://{{ include "monthend.fullname" . }}-mail:1025
+{{- else -}}
+{{- fail "notify.transport is not set: name the mail server, e.g. --set notify.transport=smtp://mail.example.com:587?tls=required, or mock:// to send nothing, or set devStack.enabled=true for a development mail server" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What whoever speaks to Kafka has to know. */ -}}
+{{- define "monthend.kafkaEnv" -}}
+{{- if eq .Values.kafka.topic .Values.kafka.dlqTopic }}{{ fail (printf "kafka.topic and kafka.dlqTopic are both %s: what no consumer can use needs a topic of its own" .Values.kafka.topic) }}{{ end -}}
+- name: KAFKA_BROKERS
+  value: {{ include "monthend.brokers" . | quote }}
+- name: KAFKA_TOPIC
+  value: {{ .Values.kafka.topic | quote }}
+- name: KAFKA_DLQ_TOPIC
+  value: {{ .Values.kafka.dlqTopic | quote }}
+- name: KAFKA_GROUP
+  value: {{ .Values.kafka.group | quote }}
+- name: KAFKA_PARTITIONS
+  value: {{ .Values.kafka.partitions | quote }}
+- name: KAFKA_REPLICATION
+  value: {{ .Values.kafka.replicationFactor | quote }}
+- name: KAFKA_RETENTION_HOURS
+  value: {{ .Values.kafka.retentionHours | quote }}
+{{- end -}}
+
 {{- /* What the `restricted` profile asks of a pod. 65532 is the image's own user. */ -}}
 {{- define "monthend.podSecurity" -}}
 runAsNonRoot: true
