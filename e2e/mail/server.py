@@ -13,7 +13,7 @@ before; sessions that a rule holds go on. A RULE strikes at one point of a sessi
   times      only n times in all
   delay      seconds to wait
   hold       true: wait until there is another behaviour
-  reply      answer this instead, e.g. "451 4.3.0 come back later"
+  reply      answer this instead, e.g. "451 4.3.0 {to} come back later", where {to} is the recipient
   drop       true: cut the connection instead of answering
 """
 
@@ -76,15 +76,17 @@ class Behaviour:
 
 class Message:
     def __init__(self, number, envelope):
-        self.number, self.at = number, time.time()
+        self.number, self.at = number, time.time_ns() // 1_000_000
         self.sender, self.recipients, self.content = envelope.mail_from, list(envelope.rcpt_tos), envelope.content
-        self.acknowledged = False
+        # Not known while the session is at it.
+        self.acknowledged = None
         self.parsed = None
 
     def as_json(self):
         if self.parsed is None:
             mail = message_from_bytes(self.content, policy=policy.default)
             body = lambda kind: part.get_content() if (part := mail.get_body((kind,))) is not None else None
+            self.content = None
             self.parsed = {
                 "headers": [[name, str(value)] for name, value in mail.items()],
                 "type": mail.get_content_type(),
@@ -193,7 +195,7 @@ class Session(SMTP):
             self.transport.abort()
             raise asyncio.CancelledError
         if "reply" in told:
-            await self.push(told["reply"])
+            await self.push(told["reply"].replace("{to}", recipient))
             # A server that says that it goes away goes away.
             if told["reply"].startswith("421") or point == "CONNECT":
                 self.transport.close()
@@ -218,7 +220,7 @@ class Session(SMTP):
             await super().smtp_MAIL(arg)
 
     async def smtp_RCPT(self, arg):
-        if await self.passes("RCPT", arg or ""):
+        if await self.passes("RCPT", (arg or "").partition(":")[2].strip().strip("<>")):
             await super().smtp_RCPT(arg)
 
     async def smtp_DATA(self, arg):
@@ -235,9 +237,12 @@ class Session(SMTP):
             return SAID
         message = Message(len(self.post.messages) + 1, envelope)
         self.post.messages.append(message)
-        if not await self.passes("REPLY", recipient):
-            return SAID
-        message.acknowledged = True
+        try:
+            if not await self.passes("REPLY", recipient):
+                return SAID
+            message.acknowledged = True
+        finally:
+            message.acknowledged = message.acknowledged or False
         return f"250 2.0.0 kept as {message.number}"
 
     async def push(self, status):

@@ -75,3 +75,38 @@ pub async fn force_delete(client: &Client, namespace: &str, pod: &str) -> Result
     api.delete(pod, &parameters).await.with_context(|| format!("delete pod {namespace}/{pod}"))?;
     Ok(())
 }
+
+/// Applies an object of a kind that the client knows.
+pub async fn put<K>(client: &Client, namespace: &str, object: &Value) -> Result<()>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    Api::<K>::namespaced(client.clone(), namespace)
+        .patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object))
+        .await
+        .with_context(|| format!("apply {} {namespace}/{name}", K::kind(&())))?;
+    Ok(())
+}
+
+/// What a Service answers, asked through the API server.
+pub async fn proxied(
+    client: &Client,
+    namespace: &str,
+    service: &str,
+    port: u16,
+    method: &str,
+    page: &str,
+    body: Vec<u8>,
+) -> Result<String> {
+    let path = format!("/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy/{page}");
+    let request = http::Request::builder()
+        .method(method)
+        .uri(&path)
+        .body(body)
+        .with_context(|| format!("ask for {path}"))?;
+    client.request_text(request).await.with_context(|| format!("{method} {path}"))
+}

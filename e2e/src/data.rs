@@ -10,6 +10,19 @@ pub const FIRST_MONTH: (u32, u32) = (2024, 7);
 pub const MONTHS: u32 = 21;
 pub const TIME_ZONE: &str = "Asia/Seoul";
 pub const CURRENCY: &str = "KRW";
+/// Months before those, for the scenarios of notices: each has a slice of one to itself.
+pub const FIRST_NOTICE_MONTH: (u32, u32) = (2024, 2);
+pub const NOTICE_MONTHS: u32 = 5;
+/// What the members of a slice are; not all are due a bill.
+pub const SLICE: u64 = 400;
+/// Members with nothing to write to, and with a name that means something in HTML and in a header: one in so many.
+pub const WITHOUT_ADDRESS: (u64, u64) = (100, 37);
+pub const ODD_NAME: (u64, u64) = (100, 44);
+/// Members whose bills of those months are so high that their amounts are found wherever they leak to.
+pub const RICH: (u64, u64) = (SLICE, 21);
+pub const RICHES: i64 = 987_654_300;
+pub const ODD: &str = r#"<b>Ann</b> & "Co" {{total}}"#;
+
 /// The codes of [`PRICE_BOOK`], by which the invariants know who is eligible.
 pub const BASE_PLANS: &[&str] = &["BASIC-33", "FLAT-89"];
 pub const ADD_ONS: &[&str] = &["INSURANCE"];
@@ -38,9 +51,66 @@ billRounding: { unit: 10, mode: down }
 
 /// The n-th month that has usage, `YYYY-MM`.
 pub fn month(n: u32) -> String {
-    let (year, first) = FIRST_MONTH;
+    month_after(FIRST_MONTH, n)
+}
+
+/// The n-th month of the scenarios of notices.
+pub fn notice_month(n: u32) -> String {
+    month_after(FIRST_NOTICE_MONTH, n)
+}
+
+/// The month whose notices go through the mock, and to no mail server.
+pub fn mock_month() -> String {
+    notice_month(NOTICE_MONTHS - 1)
+}
+
+fn month_after((year, first): (u32, u32), n: u32) -> String {
     let months = first - 1 + n;
     format!("{:04}-{:02}", year + months / 12, months % 12 + 1)
+}
+
+/// Some members of a month, to whom one scenario alone sends.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    pub month: String,
+    /// The first of them, and the one after the last, in the data set.
+    pub members: std::ops::Range<u64>,
+}
+
+impl Slice {
+    /// The n-th slice of all notice months.
+    pub fn of(n: u32) -> Self {
+        let slices = u32::try_from(MEMBERS / SLICE).unwrap_or(1);
+        let first = u64::from(n % slices) * SLICE;
+        Self { month: notice_month(n / slices), members: first..first + SLICE }
+    }
+
+    /// The whole of a notice month.
+    pub fn whole(n: u32) -> Self {
+        Self { month: notice_month(n), members: 0..MEMBERS }
+    }
+
+    /// The first and the last member id.
+    pub fn ids(&self) -> (u64, u64) {
+        (member_id(self.members.start), member_id(self.members.end - 1))
+    }
+
+    pub fn scope(&self) -> serde_json::Value {
+        let (from, to) = self.ids();
+        serde_json::json!({"memberRange": {"from": from, "to": to}})
+    }
+}
+
+pub fn is_one_of((of, at): (u64, u64), n: u64) -> bool {
+    n % of == at
+}
+
+pub fn email(n: u64) -> String {
+    if is_one_of(WITHOUT_ADDRESS, n) { String::new() } else { format!("m{n}@example.com") }
+}
+
+pub fn speaks_english(n: u64) -> bool {
+    n.is_multiple_of(4)
 }
 
 /// Ids have gaps of every size, and the last is the highest that there is.
@@ -58,13 +128,14 @@ pub fn write(folder: &Path) -> Result<()> {
 
     for n in 0..MEMBERS {
         let id = member_id(n);
-        let locale = if n.is_multiple_of(4) { "en" } else { "ko" };
-        writeln!(
-            members,
-            "{id},Member {n},m{n}@example.com,010-{:04}-{:04},{locale}",
-            n % 10_000,
-            n * 3 % 10_000
-        )?;
+        let locale = if speaks_english(n) { "en" } else { "ko" };
+        let name = if is_one_of(ODD_NAME, n) {
+            format!("\"{}\"", ODD.replace('"', "\"\""))
+        } else {
+            format!("Member {n}")
+        };
+        let email = email(n);
+        writeln!(members, "{id},{name},{email},010-{:04}-{:04},{locale}", n % 10_000, n * 3 % 10_000)?;
         subscribe(&mut subscriptions, n, id)?;
         if n.is_multiple_of(3) {
             writeln!(grants, "{id},CONTRACT-25,2024-01-01,")?;
@@ -76,12 +147,16 @@ pub fn write(folder: &Path) -> Result<()> {
             writeln!(grants, "{id},NO-SUCH-DISCOUNT,2024-01-01,")?;
         }
     }
-    for m in 0..MONTHS {
-        let month = month(m);
+    for m in 0..MONTHS + NOTICE_MONTHS {
+        let month = if m < MONTHS { month(m) } else { notice_month(m - MONTHS) };
         for n in (0..MEMBERS).step_by(50) {
             let adjustment = u64::from(m) * MEMBERS + n + 1;
             let amount = if n.is_multiple_of(100) { "1200" } else { "-700" };
             writeln!(adjustments, "{adjustment},{},{month},GOODWILL,{amount},e2e", member_id(n))?;
+        }
+        for n in (0..MEMBERS).filter(|n| m >= MONTHS && is_one_of(RICH, *n)) {
+            let adjustment = u64::from(m) * MEMBERS + n + 1;
+            writeln!(adjustments, "{adjustment},{},{month},ROAMING-ABROAD,{RICHES},e2e", member_id(n))?;
         }
         for n in 0..MEMBERS {
             use_something(&mut usage, &month, n, member_id(n))?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use sqlx::{
-    AssertSqlSafe, PgExecutor, PgPool,
+    AssertSqlSafe, PgConnection, PgExecutor, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -117,22 +117,67 @@ impl Freeze {
             }
         })
         .await?;
-        crate::wait::until_true("workers to be in the middle of a chunk", limit, async || {
-            let waiting: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity
-                 where datname = current_database() and usename = 'monthend_worker' and wait_event_type = 'Lock'",
-            )
-            .fetch_one(pool)
-            .await?;
-            Ok(waiting >= blocked)
-        })
-        .await?;
+        workers_wait(pool, blocked).await?;
         Ok(Self { transaction })
     }
 
     pub async fn thaw(self) -> Result<()> {
         self.transaction.rollback().await.context("let the chunks go on")
     }
+}
+
+/// Holds whoever writes to a table, until it is dropped or let go.
+pub struct Lock {
+    transaction: sqlx::Transaction<'static, sqlx::Postgres>,
+}
+
+impl Lock {
+    /// Looks at a standstill, again and again, until `found` gives something; keeps that standstill.
+    pub async fn when<T>(
+        pool: &PgPool,
+        table: &str,
+        what: &str,
+        found: impl AsyncFn(&mut PgConnection) -> Result<Option<T>>,
+    ) -> Result<(Self, T)> {
+        crate::wait::until(what, Duration::from_secs(120), async || {
+            let mut transaction = pool.begin().await?;
+            sqlx::query(AssertSqlSafe(format!("lock table {table} in share mode")))
+                .execute(&mut *transaction)
+                .await?;
+            Ok(found(&mut transaction).await?.map(|found| (Self { transaction }, found)))
+        })
+        .await
+    }
+
+    pub async fn on(pool: &PgPool, table: &str) -> Result<Self> {
+        Ok(Self::when(pool, table, table, async |_| Ok(Some(()))).await?.0)
+    }
+
+    /// Waits until so many workers are held.
+    pub async fn holds(&self, pool: &PgPool, workers: i64) -> Result<()> {
+        workers_wait(pool, workers).await
+    }
+
+    pub async fn let_go(self) -> Result<()> {
+        self.transaction.rollback().await.context("let the workers go on")
+    }
+}
+
+async fn workers_wait(pool: &PgPool, workers: i64) -> Result<()> {
+    crate::wait::until_true(
+        &format!("{workers} workers to wait for a lock"),
+        Duration::from_secs(120),
+        async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+             where datname = current_database() and usename = 'monthend_worker' and wait_event_type = 'Lock'",
+            )
+            .fetch_one(pool)
+            .await?;
+            Ok(waiting >= workers)
+        },
+    )
+    .await
 }
 
 /// Done and pending chunks of the month's draft.

@@ -11,6 +11,10 @@ pub struct Environment {
     /// The development database as the host reaches it; its role and database name are not ours.
     pub database: PgConnectOptions,
     pub keys_dir: PathBuf,
+    /// Kafka as the host reaches it.
+    pub brokers: String,
+    /// The image of the scenarios' mail server.
+    pub mail_image: String,
     /// The namespace and the Helm release that `cargo xtask up` made.
     pub namespace: String,
     pub release: String,
@@ -27,6 +31,8 @@ impl Environment {
         Ok(Self {
             database,
             keys_dir: wanted("MONTHEND_KEYS_DIR")?.into(),
+            brokers: wanted("KAFKA_BROKERS")?,
+            mail_image: wanted("MONTHEND_E2E_MAIL_IMAGE")?,
             namespace: env::var("MONTHEND_NAMESPACE").unwrap_or_else(|_| "monthend".to_owned()),
             release: env::var("MONTHEND_RELEASE").unwrap_or_else(|_| "monthend".to_owned()),
         })

@@ -170,10 +170,28 @@ impl Installation {
         kill(&leader.unwrap_or_default(), "/usr/local/bin/operator").await
     }
 
+    /// SIGKILL to Kafka.
+    pub async fn kill_kafka(&self) -> Result<()> {
+        kill(&format!("{}-0", self.kafka_service()), "java").await
+    }
+
+    pub fn kafka_service(&self) -> String {
+        format!("{}-kafka", self.environment.release)
+    }
+
     /// Scales the development database, as for maintenance.
     pub async fn scale_postgresql(&self, replicas: i32) -> Result<()> {
+        self.scale_stack(&self.postgresql(), replicas).await
+    }
+
+    /// Scales Kafka, as for maintenance.
+    pub async fn scale_kafka(&self, replicas: i32) -> Result<()> {
+        self.scale_stack(&self.kafka_service(), replicas).await
+    }
+
+    async fn scale_stack(&self, set: &str, replicas: i32) -> Result<()> {
         let replicas = format!("--replicas={replicas}");
-        let set = format!("statefulset/{}", self.postgresql());
+        let set = format!("statefulset/{set}");
         shell::run(&["kubectl", "-n", &self.environment.namespace, "scale", &set, &replicas], &[], None)
             .await
             .map(drop)

@@ -1,7 +1,13 @@
 //! An installation for the tests alone, beside the one of `cargo xtask up`: its own namespace, database, Helm release
 //! and data. What a person has in the development stack is not touched, and the tests can be run again.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::{
@@ -21,12 +27,18 @@ use sqlx::{ConnectOptions as _, PgPool};
 use crate::{
     cluster, data, database,
     environment::{Environment, workspace},
-    faults, runs,
+    faults,
+    kafka::{self, Kafka},
+    mail::{self, Mail},
+    runs::{self, Runs},
     shell::{self, Said},
     wait,
 };
 
 pub const NAMESPACE: &str = "monthend-e2e";
+/// How many there are, and how many sessions each may have with the mail server.
+pub const CONSUMERS: u32 = 2;
+pub const SESSIONS: u32 = 4;
 const LIMIT: Duration = Duration::from_secs(180);
 
 pub struct Installation {
@@ -40,6 +52,10 @@ pub struct Installation {
     pub postgresql_image: String,
     /// DATABASE_URL of the worker's role, from the host.
     pub worker_url: String,
+    pub mail: Mail,
+    pub kafka: Kafka,
+    /// Whether the release has other values than [`Self::values`].
+    changed: AtomicBool,
 }
 
 impl Installation {
@@ -73,6 +89,10 @@ impl Installation {
         let pool = database::create(superuser).await?;
         let worker_url = environment.database.clone().database(database::NAME).to_url_lossy().to_string();
 
+        make_namespace(&client).await?;
+        let mail = Mail::start(&client, NAMESPACE, &environment.mail_image).await?;
+        let kafka = Kafka::new(environment.brokers.clone());
+        kafka.forget().await?;
         let installation = Self {
             client,
             environment,
@@ -81,9 +101,12 @@ impl Installation {
             image,
             postgresql_image,
             worker_url,
+            mail,
+            kafka,
+            changed: AtomicBool::new(false),
         };
         faults::start_agent(&installation.client, &installation.postgresql_image).await?;
-        installation.make_namespace().await?;
+        installation.make_secrets().await?;
         installation.helm_upgrade(&json!({})).await?;
         installation.put_price_book(runs::PRICE_BOOK, data::PRICE_BOOK).await?;
         let folder = tempfile::tempdir()?;
@@ -92,22 +115,8 @@ impl Installation {
         Ok(installation)
     }
 
-    /// The namespace under the `restricted` profile, with Secrets made from the development stack's.
-    async fn make_namespace(&self) -> Result<()> {
-        let labels = [("pod-security.kubernetes.io/enforce", "restricted"), ("monthend.dev/e2e", "true")];
-        let namespace = Namespace {
-            metadata: ObjectMeta {
-                name: Some(self.namespace.clone()),
-                labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
-                ..ObjectMeta::default()
-            },
-            ..Namespace::default()
-        };
-        Api::all(self.client.clone())
-            .create(&PostParams::default(), &namespace)
-            .await
-            .context("create the namespace")?;
-
+    /// Secrets made from the development stack's, and the login of the mail server.
+    async fn make_secrets(&self) -> Result<()> {
         let mut urls = BTreeMap::new();
         for key in ["migrate-url", "operator-url", "worker-url"] {
             let url =
@@ -127,7 +136,10 @@ impl Installation {
             let name = entry.file_name().to_string_lossy().into_owned();
             keys.insert(name, ByteString(fs::read(entry.path())?));
         }
-        self.make_secret("encryption", keys).await
+        self.make_secret("encryption", keys).await?;
+        let login = [("username", mail::USERNAME), ("password", mail::PASSWORD)];
+        let login = login.map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())));
+        self.make_secret("smtp", login.into()).await
     }
 
     async fn make_secret(&self, name: &str, data: BTreeMap<String, ByteString>) -> Result<()> {
@@ -152,11 +164,24 @@ impl Installation {
             "operator": {"log": "info,operator=debug"},
             // The development release owns them.
             "crds": {"install": false},
+            "kafka": {
+                "brokers": format!("{}.{}:9092", self.kafka_service(), self.environment.namespace),
+                "topic": kafka::TOPIC, "dlqTopic": kafka::DLQ, "group": kafka::GROUP, "partitions": kafka::PARTITIONS,
+            },
+            // Two consumers, so that there is always somebody else; leases that outlive whatever is held still.
+            "notify": {
+                "transport": format!("smtp://{}:1025?tls=none", mail::NAME),
+                "from": "Monthend <billing@monthend.test>",
+                "existingSecret": "smtp",
+                "sessions": SESSIONS, "leaseSeconds": 60, "batch": 50, "log": "info,worker=debug",
+                "scaling": {"lagPerReplica": 100_000, "minReplicas": CONSUMERS, "maxReplicas": CONSUMERS, "cooldownSeconds": 5},
+            },
         })
     }
 
     /// `helm upgrade --install --wait` of the tests' release, with further values over [`Self::values`].
     pub async fn helm_upgrade(&self, further: &Value) -> Result<()> {
+        self.changed.store(*further != json!({}), Ordering::Relaxed);
         let folder = tempfile::tempdir()?;
         let (values, more) = (folder.path().join("values.json"), folder.path().join("further.json"));
         fs::write(&values, self.values().to_string())?;
@@ -232,16 +257,31 @@ impl Installation {
     /// After a scenario, whatever became of it: everything runs again and no run is left.
     pub async fn clean_up(&self) -> Result<()> {
         self.scale_postgresql(1).await?;
+        self.scale_kafka(1).await?;
         self.database_is_back().await?;
+        self.kafka.is_back().await?;
+        self.mail.behave(&[]).await?;
         let deployments = Api::<Deployment>::namespaced(self.client.clone(), &self.namespace);
         if deployments.get("monthend-operator").await?.spec.replicas != Some(1) {
             self.scale_operator(1).await?;
         }
-        for run in self.all_runs().await? {
-            let name = run.metadata.name.unwrap_or_default();
-            self.runs().delete(&name, &DeleteParams::default()).await?;
+        // Nobody is told of a bill by a run of another scenario.
+        for runs in [self.notices(), self.billing()] {
+            for run in runs.all().await? {
+                runs.api.delete(&run.metadata.name.unwrap_or_default(), &DeleteParams::default()).await?;
+            }
+            wait::until_true("all runs to be gone", LIMIT, async || Ok(runs.all().await?.is_empty())).await?;
         }
-        wait::until_true("all runs to be gone", LIMIT, async || Ok(self.all_runs().await?.is_empty())).await
+        if self.changed.load(Ordering::Relaxed) {
+            self.helm_upgrade(&json!({})).await?;
+        }
+        self.scale_by(&[
+            ("min-replicas", CONSUMERS),
+            ("max-replicas", CONSUMERS),
+            ("lag-per-replica", 100_000),
+        ])
+        .await?;
+        self.consumers_are(i32::try_from(CONSUMERS)?).await
     }
 
     /// Removes the installation.
@@ -259,8 +299,8 @@ impl Installation {
     pub async fn diagnosis(&self) -> String {
         let mut text = String::new();
         for command in [
-            &["get", "brun,job,pod", "-o", "wide"] as &[&str],
-            &["describe", "brun"],
+            &["get", "brun,nrun,job,pod", "-o", "wide"] as &[&str],
+            &["describe", "brun,nrun"],
             &["get", "events", "--sort-by=.lastTimestamp"],
         ] {
             text += &format!("\n--- kubectl {}\n", command.join(" "));
@@ -280,6 +320,24 @@ impl Installation {
     }
 }
 
+/// The namespace under the `restricted` profile.
+async fn make_namespace(client: &Client) -> Result<()> {
+    let labels = [("pod-security.kubernetes.io/enforce", "restricted"), ("monthend.dev/e2e", "true")];
+    let namespace = Namespace {
+        metadata: ObjectMeta {
+            name: Some(NAMESPACE.to_owned()),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    };
+    Api::all(client.clone())
+        .create(&PostParams::default(), &namespace)
+        .await
+        .context("create the namespace")?;
+    Ok(())
+}
+
 /// Removes the namespaces of an earlier run of the tests. Its operator may be gone, so finalizers are cleared by hand.
 async fn sweep(client: &Client) -> Result<()> {
     faults::stop_agent().await?;
@@ -287,13 +345,15 @@ async fn sweep(client: &Client) -> Result<()> {
     if namespaces.get_opt(NAMESPACE).await?.is_none() {
         return Ok(());
     }
-    let runs = cluster::dynamic(client, NAMESPACE, "monthend.dev", "v1alpha1", "BillingRun");
-    for run in runs.list(&kube::api::ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
-        let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-        let name = run.metadata.name.unwrap_or_default();
-        runs.delete(&name, &DeleteParams::default()).await?;
-        if runs.get_opt(&name).await?.is_some() {
-            runs.patch(&name, &PatchParams::default(), &none).await?;
+    for kind in ["NotificationRun", "BillingRun"] {
+        let runs = Runs::new(client, NAMESPACE, kind);
+        for run in runs.all().await.unwrap_or_default() {
+            let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+            let name = run.metadata.name.unwrap_or_default();
+            runs.api.delete(&name, &DeleteParams::default()).await?;
+            if runs.api.get_opt(&name).await?.is_some() {
+                runs.api.patch(&name, &PatchParams::default(), &none).await?;
+            }
         }
     }
     shell::run(&["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true"], &[], None)

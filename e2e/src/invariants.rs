@@ -155,7 +155,11 @@ impl Installation {
             self.status_agrees(run).await?;
             self.nothing_runs(run).await?;
         }
-        Ok(())
+        for run in self.notices().all().await?.iter().filter(|run| over(run)) {
+            self.notice_status_agrees(run).await?;
+            self.nothing_runs(run).await?;
+        }
+        self.sink_agrees().await
     }
 
     /// 5: what a succeeded run's status says is what anyone reads in the views.

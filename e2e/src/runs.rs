@@ -1,10 +1,11 @@
-//! BillingRuns as people use them: applied, looked at, changed and deleted.
+//! Runs as people use them: applied, looked at, changed and deleted. Here is what both kinds have in common, and
+//! BillingRuns; `notices` has the other kind.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kube::{
-    Api,
+    Api, Client,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ pub fn phase(run: &DynamicObject) -> &str {
 }
 
 pub fn over(run: &DynamicObject) -> bool {
-    matches!(phase(run), "Succeeded" | "Failed" | "Rejected")
+    matches!(phase(run), "Succeeded" | "CompletedWithFailures" | "Failed" | "Rejected")
 }
 
 /// Status, reason and message of a condition.
@@ -36,9 +37,109 @@ pub fn condition<'a>(run: &'a DynamicObject, kind: &str) -> Option<(&'a str, &'a
     Some((text("status"), text("reason"), text("message")))
 }
 
+/// The runs of one kind.
+pub struct Runs {
+    kind: &'static str,
+    pub api: Api<DynamicObject>,
+}
+
+impl Runs {
+    pub fn new(client: &Client, namespace: &str, kind: &'static str) -> Self {
+        Self { kind, api: cluster::dynamic(client, namespace, "monthend.dev", "v1alpha1", kind) }
+    }
+
+    pub async fn get(&self, name: &str) -> Result<DynamicObject> {
+        self.api.get(name).await.with_context(|| format!("get {} {name}", self.kind))
+    }
+
+    pub async fn all(&self) -> Result<Vec<DynamicObject>> {
+        let all = self.api.list(&ListParams::default()).await;
+        Ok(all.with_context(|| format!("list {}s", self.kind))?.items)
+    }
+
+    pub async fn change(&self, name: &str, spec: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        let changed = self.api.patch(name, &PatchParams::default(), &patch).await;
+        changed.map(drop).with_context(|| format!("change {} {name}", self.kind))
+    }
+
+    /// Waits until the run is what is asked for. A run that is over is not waited for any longer.
+    pub async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<DynamicObject> {
+        let run = wait::until(&format!("{} {name} to be {what}", self.kind), LIMIT, async || {
+            let run = self.get(name).await?;
+            if wanted(&run) || over(&run) {
+                return Ok(Some(run));
+            }
+            bail!("its status is {}", status(&run))
+        })
+        .await?;
+        ensure!(
+            wanted(&run),
+            "{} {name} ended {}, not {what}: {}",
+            self.kind,
+            phase(&run),
+            serde_json::to_string_pretty(status(&run))?
+        );
+        Ok(run)
+    }
+
+    /// Waits for a phase.
+    pub async fn reach(&self, name: &str, wanted: &str) -> Result<DynamicObject> {
+        self.until(name, wanted, |run| phase(run) == wanted).await
+    }
+
+    /// Waits for a condition with this status and reason; its message.
+    pub async fn says(&self, name: &str, kind: &str, wanted: &str, reason: &str) -> Result<String> {
+        wait::until(&format!("{} {name} to say {kind}={wanted}, {reason}", self.kind), LIMIT, async || {
+            let run = self.get(name).await?;
+            match condition(&run, kind) {
+                Some((status, said, message)) if status == wanted && said == reason => {
+                    Ok(Some(message.to_owned()))
+                }
+                other => bail!("it says {other:?} in phase {:?}", phase(&run)),
+            }
+        })
+        .await
+    }
+
+    /// Waits for a condition with this status, whatever the reason.
+    pub async fn says_status(&self, name: &str, kind: &str, wanted: &str) -> Result<()> {
+        wait::until_true(&format!("{} {name} to say {kind}={wanted}", self.kind), LIMIT, async || {
+            let run = self.get(name).await?;
+            let said = condition(&run, kind);
+            ensure!(said.is_some_and(|said| said.0 == wanted), "it says {said:?}");
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Deletes a run and waits until its finalizer has let it go.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        let deleted = self.api.delete(name, &DeleteParams::default()).await;
+        deleted.with_context(|| format!("delete {} {name}", self.kind))?;
+        self.is_gone(name).await
+    }
+
+    pub async fn is_gone(&self, name: &str) -> Result<()> {
+        wait::until_true(&format!("{} {name} to be gone", self.kind), LIMIT, async || {
+            Ok(self.api.get_opt(name).await?.is_none())
+        })
+        .await
+    }
+}
+
 impl Installation {
+    pub fn billing(&self) -> Runs {
+        Runs::new(&self.client, &self.namespace, "BillingRun")
+    }
+
     pub fn runs(&self) -> Api<DynamicObject> {
-        cluster::dynamic(&self.client, &self.namespace, "monthend.dev", "v1alpha1", "BillingRun")
+        self.billing().api
     }
 
     /// A run over small chunks, so that there is a middle to disturb; `spec` adds to it, replaces, or with a null takes away.
@@ -64,58 +165,26 @@ impl Installation {
     }
 
     pub async fn change_run(&self, name: &str, spec: Value) -> Result<()> {
-        let patch = Patch::Merge(json!({"spec": spec}));
-        self.runs()
-            .patch(name, &PatchParams::default(), &patch)
-            .await
-            .with_context(|| format!("change BillingRun {name}"))?;
-        Ok(())
+        self.billing().change(name, spec).await
     }
 
     pub async fn all_runs(&self) -> Result<Vec<DynamicObject>> {
-        Ok(self.runs().list(&ListParams::default()).await.context("list BillingRuns")?.items)
+        self.billing().all().await
     }
 
-    /// Waits for a phase. A run that ends in another one is not waited for any longer.
+    /// See [`Runs::reach`].
     pub async fn reach(&self, name: &str, wanted: &str) -> Result<DynamicObject> {
-        let run = wait::until(&format!("BillingRun {name} to be {wanted}"), LIMIT, async || {
-            let run = self.runs().get(name).await?;
-            Ok((phase(&run) == wanted || over(&run)).then_some(run))
-        })
-        .await?;
-        ensure!(
-            phase(&run) == wanted,
-            "BillingRun {name} ended {}, not {wanted}: {}",
-            phase(&run),
-            serde_json::to_string_pretty(status(&run))?
-        );
-        Ok(run)
+        self.billing().reach(name, wanted).await
     }
 
-    /// Waits for a condition with this status and reason; its message.
+    /// See [`Runs::says`].
     pub async fn says(&self, name: &str, kind: &str, wanted: &str, reason: &str) -> Result<String> {
-        wait::until(&format!("BillingRun {name} to say {kind}={wanted}, {reason}"), LIMIT, async || {
-            let run = self.runs().get(name).await?;
-            match condition(&run, kind) {
-                Some((status, said, message)) if status == wanted && said == reason => {
-                    Ok(Some(message.to_owned()))
-                }
-                other => bail!("it says {other:?} in phase {:?}", phase(&run)),
-            }
-        })
-        .await
+        self.billing().says(name, kind, wanted, reason).await
     }
 
-    /// Deletes a run and waits until its finalizer has let it go.
+    /// See [`Runs::delete`].
     pub async fn delete_run(&self, name: &str) -> Result<()> {
-        let runs = self.runs();
-        runs.delete(name, &DeleteParams::default())
-            .await
-            .with_context(|| format!("delete BillingRun {name}"))?;
-        wait::until_true(&format!("BillingRun {name} to be gone"), LIMIT, async || {
-            Ok(runs.get_opt(name).await?.is_none())
-        })
-        .await
+        self.billing().delete(name).await
     }
 
     /// Bills the month without any disturbance, as a draft that is then rejected: its rows stay, as the revision whose

@@ -1,0 +1,247 @@
+//! The development stack's Kafka as the host reaches it: what is on the tests' topics, and what can befall them there.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+    message::Headers as _,
+    producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
+    types::RDKafkaErrorCode,
+};
+
+use crate::wait;
+
+pub const TOPIC: &str = "e2e.notices";
+pub const DLQ: &str = "e2e.notices.dlq";
+pub const GROUP: &str = "e2e-notify";
+pub const PARTITIONS: usize = 12;
+const REPLY: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A message as it lies on a topic.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub key: Option<Vec<u8>>,
+    pub payload: Vec<u8>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    pub fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+}
+
+/// The brokers, by the address that the host reaches them at.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    brokers: String,
+}
+
+impl Kafka {
+    pub fn new(brokers: String) -> Self {
+        Self { brokers }
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", "e2e")
+            .set("reconnect.backoff.max.ms", "1000")
+            // Whoever waits here says so himself, once.
+            .set("log_level", "0");
+        config
+    }
+
+    fn consumer(&self, group: &str) -> Result<BaseConsumer> {
+        let mut config = self.config();
+        config.set("group.id", group).set("enable.auto.commit", "false").set("enable.partition.eof", "false");
+        config.create().context("make a Kafka consumer")
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        self.config().create().context("make a Kafka admin client")
+    }
+
+    /// Work that blocks, aside.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || work(this)).await.context("work on Kafka")?
+    }
+
+    /// How many partitions the topic has; 0: there is no such topic.
+    pub async fn partitions(&self, topic: &str) -> Result<usize> {
+        let topic = topic.to_owned();
+        self.aside(move |this| Ok(partitions(&this.consumer("e2e-reader")?, &topic)?.len())).await
+    }
+
+    /// Everything on a topic.
+    pub async fn read_all(&self, topic: &str) -> Result<Vec<Record>> {
+        let topic = topic.to_owned();
+        self.aside(move |this| this.read(&topic)).await
+    }
+
+    fn read(&self, topic: &str) -> Result<Vec<Record>> {
+        let consumer = self.consumer("e2e-reader")?;
+        let mut from = TopicPartitionList::new();
+        let mut left = 0;
+        for partition in partitions(&consumer, topic)? {
+            let (low, high) = consumer.fetch_watermarks(topic, partition, REPLY)?;
+            if high > low {
+                from.add_partition_offset(topic, partition, Offset::Offset(low))?;
+                left += usize::try_from(high - low)?;
+            }
+        }
+        consumer.assign(&from)?;
+        let mut records = Vec::with_capacity(left);
+        let start = Instant::now();
+        while records.len() < left {
+            if start.elapsed() > LIMIT {
+                bail!("{topic}: read {} messages of {left} in {} s", records.len(), LIMIT.as_secs());
+            }
+            let Some(message) = consumer.poll(Duration::from_millis(500)) else { continue };
+            let message = message.with_context(|| format!("read {topic}"))?;
+            let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+            records.push(Record {
+                key: message.key().map(<[u8]>::to_vec),
+                payload: message.payload().unwrap_or_default().to_vec(),
+                headers: headers
+                    .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+                    .collect(),
+            });
+        }
+        Ok(records)
+    }
+
+    /// Puts messages on a topic and waits until the brokers have them.
+    pub async fn put(&self, topic: &str, records: Vec<Record>) -> Result<()> {
+        let topic = topic.to_owned();
+        self.aside(move |this| {
+            let producer: ThreadedProducer<DefaultProducerContext> =
+                this.config().set("acks", "all").create().context("make a Kafka producer")?;
+            for record in &records {
+                let mut message = BaseRecord::to(&topic).payload(&record.payload);
+                message.key = record.key.as_ref();
+                producer
+                    .send(message)
+                    .map_err(|(error, _)| error)
+                    .with_context(|| format!("write to {topic}"))?;
+            }
+            producer.flush(LIMIT).with_context(|| format!("write to {topic}"))
+        })
+        .await
+    }
+
+    /// Removes the topics and the group of an earlier run of the tests.
+    pub async fn forget(&self) -> Result<()> {
+        self.is_back().await?;
+        for topic in [TOPIC, DLQ] {
+            if self.partitions(topic).await? > 0 {
+                self.delete_topic(topic).await?;
+            }
+        }
+        self.delete_group(GROUP).await
+    }
+
+    pub async fn delete_topic(&self, topic: &str) -> Result<()> {
+        let outcome = self
+            .admin()?
+            .delete_topics(&[topic], &AdminOptions::new().operation_timeout(Some(REPLY)))
+            .await?;
+        for one in outcome {
+            one.map_err(|(_, code)| code).with_context(|| format!("delete topic {topic}"))?;
+        }
+        wait::until_true(&format!("topic {topic} to be gone"), LIMIT, async || {
+            Ok(self.partitions(topic).await? == 0)
+        })
+        .await
+    }
+
+    /// Forgets the group and its offsets; nobody may be in it.
+    pub async fn delete_group(&self, group: &str) -> Result<()> {
+        wait::until_true(&format!("group {group} to be deleted"), LIMIT, async || {
+            for one in self.admin()?.delete_groups(&[group], &AdminOptions::new()).await? {
+                match one {
+                    Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => {}
+                    Err((_, code)) => bail!("{code}"),
+                }
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// What the group has committed, by partition; none where it has committed nothing.
+    async fn committed(&self, group: &str, topic: &str) -> Result<Vec<(i32, Option<i64>, i64)>> {
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        self.aside(move |this| {
+            let consumer = this.consumer(&group)?;
+            let mut wanted = TopicPartitionList::new();
+            let all = partitions(&consumer, &topic)?;
+            for partition in &all {
+                wanted.add_partition(&topic, *partition);
+            }
+            let committed = consumer.committed_offsets(wanted, REPLY)?;
+            let mut found = Vec::with_capacity(all.len());
+            for one in committed.elements() {
+                let (low, high) = consumer.fetch_watermarks(&topic, one.partition(), REPLY)?;
+                let offset = if let Offset::Offset(offset) = one.offset() { Some(offset) } else { None };
+                found.push((one.partition(), offset, if high > low { high } else { offset.unwrap_or(high) }));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Whether nobody has committed anything of the group.
+    pub async fn knows_no_offset(&self, group: &str, topic: &str) -> Result<bool> {
+        Ok(self.committed(group, topic).await?.iter().all(|(_, offset, _)| offset.is_none()))
+    }
+
+    /// Waits until the group has committed everything that is on the topic.
+    pub async fn drained(&self, group: &str, topic: &str) -> Result<()> {
+        wait::until_true(&format!("{group} to have read all of {topic}"), LIMIT, async || {
+            let committed = self.committed(group, topic).await?;
+            ensure!(!committed.is_empty(), "there is no topic {topic}");
+            Ok(committed.iter().all(|(_, offset, end)| offset.unwrap_or(0) >= *end))
+        })
+        .await
+    }
+
+    /// The brokers answer again.
+    pub async fn is_back(&self) -> Result<()> {
+        wait::until_true("Kafka to answer", LIMIT, async || {
+            self.aside(|this| {
+                this.consumer("e2e-reader")?.fetch_metadata(None, Duration::from_secs(2))?;
+                Ok(true)
+            })
+            .await
+        })
+        .await
+    }
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
+    let metadata =
+        consumer.fetch_metadata(Some(topic), REPLY).with_context(|| format!("look for topic {topic}"))?;
+    let Some(topic) = metadata.topics().iter().find(|known| known.name() == topic) else {
+        return Ok(Vec::new());
+    };
+    match topic.error() {
+        None => Ok(topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()),
+        Some(error) => match KafkaError::MetadataFetch(error.into()).rdkafka_error_code() {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(Vec::new()),
+            _ => bail!("look for topic {}: {error:?}", topic.name()),
+        },
+    }
+}
