@@ -93,6 +93,7 @@ pub(crate) fn install(
         rolled_out(cluster, "deployment/monthend-mail")?;
         rolled_out(cluster, "deployment/monthend-prometheus")
     })?;
+    progress.step("consumers", |_| rolled_out(cluster, CONSUMERS))?;
     cluster.record.profile = Some(profile.to_owned());
     cluster.record.write(paths)
 }
