@@ -31,12 +31,26 @@ async fn clean_and_accepted(on: &Installation) -> Result<()> {
         let values = path(&values)?;
         let linted = shell::run(&["helm", "lint", "--strict", &chart(), "-f", values], &[], None).await?;
         ensure!(linted.contains("0 chart(s) failed"), "{linted}");
-        // Without what a dry run cannot know: the test's account is not there yet, and the port is taken.
-        let no_port = "devStack.postgresql.nodePort=null";
+        // Without what a dry run cannot know: the test's account is not there yet, the ports are taken, and this
+        // cluster has no KEDA.
+        let no_ports = [
+            "devStack.postgresql.nodePort=null",
+            "devStack.kafka.nodePort=null",
+            "devStack.mail.nodePort=null",
+            "devStack.mail.smtpNodePort=null",
+            "devStack.prometheus.nodePort=null",
+        ]
+        .join(",");
         let chart = chart();
         let template = ["helm", "template", "other", &chart, "-n", &on.namespace, "-f", values];
-        let template = [template.as_slice(), &["--skip-tests", "--set", no_port]].concat();
+        let template = [template.as_slice(), &["--skip-tests", "--set", &no_ports]].concat();
         let rendered = shell::run(&template, &[], None).await?;
+        let (keda, rendered): (Vec<&str>, Vec<&str>) =
+            rendered.split("\n---\n").partition(|document| document.contains("apiVersion: keda.sh/"));
+        let rendered = rendered.join("\n---\n");
+        // Either of the two scales the consumers.
+        let labelled = rendered.contains("monthend.dev/scale-on-lag:");
+        ensure!(labelled == keda.is_empty(), "{values}: labelled {labelled}, {} of KEDA's", keda.len());
         let dry_run = ["--dry-run=server", "--server-side", "--force-conflicts", "-f", "-"];
         let apply = [["kubectl", "-n", &on.namespace, "apply"].as_slice(), &dry_run].concat();
         let accepted = shell::run(&apply, &[], Some(&rendered))
@@ -45,6 +59,9 @@ async fn clean_and_accepted(on: &Installation) -> Result<()> {
         for kind in [
             "customresourcedefinition",
             "deployment.apps/other-monthend-operator",
+            "deployment.apps/other-monthend-notify",
+            "configmap/other-monthend-templates",
+            "poddisruptionbudget.policy/other-monthend-notify",
             "job.batch",
             "role.rbac",
             "service/",
@@ -53,13 +70,19 @@ async fn clean_and_accepted(on: &Installation) -> Result<()> {
         }
         variants += 1;
     }
-    ensure!(variants >= 2, "only {variants} sets of values to try");
+    ensure!(variants >= 3, "only {variants} sets of values to try");
     Ok(())
 }
 
 async fn refuses_wrong_values(_: &Installation) -> Result<()> {
-    let sane =
-        ["timeZone=Asia/Seoul", "currency=KRW", "database.existingSecret=d", "encryption.existingSecret=e"];
+    let sane = [
+        "timeZone=Asia/Seoul",
+        "currency=KRW",
+        "database.existingSecret=d",
+        "encryption.existingSecret=e",
+        "kafka.brokers=kafka:9092",
+        "notify.transport=smtp://mail:25",
+    ];
     let mut wrong = Vec::new();
     for (set, message) in [
         (
@@ -75,6 +98,36 @@ async fn refuses_wrong_values(_: &Installation) -> Result<()> {
             "encryption.existingSecret=",
             "encryption.existingSecret is not set: name a Secret of this namespace with an entry for each key id",
         ),
+        (
+            "kafka.brokers=",
+            "kafka.brokers is not set: name the brokers that notices go through, HOST:PORT with commas between",
+        ),
+        (
+            "notify.transport=",
+            "notify.transport is not set: name the mail server, e.g. --set notify.transport=smtp://mail.example.com:587",
+        ),
+        (
+            "kafka.dlqTopic=monthend.notices",
+            "kafka.topic and kafka.dlqTopic are both monthend.notices: what no consumer can use needs a topic of its own",
+        ),
+        (
+            "notify.scaling.minReplicas=7",
+            "notify.scaling.minReplicas (7) is above notify.scaling.maxReplicas (6): lower one or raise the other",
+        ),
+        ("kafka.brokers=kafka", "at '/kafka/brokers': 'kafka' does not match pattern"),
+        ("kafka.topic=a b", "at '/kafka/topic': 'a b' does not match pattern"),
+        ("kafka.partitions=0", "at '/kafka/partitions': minimum: got 0, want 1"),
+        ("kafka.retentionHours=1", "at '/kafka/retentionHours': minimum: got 1, want 24"),
+        (
+            "notify.transport=smtp://me:secret@mail:25",
+            "at '/notify/transport': 'smtp://me:secret@mail:25' does not match pattern",
+        ),
+        ("notify.transport=http://mail", "at '/notify/transport': 'http://mail' does not match pattern"),
+        ("notify.from=Billing", "at '/notify/from': 'Billing' does not match pattern"),
+        ("notify.leaseSeconds=5", "at '/notify/leaseSeconds': minimum: got 5, want 60"),
+        ("notify.scaling.by=hpa", "at '/notify/scaling/by': value must be one of 'operator', 'keda'"),
+        ("notify.scaling.lagPerReplica=0", "at '/notify/scaling/lagPerReplica': minimum: got 0, want 1"),
+        ("notify.replicas=3", "at '/notify': additional properties 'replicas' not allowed"),
         ("currency=won", "at '/currency': 'won' does not match pattern"),
         ("timeZone=Asia Seoul", "at '/timeZone': 'Asia Seoul' does not match pattern"),
         ("locale=fr", "at '/locale': value must be one of 'ko', 'en'"),
