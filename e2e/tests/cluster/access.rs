@@ -2,7 +2,13 @@
 //! personal data in nothing that anyone reads.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{cluster, data, installation::Installation, shell, suite::Suite};
+use e2e::{
+    cluster,
+    data::{self, Slice},
+    installation::Installation,
+    shell,
+    suite::Suite,
+};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
@@ -21,7 +27,10 @@ async fn can_i(
     namespace: &str,
 ) -> Result<bool> {
     let who = format!("system:serviceaccount:{}:{account}", on.namespace);
-    let command = ["kubectl", "-n", namespace, "auth", "can-i", verb, resource, "--as", &who];
+    // Behind a colon a subresource; kubectl reads what is behind a slash as an object's name.
+    let (resource, subresource) = resource.split_once(':').unwrap_or((resource, ""));
+    let subresource = format!("--subresource={subresource}");
+    let command = ["kubectl", "-n", namespace, "auth", "can-i", verb, resource, &subresource, "--as", &who];
     let said = shell::attempt(&command, &[], None).await?;
     match said.stdout.trim() {
         "yes" => Ok(true),
@@ -34,8 +43,16 @@ async fn operator_rights(on: &Installation) -> Result<()> {
     let here = on.namespace.as_str();
     let there = on.environment.namespace.as_str();
     for (wanted, account, verb, resource, namespace) in [
-        (true, "monthend-operator", "patch", "billingruns.monthend.dev/status", here),
+        (true, "monthend-operator", "patch", "billingruns.monthend.dev:status", here),
         (true, "monthend-operator", "delete", "billingruns.monthend.dev", here),
+        (true, "monthend-operator", "patch", "notificationruns.monthend.dev:status", here),
+        (true, "monthend-operator", "delete", "notificationruns.monthend.dev", here),
+        (true, "monthend-operator", "patch", "deployments.apps:scale", here),
+        (false, "monthend-operator", "patch", "deployments.apps", here),
+        (false, "monthend-operator", "delete", "deployments.apps", here),
+        (false, "monthend-operator", "create", "notificationruns.monthend.dev", here),
+        (false, "monthend-operator", "list", "notificationruns.monthend.dev", there),
+        (false, "monthend-operator", "patch", "deployments.apps:scale", there),
         (true, "monthend-operator", "create", "jobs.batch", here),
         (true, "monthend-operator", "watch", "configmaps", here),
         (true, "monthend-operator", "update", "leases.coordination.k8s.io/monthend-operator", here),
@@ -45,13 +62,14 @@ async fn operator_rights(on: &Installation) -> Result<()> {
         (false, "monthend-operator", "update", "configmaps", here),
         (false, "monthend-operator", "create", "pods", here),
         (false, "monthend-operator", "delete", "pods", here),
-        (false, "monthend-operator", "create", "pods/exec", here),
+        (false, "monthend-operator", "create", "pods:exec", here),
         (false, "monthend-operator", "create", "roles.rbac.authorization.k8s.io", here),
         (false, "monthend-operator", "list", "billingruns.monthend.dev", there),
         (false, "monthend-operator", "list", "nodes", here),
         (false, "monthend-worker", "get", "configmaps", here),
         (false, "monthend-worker", "get", "secrets", here),
         (false, "monthend-worker", "get", "billingruns.monthend.dev", here),
+        (false, "monthend-worker", "get", "notificationruns.monthend.dev", here),
     ] {
         let may = can_i(on, account, verb, resource, namespace).await?;
         ensure!(may == wanted, "{account} may {verb} {resource} in {namespace}: {may}");
@@ -71,12 +89,17 @@ async fn restricted_pods(on: &Installation) -> Result<()> {
 
     on.apply_run("restricted", &month, json!({"approvalPolicy": "Manual"})).await?;
     on.reach("restricted", "AwaitingApproval").await?;
+    let slice = Slice::of(23);
+    on.notify("restricted-rehearsal", &slice, json!({"rehearsal": true})).await?;
+    on.notified("restricted-rehearsal").await?;
+    on.notify("restricted-notices", &slice, json!({})).await?;
+    on.all_sent("restricted-notices").await?;
     let all: Vec<Value> = serde_json::from_str::<Value>(&on.kubectl(&["get", "pods", "-o", "json"]).await?)?
         ["items"]
         .as_array()
         .cloned()
         .unwrap_or_default();
-    for component in ["operator", "worker", "migrate"] {
+    for component in ["operator", "worker", "migrate", "notify", "publish", "rehearse"] {
         let there =
             all.iter().any(|pod| pod["metadata"]["labels"]["app.kubernetes.io/component"] == component);
         ensure!(there, "there is no pod of the {component} to look at");
@@ -108,11 +131,17 @@ async fn database_roles(on: &Installation) -> Result<()> {
         ("monthend_operator", "select * from member limit 1", false),
         ("monthend_operator", "delete from bill", false),
         ("monthend_operator", "select count(*) from live_bill", true),
+        ("monthend_operator", "select count(*) from delivery", true),
+        ("monthend_operator", "delete from delivery", false),
+        ("monthend_operator", "delete from notice_target", false),
         ("monthend_worker", "update bill set total_amount = 0", false),
         ("monthend_worker", "delete from bill_item", false),
         ("monthend_worker", "delete from quarantined_member", false),
         ("monthend_worker", "update revision set state = 'LIVE'", false),
         ("monthend_worker", "delete from job_log", false),
+        ("monthend_worker", "delete from delivery", false),
+        ("monthend_worker", "delete from notice_target", false),
+        ("monthend_worker", "update notification set state = 'OPEN'", false),
         ("monthend_worker", "create table mine (id int)", false),
         ("monthend_worker", "select count(name) from member", true),
     ] {
