@@ -29,7 +29,7 @@ use telemetry::chain;
 use tokio::time::Instant;
 
 pub(crate) use self::{
-    book::{Consumers, LagBook, LagView, Reading},
+    book::{LagBook, LagView, Reading},
     metrics::ScalingMetrics,
 };
 use self::{
