@@ -39,6 +39,8 @@ pub const NAMESPACE: &str = "monthend-e2e";
 /// How many there are, and how many sessions each may have with the mail server.
 pub const CONSUMERS: u32 = 2;
 pub const SESSIONS: u32 = 4;
+const LAG_PER_REPLICA: u32 = 100_000;
+const COOLDOWN_SECONDS: u32 = 5;
 const LIMIT: Duration = Duration::from_secs(180);
 
 pub struct Installation {
@@ -92,7 +94,7 @@ impl Installation {
         make_namespace(&client).await?;
         let mail = Mail::start(&client, NAMESPACE, &environment.mail_image).await?;
         let kafka = Kafka::new(environment.brokers.clone());
-        kafka.forget().await?;
+        kafka.start_over().await?;
         let installation = Self {
             client,
             environment,
@@ -174,7 +176,11 @@ impl Installation {
                 "from": "Monthend <billing@monthend.test>",
                 "existingSecret": "smtp",
                 "sessions": SESSIONS, "leaseSeconds": 60, "batch": 50, "log": "info,worker=debug",
-                "scaling": {"lagPerReplica": 100_000, "minReplicas": CONSUMERS, "maxReplicas": CONSUMERS, "cooldownSeconds": 5},
+                "retrySeconds": 1,
+                "scaling": {
+                    "lagPerReplica": LAG_PER_REPLICA, "minReplicas": CONSUMERS, "maxReplicas": CONSUMERS,
+                    "cooldownSeconds": COOLDOWN_SECONDS,
+                },
             },
         })
     }
@@ -272,15 +278,17 @@ impl Installation {
             }
             wait::until_true("all runs to be gone", LIMIT, async || Ok(runs.all().await?.is_empty())).await?;
         }
-        if self.changed.load(Ordering::Relaxed) {
-            self.helm_upgrade(&json!({})).await?;
-        }
+        // First what is scaled by, so that Helm finds what it put there.
         self.scale_by(&[
             ("min-replicas", CONSUMERS),
             ("max-replicas", CONSUMERS),
-            ("lag-per-replica", 100_000),
+            ("lag-per-replica", LAG_PER_REPLICA),
+            ("cooldown-seconds", COOLDOWN_SECONDS),
         ])
         .await?;
+        if self.changed.load(Ordering::Relaxed) {
+            self.helm_upgrade(&json!({})).await?;
+        }
         self.consumers_are(i32::try_from(CONSUMERS)?).await
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
@@ -142,15 +142,23 @@ impl Kafka {
         .await
     }
 
-    /// Removes the topics and the group of an earlier run of the tests.
-    pub async fn forget(&self) -> Result<()> {
+    /// Removes the topics and the group of an earlier run of the tests. The topic is made anew, as nobody scales by a lag
+    /// that can't be read: so the first scenario has its consumers.
+    pub async fn start_over(&self) -> Result<()> {
         self.is_back().await?;
         for topic in [TOPIC, DLQ] {
             if self.partitions(topic).await? > 0 {
                 self.delete_topic(topic).await?;
             }
         }
-        self.delete_group(GROUP).await
+        self.delete_group(GROUP).await?;
+        let partitions = i32::try_from(PARTITIONS)?;
+        let topic =
+            NewTopic::new(TOPIC, partitions, TopicReplication::Fixed(1)).set("retention.ms", "604800000");
+        for one in self.admin()?.create_topics([&topic], &AdminOptions::new()).await? {
+            one.map_err(|(_, code)| code).with_context(|| format!("create topic {TOPIC}"))?;
+        }
+        Ok(())
     }
 
     pub async fn delete_topic(&self, topic: &str) -> Result<()> {

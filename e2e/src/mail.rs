@@ -159,6 +159,14 @@ impl Mail {
         .await
     }
 
+    /// Waits until every session that was held at a point has gone on.
+    pub async fn lets_go(&self, point: &str) -> Result<()> {
+        wait::until_true(&format!("no session to be held at {point}"), LIMIT, async || {
+            Ok(self.state().await?.held.get(point).copied().unwrap_or(0) == 0)
+        })
+        .await
+    }
+
     /// Waits until the rules have struck so often at a point, since the server was started.
     pub async fn strikes(&self, point: &str, times: u64) -> Result<()> {
         wait::until_true(&format!("a rule to strike {times} times at {point}"), LIMIT, async || {

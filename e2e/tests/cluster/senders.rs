@@ -39,6 +39,7 @@ async fn killed(on: &Installation) -> Result<()> {
     on.mail.holds("REPLY", some).await?;
     let lock = Lock::on(&on.pool, "delivery").await?;
     on.mail.behave(&[]).await?;
+    on.mail.lets_go("REPLY").await?;
     lock.holds(&on.pool, 1).await?;
     let killed = on.kill_processes().await?;
     lock.let_go().await?;

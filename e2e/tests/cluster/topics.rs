@@ -40,13 +40,14 @@ async fn publisher_held(on: &Installation, run: &str) -> Result<Lock> {
 
 async fn kafka_killed(on: &Installation) -> Result<()> {
     let slice = Slice::of(7);
-    on.mail.behave(&[json!({"at": "REPLY", "hold": true})]).await?;
+    on.mail.behave(&[json!({"at": "MAIL", "hold": true})]).await?;
     on.notify("without-broker", &slice, json!({})).await?;
     let lock = publisher_held(on, "without-broker").await?;
     on.kill_kafka().await?;
     lock.let_go().await?;
     on.kafka.is_back().await?;
 
+    on.mail.behave(&[json!({"at": "REPLY", "hold": true})]).await?;
     on.mail.holds("REPLY", 1).await?;
     on.kill_kafka().await?;
     on.mail.behave(&[]).await?;
