@@ -3,9 +3,12 @@
 mod bill;
 mod check;
 mod exit;
+mod kafka;
 mod load;
 mod migrate;
 mod notify;
+mod patience;
+mod publish;
 mod seed;
 mod shutdown;
 mod terminal;

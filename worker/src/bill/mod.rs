@@ -1,10 +1,9 @@
-//! `worker bill`: works off the chunks of one shard. Owns the loop, its patience and its end; the statements are
+//! `worker bill`: works off the chunks of one shard. Owns the loop and its end; the statements are
 //! `store::billing::chunk`'s, the prices `domain::pricing`'s.
 //!
 //! It remembers nothing between chunks that the database doesn't know: killed at any moment, or started twice for one
 //! shard, it leaves the same bills.
 
-mod patience;
 mod price;
 mod session;
 #[cfg(test)]
@@ -20,10 +19,10 @@ use store::billing::chunk::ShardTotals;
 use store::billing::{Counts, RevisionKey, Uuid};
 use tokio_util::sync::CancellationToken;
 
-use self::patience::Patience;
 use self::session::{Session, Step, Trouble};
 use crate::Global;
 use crate::exit::{Exit, Outcome, Stop};
+use crate::patience::{Patience, pause};
 
 /// What a stop leaves the chunk in hand to finish, well within the 30 seconds that a pod is given.
 const TO_FINISH: Duration = Duration::from_secs(15);
@@ -150,11 +149,4 @@ pub(crate) async fn work_off(
 async fn stopped_for(stop: &CancellationToken, long: Duration) {
     stop.cancelled().await;
     tokio::time::sleep(long).await;
-}
-
-async fn pause(long: Duration, stop: &CancellationToken) {
-    tokio::select! {
-        () = tokio::time::sleep(long) => {}
-        () = stop.cancelled() => {}
-    }
 }

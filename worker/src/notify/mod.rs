@@ -1,5 +1,6 @@
 //! `worker notify`: takes notices from Kafka and sees each to its end.
 
+mod consumer;
 mod engine;
 mod heartbeat;
 mod ledger;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -11,18 +12,26 @@ const IN_ALL: Duration = Duration::from_secs(600);
 
 /// Failures in a row; a step that succeeds starts afresh.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     since: Option<Instant>,
     failures: u32,
 }
 
 impl Patience {
     /// How long to wait before the next attempt; none when it is enough.
-    pub(super) fn after_failure(&mut self) -> Option<Duration> {
+    pub(crate) fn after_failure(&mut self) -> Option<Duration> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let delay = FIRST_DELAY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LONGEST_DELAY);
         self.failures += 1;
         (since.elapsed() + delay <= IN_ALL).then_some(delay)
+    }
+}
+
+/// Waits, unless told to stop; whether it was.
+pub(crate) async fn pause(long: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(long) => false,
+        () = stop.cancelled() => true,
     }
 }
 

@@ -1,0 +1,269 @@
+//! Real brokers for tests: the one that `MONTHEND_TEST_KAFKA` names, shared, with topics and a group for each test; and one
+//! of a test's own, made of the jars in `MONTHEND_TEST_KAFKA_JARS`, for those that kill it. Panics instead of returning
+//! errors.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::Message as _;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Headers as _;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tempfile::TempDir;
+
+use super::options::KafkaOptions;
+use super::topics::Topics;
+
+pub(crate) const PARTITIONS: i32 = 4;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Topics and a group that no other test has, at the shared broker.
+pub(crate) fn options() -> KafkaOptions {
+    let brokers = std::env::var("MONTHEND_TEST_KAFKA")
+        .expect("MONTHEND_TEST_KAFKA must name a Kafka broker for tests, such as 127.0.0.1:9092");
+    options_at(&brokers)
+}
+
+pub(crate) fn options_at(brokers: &str) -> KafkaOptions {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let unique = format!("test.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    KafkaOptions {
+        brokers: brokers.to_owned(),
+        topic: format!("{unique}.notices"),
+        dlq_topic: format!("{unique}.notices.dlq"),
+        group: format!("{unique}.notify"),
+        partitions: PARTITIONS,
+        replication: 1,
+        retention_hours: 48,
+    }
+}
+
+/// A message on a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) key: Option<String>,
+    pub(crate) payload: String,
+    pub(crate) headers: BTreeMap<String, String>,
+}
+
+impl KafkaOptions {
+    pub(crate) async fn make_topics(&self) {
+        Topics::new(self).unwrap().ensure().await.unwrap();
+    }
+
+    pub(crate) fn admin_client(&self) -> AdminClient<DefaultClientContext> {
+        self.admin().create().unwrap()
+    }
+
+    pub(crate) async fn delete_topic(&self) {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let deleted = self.admin_client().delete_topics(&[&self.topic], &options).await.unwrap();
+        assert!(deleted[0].is_ok(), "{deleted:?}");
+    }
+
+    pub(crate) async fn delete_group(&self) {
+        let deleted = self.admin_client().delete_groups(&[&self.group], &AdminOptions::new()).await.unwrap();
+        assert!(deleted[0].is_ok(), "{deleted:?}");
+    }
+
+    /// Puts messages on the topic, in this order.
+    pub(crate) async fn put(&self, payloads: impl IntoIterator<Item = impl AsRef<[u8]>>) {
+        let producer: FutureProducer = self.producer().create().unwrap();
+        let mut sent = Vec::new();
+        for (at, payload) in payloads.into_iter().enumerate() {
+            let key = at.to_string();
+            let record = FutureRecord::to(&self.topic).key(&key).payload(payload.as_ref());
+            sent.push(producer.send_result(record).map_err(|(error, _)| error).unwrap());
+        }
+        for delivery in sent {
+            delivery.await.unwrap().unwrap();
+        }
+    }
+
+    /// How many messages were ever put on a topic that are still there, by partition; none of a topic that is not there.
+    pub(crate) fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = self.admin().create().unwrap();
+        let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return BTreeMap::new();
+        };
+        let end = |partition| consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
+        found.partitions().iter().map(|partition| (partition.id(), end(partition.id()))).collect()
+    }
+
+    /// Everything on a topic.
+    pub(crate) fn read(&self, topic: &str) -> Vec<Found> {
+        let ends = self.ends(topic);
+        let consumer: BaseConsumer = self.consumer().set("group.id", "test.reader").create().unwrap();
+        let mut list = TopicPartitionList::new();
+        for partition in ends.keys() {
+            list.add_partition_offset(topic, *partition, Offset::Beginning).unwrap();
+        }
+        consumer.assign(&list).unwrap();
+        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let mut found = Vec::new();
+        let expected: i64 = ends.values().sum();
+        let began = Instant::now();
+        while i64::try_from(found.len()).unwrap() < expected {
+            assert!(
+                began.elapsed() < 3 * PATIENCE,
+                "{} of {expected} messages read from {topic}",
+                found.len()
+            );
+            let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
+            let message = message.unwrap();
+            let headers = message.headers().map(|headers| headers.iter().collect::<Vec<_>>());
+            let headers = headers.unwrap_or_default().into_iter();
+            found.push(Found {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: text(message.key()),
+                payload: text(message.payload()).unwrap_or_default(),
+                headers: headers
+                    .map(|header| (header.key.to_owned(), text(header.value).unwrap_or_default()))
+                    .collect(),
+            });
+        }
+        found
+    }
+
+    /// The group's offsets on the topic, of partitions that have one.
+    pub(crate) fn committed(&self) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = self.consumer().create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.topic, 0, self.partitions - 1);
+        let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let offsets = committed.elements().into_iter();
+        offsets
+            .filter_map(|element| match element.offset() {
+                Offset::Offset(offset) => Some((element.partition(), offset)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Messages of the topic that are not committed.
+    pub(crate) fn lag(&self) -> i64 {
+        let committed = self.committed();
+        let ends = self.ends(&self.topic);
+        ends.iter().map(|(partition, end)| end - committed.get(partition).copied().unwrap_or(0)).sum()
+    }
+
+    /// Members of the group.
+    pub(crate) fn members(&self) -> usize {
+        let consumer: BaseConsumer = self.admin().create().unwrap();
+        let groups = consumer.fetch_group_list(Some(&self.group), PATIENCE).unwrap();
+        groups.groups().first().map_or(0, |group| group.members().len())
+    }
+}
+
+/// Waits for something that blocks to be asked.
+pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !tokio::task::block_in_place(&mut holds) {
+        assert!(began.elapsed() < limit, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A broker of a test's own, which can be killed and started again.
+pub(crate) struct Broker {
+    folder: TempDir,
+    jars: PathBuf,
+    port: u16,
+    process: Child,
+}
+
+impl Broker {
+    pub(crate) fn start() -> Self {
+        let jars = std::env::var_os("MONTHEND_TEST_KAFKA_JARS")
+            .expect("MONTHEND_TEST_KAFKA_JARS must name the folder with the jars of Kafka, for tests");
+        let jars = PathBuf::from(jars);
+        let folder = tempfile::tempdir().unwrap();
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (one, other) = (free(), free());
+        let (port, controller) = (one.local_addr().unwrap().port(), other.local_addr().unwrap().port());
+        drop((one, other));
+        let configuration = folder.path().join("server.properties");
+        let data = folder.path().join("data");
+        let properties = format!(
+            "node.id=1\nprocess.roles=broker,controller\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             controller.listener.names=CONTROLLER\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\nlog.dirs={}\n\
+             offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+             group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n",
+            data.display()
+        );
+        std::fs::write(&configuration, properties).unwrap();
+        let formatted = java(&jars)
+            .args(["kafka.tools.StorageTool", "format", "--cluster-id", "bW9udGhlbmQtdGVzdHMtMQ", "--config"])
+            .arg(&configuration)
+            .status()
+            .unwrap();
+        assert!(formatted.success());
+        let process = run(&jars, &configuration);
+        let broker = Self { folder, jars, port, process };
+        broker.answers();
+        broker
+    }
+
+    pub(crate) fn options(&self) -> KafkaOptions {
+        options_at(&format!("127.0.0.1:{}", self.port))
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.process = run(&self.jars, &self.folder.path().join("server.properties"));
+        self.answers();
+    }
+
+    fn answers(&self) {
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(began.elapsed() < 6 * PATIENCE, "the broker does not listen");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may be dead already.
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+fn run(jars: &std::path::Path, configuration: &std::path::Path) -> Child {
+    java(jars).arg("kafka.Kafka").arg(configuration).spawn().unwrap()
+}
+
+fn java(jars: &std::path::Path) -> Command {
+    let mut command = Command::new("java");
+    command
+        .args([
+            "-Xmx256m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Dlog4j2.level=OFF",
+            "--class-path",
+        ])
+        .arg(jars.join("*"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}

@@ -1,0 +1,121 @@
+//! The Kafka side of `worker notify`: takes messages off the topic in batches, hands them to the engine and commits an
+//! offset once everything up to it has ended. Knows nothing of bills or mail.
+//!
+//! It never gives up: brokers that are away, a topic that is gone, offsets that were deleted are waited for, or begun again
+//! with. What comes twice is harmless, as the database decides what is sent.
+
+mod batch;
+mod dead;
+mod desk;
+mod group;
+mod keeper;
+mod ledger;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::error::KafkaError;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::dead::DeadLetters;
+use self::desk::{Desk, Left};
+use self::group::Group;
+use self::keeper::Keeper;
+use super::engine::Intake;
+use crate::kafka::{KafkaOptions, Topics};
+use crate::patience::pause;
+
+/// Between the end of a client that can't go on and the beginning of the next.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// For saying good-bye to the group. Whoever doesn't is missed after the session's time-out.
+const TO_CLOSE: Duration = Duration::from_secs(5);
+
+/// What a consumer works with.
+#[derive(Debug, Clone)]
+pub(crate) struct ConsumerConfig {
+    pub(crate) kafka: KafkaOptions,
+    /// Messages that a batch has at most.
+    pub(crate) batch: usize,
+    /// From the stop on, how long batches in hand are waited for.
+    pub(crate) grace: Duration,
+}
+
+/// Consumes until `stop` is cancelled, and then until what is in hand has ended, within the grace.
+///
+/// # Errors
+/// The client library refuses the options. Nothing else ends it.
+pub(crate) async fn consume(
+    config: &ConsumerConfig,
+    intake: &Intake,
+    stop: &CancellationToken,
+) -> Result<(), KafkaError> {
+    let topic_away = Arc::new(Notify::new());
+    let dead_letters = DeadLetters::new(&config.kafka, Arc::clone(&topic_away))?;
+    let mut keeper = Keeper::start(Topics::new(&config.kafka)?, topic_away);
+    // Subscribing to a topic that is not there yet takes longer than making it first.
+    tokio::select! {
+        () = keeper.first_look() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    loop {
+        let client = Client::new(&config.kafka)?;
+        let left =
+            Desk::new(config, client.consumer(), intake, &dead_letters, keeper.topic_away()).work(stop).await;
+        client.close().await;
+        match left {
+            Left::Stopped => return Ok(()),
+            Left::Fatal(error) => {
+                tracing::error!("the consumer can't go on, another takes its place: {error}");
+                if pause(AGAIN_AFTER, stop).await {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// A client that leaves its group when it goes, whatever the reason. The library may wait for brokers that are away, so
+/// that is left to a thread that nobody has to wait for.
+struct Client(Option<StreamConsumer<Group>>);
+
+impl Client {
+    fn new(options: &KafkaOptions) -> Result<Self, KafkaError> {
+        let client: StreamConsumer<Group> = options.consumer().create_with_context(Group::default())?;
+        client.subscribe(&[&options.topic])?;
+        Ok(Self(Some(client)))
+    }
+
+    fn consumer(&self) -> &StreamConsumer<Group> {
+        self.0.as_ref().expect("the consumer is there until the client goes")
+    }
+
+    /// Leaves the group, if that can be done in time.
+    async fn close(mut self) {
+        if tokio::time::timeout(TO_CLOSE, self.leave()).await.is_err() {
+            tracing::warn!("could not leave the group in time; the group will notice");
+        }
+    }
+
+    fn leave(&mut self) -> oneshot::Receiver<()> {
+        let (left, told) = oneshot::channel();
+        if let Some(consumer) = self.0.take() {
+            consumer.context().close();
+            std::thread::spawn(move || {
+                drop(consumer);
+                // Whoever waited may be gone.
+                left.send(()).ok();
+            });
+        }
+        told
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        drop(self.leave());
+    }
+}

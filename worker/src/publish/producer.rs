@@ -1,0 +1,141 @@
+//! The producer: idempotent, acknowledged by all replicas, with a thread of its own that takes the delivery reports.
+//! Counts them by page; nothing is awaited or allocated for a single message.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::notice_message::NoticeWriter;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use store::notice::NoticeKey;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::kafka::{KafkaOptions, Trouble, log, reason};
+
+/// How long a full queue is given to empty a little.
+const FULL: Duration = Duration::from_millis(10);
+
+/// The messages of a page, as far as the brokers are concerned.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) messages: usize,
+    unreported: AtomicUsize,
+    failure: Mutex<Option<KafkaError>>,
+    complete: Notify,
+}
+
+impl Page {
+    fn of(messages: usize) -> Arc<Self> {
+        let failure = Mutex::new(None);
+        Arc::new(Self { messages, unreported: AtomicUsize::new(messages), failure, complete: Notify::new() })
+    }
+
+    fn report(&self, failure: Option<KafkaError>) {
+        if let Some(failure) = failure {
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        }
+        if self.unreported.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.complete.notify_one();
+        }
+    }
+
+    /// Waits for the last report, and for bad news no longer than that.
+    pub(super) async fn delivered(&self) -> KafkaResult<()> {
+        while self.unreported.load(Ordering::Acquire) > 0 {
+            self.complete.notified().await;
+        }
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}
+
+/// What the client library calls back.
+#[derive(Debug, Default)]
+struct Reports {
+    trouble: Trouble,
+    acknowledged: AtomicU64,
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, said: &str) {
+        self.trouble.set(reason(&error, said));
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Arc<Page>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, page: Arc<Page>) {
+        let failure = result.as_ref().err().map(|(error, _)| error.clone());
+        if failure.is_none() {
+            self.acknowledged.fetch_add(1, Ordering::Relaxed);
+        }
+        page.report(failure);
+    }
+}
+
+/// Writes to one topic.
+#[derive(Clone)]
+pub(super) struct Producer {
+    client: ThreadedProducer<Reports>,
+    topic: Arc<str>,
+}
+
+impl Producer {
+    /// # Errors
+    /// The client library refuses the options.
+    pub(super) fn new(options: &KafkaOptions) -> KafkaResult<Self> {
+        let client = options.producer().create_with_context(Reports::default())?;
+        Ok(Self { client, topic: options.topic.as_str().into() })
+    }
+
+    /// Gives all messages of a page to the library. Blocks: for a thread of its own.
+    ///
+    /// # Errors
+    /// The library takes no more, or `stop` was cancelled while its queue was full.
+    pub(super) fn put(
+        &self,
+        writer: &mut NoticeWriter,
+        keys: &[NoticeKey],
+        stop: &CancellationToken,
+    ) -> KafkaResult<Arc<Page>> {
+        let page = Page::of(keys.len());
+        for notice in keys {
+            let (key, payload) = writer.message(notice.member, notice.revision);
+            let mut record =
+                BaseRecord::with_opaque_to(&self.topic, Arc::clone(&page)).key(key).payload(payload);
+            while let Err((error, refused)) = self.client.send(record) {
+                let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+                if !full || stop.is_cancelled() {
+                    return Err(error);
+                }
+                self.client.poll(FULL);
+                record = refused;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Messages acknowledged so far.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.client.client().context().acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// What the library last complained of.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.client.client().context().trouble.last()
+    }
+
+    /// Forgets what was not sent yet, so that dropping it waits for nothing.
+    pub(super) fn purge(&self) {
+        self.client.purge(PurgeConfig::default().queue().inflight());
+    }
+}
