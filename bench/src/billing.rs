@@ -15,12 +15,12 @@ use crate::report::Figures;
 use crate::seed::{one, raw_copy};
 use crate::server::{Server, connect, execute, wanted};
 use crate::workers::{Took, Worker};
-use crate::{cpu, reference};
+use crate::{cpu, reference, say};
 
 /// As many as a Job runs side by side by default.
 const WORKERS: i32 = 2;
 const CHUNK_SIZE: i32 = 1000;
-const MONTH: &str = "2026-10";
+pub(crate) const MONTH: &str = "2026-10";
 /// Wall and CPU time of all processes.
 type Cost = (Duration, Duration);
 
@@ -88,7 +88,7 @@ async fn fresh(database: &SecretString) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn seed(
+pub(crate) async fn seed(
     worker: &Worker<'_>,
     price_book: &Path,
     members: u64,
@@ -103,16 +103,16 @@ async fn seed(
     worker.run(arguments).await
 }
 
-struct Ours {
+pub(crate) struct Ours {
     cost: Cost,
-    bills: i64,
+    pub(crate) bills: i64,
     peak_memory: u64,
     verification: Duration,
     planning: Duration,
 }
 
 /// A run as the operator does it, from the first chunk claimed to the issuing commit.
-async fn bill(
+pub(crate) async fn bill(
     server: &Server,
     worker: &Worker<'_>,
     book: &PriceBook,
@@ -170,15 +170,11 @@ async fn bill(
 }
 
 /// A folder with one encryption key.
-fn keys(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
+pub(crate) fn keys(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
     let keys = folder.join("keys");
     std::fs::create_dir(&keys)?;
     let key = base64::engine::general_purpose::STANDARD.encode([7; 32]);
     std::fs::write(keys.join("bench"), key)?;
     std::fs::write(keys.join("active"), "bench")?;
     Ok(keys)
-}
-
-fn say(what: std::fmt::Arguments<'_>) {
-    eprintln!("bench: {what}");
 }

@@ -26,6 +26,11 @@ pub(crate) fn of_tree(root: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
 }
 
+/// CPU time of one process so far; none when it has ended.
+pub(crate) fn of_process(pid: u32) -> Option<Duration> {
+    stat(pid).map(|stat| Duration::from_millis(stat.ticks * 1000 / TICKS_A_SECOND))
+}
+
 fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is a name in parentheses, which may hold anything.

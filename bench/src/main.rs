@@ -3,6 +3,7 @@
 
 mod billing;
 mod cpu;
+mod notify;
 mod reference;
 mod report;
 mod seed;
@@ -25,17 +26,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Billing against one set-based statement, and bulk generation against raw COPY
-    Billing(Options),
+    Billing(Billing),
+    /// Publishing against kafka-producer-perf-test, and consuming against composing in memory
+    Notify(Notify),
 }
 
 #[derive(Debug, clap::Args)]
-struct Options {
-    /// Sizes to measure, with goals
-    #[arg(long, value_delimiter = ',', default_value = "200000,1000000", value_name = "MEMBERS")]
-    members: Vec<u64>,
-    /// Members of a month with 50 usage rows each, measured for information; 0: leave it out
-    #[arg(long, default_value_t = 100_000, value_name = "MEMBERS")]
-    heavy_members: u64,
+struct Common {
     /// The worker to measure [default: the one next to this program]
     #[arg(long, value_name = "FILE")]
     worker: Option<PathBuf>,
@@ -44,27 +41,87 @@ struct Options {
     price_book: PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+struct Billing {
+    /// Sizes to measure, with goals
+    #[arg(long, value_delimiter = ',', default_value = "200000,1000000", value_name = "MEMBERS")]
+    members: Vec<u64>,
+    /// Members of a month with 50 usage rows each, measured for information; 0: leave it out
+    #[arg(long, default_value_t = 100_000, value_name = "MEMBERS")]
+    heavy_members: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+struct Notify {
+    /// Sizes to measure: members, who have about as many bills
+    #[arg(long, value_delimiter = ',', default_value = "200000,1000000", value_name = "MEMBERS")]
+    bills: Vec<u64>,
+    /// The folder with Kafka's jars, broker and tools
+    #[arg(long, env = "KAFKA_HOME", value_name = "FOLDER")]
+    kafka: PathBuf,
+    /// The folder with the templates
+    #[arg(long, value_name = "FOLDER",
+          default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/monthend/files/templates"))]
+    templates: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Common {
+    fn worker(&self) -> anyhow::Result<PathBuf> {
+        let worker = match &self.worker {
+            Some(worker) => worker.clone(),
+            None => std::env::current_exe()?.with_file_name("worker"),
+        };
+        anyhow::ensure!(
+            worker.is_file(),
+            "there is no worker at {}: build it with `cargo build --release -p worker`",
+            worker.display()
+        );
+        Ok(worker)
+    }
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let Command::Billing(options) = Cli::parse().command;
+    let command = Cli::parse().command;
     telemetry::init("warn")?;
-    let worker = match options.worker {
-        Some(worker) => worker,
-        None => std::env::current_exe()?.with_file_name("worker"),
+    let met = match command {
+        Command::Billing(options) => bill(&options).await?,
+        Command::Notify(options) => notify(&options).await?,
     };
-    anyhow::ensure!(
-        worker.is_file(),
-        "there is no worker at {}: build it with `cargo build --release -p worker`",
-        worker.display()
-    );
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn bill(options: &Billing) -> anyhow::Result<bool> {
+    let (worker, price_book) = (options.common.worker()?, &options.common.price_book);
     let mut report = report::Report::default();
-    for members in options.members {
-        report.add(billing::measure(&worker, &options.price_book, members, 5).await?);
+    for members in &options.members {
+        report.add(billing::measure(&worker, price_book, *members, 5).await?);
     }
     if options.heavy_members > 0 {
-        report.add_for_information(
-            billing::measure(&worker, &options.price_book, options.heavy_members, 50).await?,
-        );
+        report.add_for_information(billing::measure(&worker, price_book, options.heavy_members, 50).await?);
     }
-    Ok(if report.print() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(report.print())
+}
+
+async fn notify(options: &Notify) -> anyhow::Result<bool> {
+    let worker = options.common.worker()?;
+    let tools = notify::Tools {
+        worker: &worker,
+        price_book: &options.common.price_book,
+        templates: &options.templates,
+        kafka: &options.kafka,
+    };
+    let mut report = notify::Report::default();
+    for bills in &options.bills {
+        report.add(notify::measure(&tools, *bills).await?);
+    }
+    Ok(report.print())
+}
+
+fn say(what: std::fmt::Arguments<'_>) {
+    eprintln!("bench: {what}");
 }

@@ -11,6 +11,9 @@ const LEAST_SEED: f64 = 0.7;
 /// A worker's memory at the largest size against the smallest.
 const MOST_MEMORY_GROWTH: f64 = 1.25;
 
+pub(crate) const HEAD: &str =
+    "| | measured | reference | ratio | goal | |\n| --- | --- | --- | --- | --- | --- |";
+
 /// What was measured at one size.
 pub(crate) struct Figures {
     pub(crate) members: u64,
@@ -46,8 +49,7 @@ impl Report {
 
     /// Prints the report, and tells whether every goal is met.
     pub(crate) fn print(&self) -> bool {
-        println!("| | measured | reference | ratio | goal | |");
-        println!("| --- | --- | --- | --- | --- | --- |");
+        println!("{HEAD}");
         let mut met = true;
         for figures in &self.sizes {
             met &= figures.print(true);
@@ -76,7 +78,7 @@ impl Report {
 }
 
 #[derive(Clone, Copy)]
-enum Goal {
+pub(crate) enum Goal {
     AtMost(f64),
     AtLeast(f64),
     None,
@@ -134,7 +136,7 @@ impl Figures {
     }
 }
 
-fn row(what: &str, measured: &str, reference: &str, ratio: f64, goal: Goal) -> bool {
+pub(crate) fn row(what: &str, measured: &str, reference: &str, ratio: f64, goal: Goal) -> bool {
     let (goal, met) = match goal {
         Goal::AtMost(most) => (format!("≤ {most}"), Some(ratio <= most)),
         Goal::AtLeast(least) => (format!("≥ {least}"), Some(ratio >= least)),
@@ -149,15 +151,15 @@ fn row(what: &str, measured: &str, reference: &str, ratio: f64, goal: Goal) -> b
     met.unwrap_or(true)
 }
 
-fn seconds(duration: Duration) -> String {
+pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
-fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     count(bytes) / 1_048_576.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
-fn count(number: u64) -> f64 {
+pub(crate) fn count(number: u64) -> f64 {
     number as f64
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use crate::cpu;
 
@@ -23,6 +24,8 @@ pub(crate) struct Worker<'a> {
 pub(crate) struct Took {
     pub(crate) wall: Duration,
     pub(crate) peak_memory: u64,
+    /// Up to the last look.
+    pub(crate) cpu: Duration,
 }
 
 impl Worker<'_> {
@@ -31,6 +34,14 @@ impl Worker<'_> {
         &self,
         arguments: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<Took> {
+        self.start(arguments)?.end().await
+    }
+
+    /// Starts a command. It is watched from then on.
+    pub(crate) fn start<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<Running> {
         let mut command = Command::new(self.program);
         command
             .args(arguments)
@@ -40,17 +51,54 @@ impl Worker<'_> {
             .stdout(Stdio::null())
             .kill_on_drop(true);
         let begun = Instant::now();
-        let mut child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
+        let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
         let pid = child.id().context("the worker has ended already")?;
-        let mut peak_memory = 0;
-        let mut look = tokio::time::interval(Duration::from_millis(20));
-        let status = loop {
-            tokio::select! {
-                status = child.wait() => break status?,
-                _ = look.tick() => peak_memory = peak_memory.max(cpu::peak_memory(pid).unwrap_or_default()),
-            }
-        };
-        anyhow::ensure!(status.success(), "{:?} ended with {status}", command.as_std());
-        Ok(Took { wall: begun.elapsed(), peak_memory })
+        Ok(Running { pid, end: tokio::spawn(watch(command, child, pid, begun)) })
     }
+}
+
+/// A process that goes on; ended with its value.
+pub(crate) struct Running {
+    pid: u32,
+    end: JoinHandle<anyhow::Result<Took>>,
+}
+
+impl Running {
+    /// Waits until it ends by itself.
+    pub(crate) async fn end(mut self) -> anyhow::Result<Took> {
+        (&mut self.end).await?
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) async fn terminate(self) -> anyhow::Result<Took> {
+        let asked = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
+        anyhow::ensure!(
+            asked.success() || self.end.is_finished(),
+            "process {} can't be told to end",
+            self.pid
+        );
+        self.end().await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end.abort();
+    }
+}
+
+async fn watch(command: Command, mut child: Child, pid: u32, begun: Instant) -> anyhow::Result<Took> {
+    let (mut peak_memory, mut cpu) = (0, Duration::ZERO);
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status?,
+            _ = look.tick() => {
+                peak_memory = peak_memory.max(cpu::peak_memory(pid).unwrap_or_default());
+                cpu = cpu.max(cpu::of_process(pid).unwrap_or_default());
+            }
+        }
+    };
+    anyhow::ensure!(status.success(), "{:?} ended with {status}", command.as_std());
+    Ok(Took { wall: begun.elapsed(), peak_memory, cpu })
 }

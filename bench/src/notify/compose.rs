@@ -1,0 +1,110 @@
+//! The reference for consuming: the same bills decrypted and composed in memory, on one core. Reading them is not timed.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use domain::ids::MemberId;
+use domain::locale::Locale;
+use domain::money::MinorUnits;
+use domain::price_book::PriceBook;
+use domain::pricing::Item;
+use jiff::Timestamp;
+use notice::{Amounts, Composer, Line, Notice, Templates};
+use secrecy::SecretString;
+use sqlx::PgConnection;
+use store::crypto::{Column, Keyring};
+use store::notice::{NoticeItem, NoticeKey, NoticeRow, RunFacts};
+
+/// Bills at a time, as consumers read them.
+const BATCH: usize = 1000;
+/// At most so many: enough to know the rate.
+const BILLS: usize = 200_000;
+/// What a consumer would send from by default.
+pub(crate) const FROM: &str = "Monthend <billing@example.com>";
+
+/// Any will do.
+const DATE: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// What composing took.
+pub(crate) struct Composing {
+    pub(crate) bills: u64,
+    pub(crate) mails: u64,
+    pub(crate) bytes: u64,
+    pub(crate) took: Duration,
+}
+
+pub(crate) async fn measure(
+    connection: &mut PgConnection,
+    keys: &Path,
+    run: &RunFacts,
+    book: &PriceBook,
+    templates: Templates,
+    targets: &[NoticeKey],
+) -> anyhow::Result<Composing> {
+    let keyring = Keyring::from_folder(keys)?;
+    let composer = Composer::new(templates, FROM.parse()?);
+    let mut composing = Composing { bills: 0, mails: 0, bytes: 0, took: Duration::ZERO };
+    // From everywhere, as members differ.
+    let skip = (targets.len() / BATCH).div_ceil(BILLS / BATCH).max(1);
+    for batch in targets.chunks(BATCH).step_by(skip) {
+        let rows = store::notice::read_notices(connection, run.month, batch).await?;
+        let begun = Instant::now();
+        for row in &rows {
+            let Some(email) = &row.email else { continue };
+            let member = row.key.member;
+            let name = keyring.open(Column::Name, member, &row.name)?;
+            let email = keyring.open(Column::Email, member, email)?;
+            composing.bytes += compose(&composer, run, book, member, row, &name, &email)?;
+            composing.mails += 1;
+        }
+        composing.took += begun.elapsed();
+        composing.bills += u64::try_from(rows.len())?;
+    }
+    Ok(composing)
+}
+
+/// Composes one mail and lets it go; returns its size.
+fn compose(
+    composer: &Composer,
+    run: &RunFacts,
+    book: &PriceBook,
+    member: MemberId,
+    row: &NoticeRow,
+    name: &SecretString,
+    email: &SecretString,
+) -> anyhow::Result<u64> {
+    let lines: Vec<Line<'_>> = (1..).zip(&row.items).map(line).collect();
+    let notice = Notice {
+        month: run.month,
+        member,
+        revision: row.key.revision,
+        locale: row.locale.unwrap_or(Locale::Ko),
+        name,
+        amounts: Amounts {
+            base: MinorUnits::new(row.base),
+            usage: MinorUnits::new(row.usage),
+            discount: MinorUnits::new(row.discount),
+            adjustment: MinorUnits::new(row.adjustment),
+            tax: MinorUnits::new(row.tax),
+            rounding: MinorUnits::new(row.rounding),
+            total: MinorUnits::new(row.total),
+        },
+        lines: &lines,
+        book,
+    };
+    Ok(u64::try_from(composer.compose(&notice, email, DATE)?.content().expose().len())?)
+}
+
+fn line((line_no, item): (i32, &NoticeItem)) -> Line<'_> {
+    let item = Item {
+        line_no,
+        kind: item.kind,
+        code: &item.code,
+        quantity: item.quantity,
+        amount: MinorUnits::new(item.amount),
+        days: item.days,
+        used: item.used,
+        free: item.free,
+    };
+    Line { item, reason: None }
+}

@@ -1,0 +1,146 @@
+//! One size: seeds and bills; then publishes against Kafka's own load tool, and consumes against composing the same
+//! mails in memory.
+
+mod broker;
+mod compose;
+mod consume;
+mod publish;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use domain::month::BillingMonth;
+use domain::price_book::PriceBook;
+use notice::Templates;
+use secrecy::SecretString;
+use sqlx::PgConnection;
+use store::notice::{Begin, Beginning, NoticeKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid};
+
+pub(crate) use self::report::{Figures, Report};
+use crate::billing::{self, MONTH};
+use crate::say;
+use crate::seed::one;
+use crate::server::{Server, connect, execute, wanted};
+use crate::workers::Worker;
+
+const USAGE_PER_MEMBER: u32 = 5;
+const RUN: &str = "bench/notices";
+const RUN_UID: Uuid = Uuid::from_u128(2);
+/// What one chunk of the selection holds when a worker selects.
+const CHUNK: i64 = 10_000;
+/// As the chart has it.
+const PARTITIONS: i32 = 12;
+
+/// What is used of this machine.
+pub(crate) struct Tools<'a> {
+    pub(crate) worker: &'a Path,
+    pub(crate) price_book: &'a Path,
+    pub(crate) templates: &'a Path,
+    /// Kafka's jars.
+    pub(crate) kafka: &'a Path,
+}
+
+pub(crate) async fn measure(tools: &Tools<'_>, members: u64) -> anyhow::Result<Figures> {
+    let text = std::fs::read_to_string(tools.price_book)
+        .with_context(|| format!("cannot read {}", tools.price_book.display()))?;
+    let book = PriceBook::parse(&text)?;
+    let files = read_templates(tools.templates)?;
+    let templates = Templates::parse(&files)?;
+    let kept = TemplateSet { sha256: templates.sha256().to_owned(), files };
+    let month: BillingMonth = MONTH.parse()?;
+    let server = Server::start()?;
+    let database = server.database("bench", &wanted(&book.time_zone, book.currency.code())?).await?;
+    let keys = billing::keys(server.folder())?;
+    let worker = Worker { program: tools.worker, database: &database, keys: &keys };
+    say(format_args!("{members} members: seeding and billing"));
+    billing::seed(&worker, tools.price_book, members, USAGE_PER_MEMBER).await?;
+    let billed = billing::bill(&server, &worker, &book, &text, month).await?;
+    fresh(&database).await?;
+
+    say(format_args!("{} bills: choosing targets", billed.bills));
+    let mut connection = connect(&database).await?;
+    let (run, selection) = begin(&database, &mut connection, month, &kept).await?;
+    anyhow::ensure!(run.targets == billed.bills, "{} targets of {} bills", run.targets, billed.bills);
+    fresh(&database).await?;
+
+    let broker = broker::Broker::start(tools.kafka).await?;
+    let targets = keys_of(&mut connection, &run).await?;
+    let publishing = publish::measure(&broker, &worker, &server, &run, &targets).await?;
+    say(format_args!("composing in memory, on one core"));
+    let composing = compose::measure(&mut connection, &keys, &run, &book, templates, &targets).await?;
+    fresh(&database).await?;
+    say(format_args!("one consumer"));
+    let consuming = consume::measure(&broker, &worker, &server, &run).await?;
+    Ok(Figures { bills: billed.bills.unsigned_abs(), selection, publishing, composing, consuming })
+}
+
+/// A run over everything, chosen but not yet published.
+async fn begin(
+    database: &SecretString,
+    connection: &mut PgConnection,
+    month: BillingMonth,
+    templates: &TemplateSet,
+) -> anyhow::Result<(RunFacts, Duration)> {
+    let pool = store::pool::connect(database, "bench", 2).await?;
+    let begin = Begin {
+        run: RUN,
+        run_uid: RUN_UID,
+        month,
+        selection: Selection::Ready,
+        scope: &Scope::Everyone,
+        rehearsal: false,
+        templates,
+        max_per_second: None,
+    };
+    let id = match store::notice::begin(&pool, &begin).await? {
+        Beginning::Begun(id) => id,
+        Beginning::Refused(refusal) => bail!(refusal),
+    };
+    let run = store::notice::run_of(connection, RUN_UID).await?;
+    let begun = Instant::now();
+    let selected = store::notice::select_targets(connection, &run, CHUNK, |_| true).await?;
+    let selection = begun.elapsed();
+    anyhow::ensure!(matches!(selected, Selected::Complete { .. }), "the selection came to {selected:?}");
+    store::notice::open_round(&pool, id, 0).await?;
+    Ok((store::notice::run_of(connection, RUN_UID).await?, selection))
+}
+
+/// All targets of the run, in order.
+async fn keys_of(connection: &mut PgConnection, run: &RunFacts) -> anyhow::Result<Vec<NoticeKey>> {
+    let mut keys: Vec<NoticeKey> = Vec::new();
+    loop {
+        let after = keys.last().map(|key| key.member);
+        let page = store::notice::open_targets(connection, run, after, CHUNK).await?;
+        if page.is_empty() {
+            return Ok(keys);
+        }
+        keys.extend(page);
+    }
+}
+
+/// Vacuumed and checkpointed: every measurement starts alike.
+async fn fresh(database: &SecretString) -> anyhow::Result<()> {
+    for statement in ["vacuum analyze", "checkpoint"] {
+        execute(database, statement).await?;
+    }
+    Ok(())
+}
+
+fn read_templates(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let read = |name: &&str| {
+        let path = folder.join(name);
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(((*name).to_owned(), text))
+    };
+    notice::FILES.iter().map(read).collect()
+}
+
+/// How many targets have no outcome yet.
+async fn open(database: &SecretString) -> anyhow::Result<i64> {
+    one(database, &format!("select count(*) from notice_target where month = '{MONTH}' and outcome is null"))
+        .await
+}

@@ -1,0 +1,98 @@
+//! Publishing against Kafka's own load tool: as many messages of the same size and kind, acknowledged alike, to as many
+//! partitions, in the same run.
+
+use std::fmt::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use domain::notice_message::NoticeWriter;
+use store::notice::{NoticeKey, RunFacts};
+
+use super::broker::Broker;
+use super::{PARTITIONS, RUN, RUN_UID};
+use crate::say;
+use crate::server::Server;
+use crate::workers::{Took, Worker};
+
+/// Payloads that the load tool picks from; it holds them in memory.
+const PAYLOADS: usize = 10_000;
+const REFERENCE_TOPIC: &str = "reference";
+const TOPIC: &str = "monthend.notices";
+/// What the worker's producer is configured with, in the words of the other client. Whatever a topic's messages are
+/// batched by, both wait as long for company.
+const PRODUCER: [&str; 5] =
+    ["acks=all", "enable.idempotence=true", "compression.type=lz4", "linger.ms=10", "batch.size=262144"];
+
+/// What publishing everything once took.
+pub(crate) struct Publishing {
+    pub(crate) messages: u64,
+    pub(crate) took: Took,
+    /// Of the better of two tries, before and after.
+    pub(crate) reference: Duration,
+    /// Bytes of one message, key apart.
+    pub(crate) size: usize,
+}
+
+pub(crate) async fn measure(
+    broker: &Broker,
+    worker: &Worker<'_>,
+    server: &Server,
+    run: &RunFacts,
+    targets: &[NoticeKey],
+) -> anyhow::Result<Publishing> {
+    let mut payloads = String::new();
+    let mut writer = NoticeWriter::new(run.month, RUN);
+    // From everywhere, as ids grow longer.
+    for target in targets.iter().step_by(targets.len().div_ceil(PAYLOADS).max(1)) {
+        let (_, payload) = writer.message(target.member, target.revision);
+        writeln!(payloads, "{}", std::str::from_utf8(payload)?)?;
+    }
+    let size = payloads.len() / payloads.lines().count().max(1) - 1;
+    let file = broker.folder().join("payloads");
+    std::fs::write(&file, payloads)?;
+    broker.create_topic(REFERENCE_TOPIC).await?;
+    broker.create_topic(TOPIC).await?;
+
+    let reference = || -> anyhow::Result<Duration> {
+        say(format_args!("kafka-producer-perf-test, {} messages of {size} bytes", targets.len()));
+        let mut command = broker.tool("org.apache.kafka.tools.ProducerPerformance");
+        command
+            .args(["--topic", REFERENCE_TOPIC, "--throughput", "-1", "--num-records"])
+            .arg(targets.len().to_string())
+            .arg("--payload-file")
+            .arg(&file)
+            .arg("--producer-props")
+            .arg(format!("bootstrap.servers={}", broker.address()))
+            .args(PRODUCER);
+        let output = command.stderr(Stdio::inherit()).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let rate = output.status.success().then(|| rate(&said, targets.len())).flatten();
+        let rate = rate.with_context(|| format!("the load tool did not tell a rate:\n{said}"))?;
+        let micros = u64::try_from(targets.len())? * 1_000_000 / rate.max(1);
+        Ok(Duration::from_micros(micros))
+    };
+    let before = reference()?;
+    say(format_args!("worker publish"));
+    let cpu = server.cpu()?;
+    let order = [
+        ("--run", RUN.to_owned()),
+        ("--run-uid", RUN_UID.to_string()),
+        ("--round", run.round.to_string()),
+        ("--brokers", broker.address()),
+        ("--partitions", PARTITIONS.to_string()),
+    ];
+    let arguments = order.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    let took = worker.run(std::iter::once("publish".to_owned()).chain(arguments)).await?;
+    let server_cpu = server.cpu()? - cpu;
+    let after = reference()?;
+    say(format_args!("published in {:?}, {server_cpu:?} of it the database's CPU", took.wall));
+    Ok(Publishing { messages: targets.len().try_into()?, took, reference: before.min(after), size })
+}
+
+/// Messages a second, from the load tool's last line: `1000000 records sent, 412371.1 records/sec (…), …`.
+fn rate(said: &str, messages: usize) -> Option<u64> {
+    let line = said.lines().rev().find(|line| line.starts_with(&format!("{messages} records sent")))?;
+    let rate = line.split(", ").nth(1)?.split_once(" records/sec")?.0;
+    rate.split('.').next()?.parse().ok()
+}
