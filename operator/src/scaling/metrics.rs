@@ -7,8 +7,8 @@ use super::book::Reading;
 /// What a look at a Deployment came to. Closed set: metrics are labelled with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
-    Up,
-    Down,
+    Out,
+    In,
     Stay,
     /// The lag can't be read.
     Unreadable,
@@ -19,12 +19,12 @@ pub(super) enum Direction {
 }
 
 impl Direction {
-    const ALL: [Self; 6] = [Self::Up, Self::Down, Self::Stay, Self::Unreadable, Self::Invalid, Self::Failed];
+    const ALL: [Self; 6] = [Self::Out, Self::In, Self::Stay, Self::Unreadable, Self::Invalid, Self::Failed];
 
     fn as_str(self) -> &'static str {
         match self {
-            Self::Up => "up",
-            Self::Down => "down",
+            Self::Out => "out",
+            Self::In => "in",
             Self::Stay => "stay",
             Self::Unreadable => "unreadable",
             Self::Invalid => "invalid",

@@ -311,9 +311,9 @@ impl Scaler {
             Ok(_) => {
                 known.told = None;
                 known.history.scaled_to(decision.replicas);
-                let up = decision.replicas > target.replicas;
+                let out = decision.replicas > target.replicas;
                 let (direction, reason) =
-                    if up { (Direction::Up, "ScaledUp") } else { (Direction::Down, "ScaledDown") };
+                    if out { (Direction::Out, "ScaledOut") } else { (Direction::In, "ScaledIn") };
                 self.metrics.decided(&target.name, direction);
                 let note = change(target, order, decision);
                 tracing::info!(deployment = target.name, "{note}");

@@ -167,7 +167,7 @@ fn has(seen: &Seen, lines: &[&str]) {
 async fn more_lag_scales_out_at_once_and_says_so() {
     let seen = look(
         vec![(SECOND, deployment(1, &[]), lag(0, &[300, 300, 300, 1]))],
-        vec![scaled_to(4), event("Normal", "ScaledUp")],
+        vec![scaled_to(4), event("Normal", "ScaledOut")],
     )
     .await;
     assert_eq!((seen.view.lag, seen.view.drained), (Some(901), false));
@@ -180,7 +180,7 @@ async fn more_lag_scales_out_at_once_and_says_so() {
             r#"monthend_kafka_lag_readable{group="monthend-notify",topic="monthend.notices"} 1"#,
             r#"monthend_consumer_replicas{deployment="notify"} 1"#,
             r#"monthend_consumer_replicas_desired{deployment="notify"} 4"#,
-            r#"monthend_scale_decisions_total{deployment="notify",direction="up"} 1"#,
+            r#"monthend_scale_decisions_total{deployment="notify",direction="out"} 1"#,
         ],
     );
 }
@@ -193,7 +193,7 @@ async fn no_lag_scales_in_after_the_cool_down() {
             (SECOND * 60, deployment(4, &[]), lag(900, &[0, 0, 0, 0])),
             (SECOND * 61, deployment(4, &[]), lag(900, &[0, 0, 0, 0])),
         ],
-        vec![scaled_to(1), event("Normal", "ScaledDown")],
+        vec![scaled_to(1), event("Normal", "ScaledIn")],
     )
     .await;
     assert!(seen.view.drained);
@@ -201,7 +201,7 @@ async fn no_lag_scales_in_after_the_cool_down() {
         &seen,
         &[
             r#"monthend_scale_decisions_total{deployment="notify",direction="stay"} 2"#,
-            r#"monthend_scale_decisions_total{deployment="notify",direction="down"} 1"#,
+            r#"monthend_scale_decisions_total{deployment="notify",direction="in"} 1"#,
         ],
     );
 }
@@ -275,7 +275,7 @@ async fn what_changed_in_between_is_not_overwritten() {
             (SECOND, deployment(1, &[]), lag(0, &[300, 300])),
             (SECOND * 3, deployment(1, &[]), lag(1, &[300, 300])),
         ],
-        vec![refused(StatusCode::CONFLICT, 2), scaled_to(2), event("Normal", "ScaledUp")],
+        vec![refused(StatusCode::CONFLICT, 2), scaled_to(2), event("Normal", "ScaledOut")],
     )
     .await;
     assert!(!seen.metrics.contains("failed"), "{}", seen.metrics);
@@ -303,7 +303,7 @@ async fn partitions_that_stand_still_keep_one_consumer() {
     let mut story: Vec<_> =
         (0..=STUCK_AFTER).map(|look| (SECOND * 2 * look, deployment(2, &[]), lag(5, &[300, 300]))).collect();
     story.push((SECOND * (2 * STUCK_AFTER + 60), deployment(2, &[]), lag(5, &[300, 300])));
-    let seen = look(story, vec![scaled_to(1), event("Normal", "ScaledDown")]).await;
+    let seen = look(story, vec![scaled_to(1), event("Normal", "ScaledIn")]).await;
     assert_eq!(seen.view.lag, Some(600));
 }
 
