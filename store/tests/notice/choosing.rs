@@ -1,0 +1,160 @@
+//! Which bills a run is about.
+
+use store::notice::{self, Beginning, Outcome, Refusal, Scope, Selected, Selection, Uuid};
+use store::testing::TestDatabase;
+
+use crate::fixture::{Fixture, id, keys, member, month, templates};
+
+async fn targets(fixture: &Fixture, uid: u128) -> String {
+    fixture
+        .one(&format!(
+            "select coalesce(string_agg(format('%s/%s+%s', member_id, revision, after_attempt), ' ' order by member_id), '')
+             from notice_target t join notification n on n.id = t.notification where n.run_uid = '{}'",
+            Uuid::from_u128(uid)
+        ))
+        .await
+}
+
+#[tokio::test]
+async fn a_month_without_live_bills_refuses_runs() {
+    let database = TestDatabase::new().await;
+    let asked = notice::Begin {
+        run: "test/run",
+        run_uid: Uuid::from_u128(1),
+        month: month(),
+        selection: Selection::Ready,
+        scope: &Scope::Everyone,
+        rehearsal: false,
+        templates: &templates(),
+        max_per_second: None,
+    };
+    let refused = Beginning::Refused(Refusal::MonthNotBilled { month: month() });
+    assert_eq!(notice::begin(&database.pool, &asked).await.unwrap(), refused);
+    let written: i64 =
+        sqlx::query_scalar("select count(*) from job_log").fetch_one(&database.pool).await.unwrap();
+    assert_eq!(written, 0);
+}
+
+#[tokio::test]
+async fn a_run_begins_once() {
+    let fixture = Fixture::with_bills(3).await;
+    let everyone = Scope::Everyone;
+    let (first, second) = tokio::join!(
+        fixture.try_begin(1, Selection::Ready, &everyone),
+        fixture.try_begin(1, Selection::Ready, &everyone)
+    );
+    assert_eq!(id(first), id(second));
+    assert_eq!(fixture.one("select count(*) from notification").await, "1");
+    assert_eq!(
+        fixture.one("select string_agg(kind, ' ') from job_log where run = 'test/run-1'").await,
+        "SEND"
+    );
+    let other = id(fixture.try_begin(2, Selection::Failed, &everyone).await);
+    assert_eq!(
+        fixture
+            .one(&format!(
+                "select kind from job_log j join notification n on n.job = j.id where n.id = {}",
+                other.0
+            ))
+            .await,
+        "RECOVERY"
+    );
+}
+
+#[tokio::test]
+async fn each_selection_chooses_its_own() {
+    let fixture = Fixture::with_bills(8).await;
+    // Of eight bills: 1 failed, 2 unknown, 3 sent, 4 skipped, 5 and 6 in somebody's hands, 7 and 8 never touched.
+    let first = fixture.run(1, Selection::Ready, &Scope::Range { from: member(1), to: member(6) }).await;
+    fixture.end(&first, &[1], Outcome::Failed).await;
+    fixture.end(&first, &[2], Outcome::Unknown).await;
+    fixture.end(&first, &[3], Outcome::Sent).await;
+    fixture.end(&first, &[4], Outcome::Skipped).await;
+    let mut consumer = fixture.consumer("busy").await;
+    let hands = consumer.claim(&first, &keys(&[5, 6], 1)).await;
+    consumer.hand_over(&hands[1..]).await;
+
+    fixture.ready(2).await;
+    assert_eq!(targets(&fixture, 2).await, "7/1+0 8/1+0");
+    fixture.run(3, Selection::Failed, &Scope::Everyone).await;
+    assert_eq!(targets(&fixture, 3).await, "1/1+1");
+    fixture.run(4, Selection::Unknown, &Scope::Everyone).await;
+    assert_eq!(targets(&fixture, 4).await, "2/1+1");
+
+    // Past their leases, a claim is what it was before, and a hand-over is unknown.
+    fixture.expire().await;
+    fixture.ready(5).await;
+    assert_eq!(targets(&fixture, 5).await, "5/1+0 7/1+0 8/1+0");
+    fixture.run(6, Selection::Unknown, &Scope::Everyone).await;
+    assert_eq!(targets(&fixture, 6).await, "2/1+1 6/1+1");
+}
+
+#[tokio::test]
+async fn a_scope_is_a_range_or_a_list() {
+    let fixture = Fixture::with_bills(10).await;
+    fixture.run(1, Selection::Ready, &Scope::Range { from: member(4), to: member(6) }).await;
+    assert_eq!(targets(&fixture, 1).await, "4/1+0 5/1+0 6/1+0");
+    let listed = Scope::Members([9, 2, 77, 5].map(member).to_vec());
+    fixture.run(2, Selection::Ready, &listed).await;
+    assert_eq!(targets(&fixture, 2).await, "2/1+0 5/1+0 9/1+0");
+    fixture.run(3, Selection::Ready, &Scope::Members(vec![member(77)])).await;
+    assert_eq!(targets(&fixture, 3).await, "");
+    assert_eq!(fixture.look(3).await.facts.targets, 0);
+}
+
+#[tokio::test]
+async fn only_the_bill_that_counts_is_told_and_only_who_was_told_nothing() {
+    let fixture = Fixture::with_bills(6).await;
+    let first = fixture.run(1, Selection::Ready, &Scope::Range { from: member(1), to: member(4) }).await;
+    fixture.end(&first, &[1], Outcome::Sent).await;
+    fixture.end(&first, &[2], Outcome::Unknown).await;
+    fixture.end(&first, &[3], Outcome::Failed).await;
+    fixture.issue(2, "values (1), (2), (3), (4)").await;
+    fixture.sql("insert into quarantined_member values ('2026-10', 5, 2, 'NO_PLAN', 'x')").await;
+    // 1 was told and 2 may have been: what corrects it is another kind of run. 5 has no bill any more.
+    fixture.ready(2).await;
+    assert_eq!(targets(&fixture, 2).await, "3/2+0 4/2+0 6/1+0");
+    // Their failed and unknown bills are of the past.
+    fixture.run(3, Selection::Failed, &Scope::Everyone).await;
+    fixture.run(4, Selection::Unknown, &Scope::Everyone).await;
+    assert_eq!(targets(&fixture, 3).await + &targets(&fixture, 4).await, "");
+}
+
+#[tokio::test]
+async fn choosing_goes_on_where_it_stopped_and_is_done_once() {
+    let fixture = Fixture::with_bills(10).await;
+    id(fixture.try_begin(1, Selection::Ready, &Scope::Everyone).await);
+    let mut connection = fixture.worker().await;
+    let run = notice::run_of(&mut connection, Uuid::from_u128(1)).await.unwrap();
+    let stopped = notice::select_targets(&mut connection, &run, 4, |_| false).await.unwrap();
+    assert_eq!(stopped, Selected::Stopped);
+    assert_eq!(targets(&fixture, 1).await, "1/1+0 2/1+0 3/1+0 4/1+0");
+    assert!(!fixture.look(1).await.facts.selected);
+
+    let mut other = fixture.worker().await;
+    let (one, two) = tokio::join!(
+        notice::select_targets(&mut connection, &run, 4, |_| true),
+        notice::select_targets(&mut other, &run, 3, |_| true)
+    );
+    assert_eq!(one.unwrap(), Selected::Complete { targets: 10 });
+    assert_eq!(two.unwrap(), Selected::Complete { targets: 10 });
+    assert_eq!(fixture.look(1).await.facts.targets, 10);
+
+    // What comes into question later is another run's.
+    fixture.sql("insert into member (member_id, load, name) values (11, 1, '\\x01')").await;
+    fixture.sql("insert into bill select 11, 1, 0, 0, 0, 0, 0, 1, 1, '2026-10'").await;
+    let again = notice::select_targets(&mut connection, &run, 4, |_| true).await.unwrap();
+    assert_eq!(again, Selected::Complete { targets: 10 });
+}
+
+#[tokio::test]
+async fn nothing_is_chosen_for_a_run_that_is_over() {
+    let fixture = Fixture::with_bills(5).await;
+    let run = id(fixture.try_begin(1, Selection::Ready, &Scope::Everyone).await);
+    let mut connection = fixture.worker().await;
+    let facts = notice::run_of(&mut connection, Uuid::from_u128(1)).await.unwrap();
+    assert_eq!(notice::cancel(&fixture.operator, run, "deleted").await.unwrap(), 0);
+    let over = notice::select_targets(&mut connection, &facts, 4, |_| true).await.unwrap();
+    assert_eq!(over, Selected::Over);
+    assert_eq!(targets(&fixture, 1).await, "");
+}

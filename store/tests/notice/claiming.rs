@@ -1,0 +1,341 @@
+//! Who may take a bill up, and when.
+
+use store::notice::{self, Claims, Outcome, PutOff, RunFacts, Scope, Selection};
+
+use crate::fixture::{Fixture, LEASE, keys, members};
+
+/// A bill as some state left it, and a run of each selection that chose it while it could.
+struct Standing {
+    fixture: Fixture,
+    run: RunFacts,
+}
+
+/// How the bill stood when the run chose it, and what came between that and the claim.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    Nothing,
+    GivenBack,
+    Failed,
+    Unknown,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Between {
+    Nothing,
+    /// Another run has it in hand.
+    Claimed,
+    ClaimExpired,
+    HandedOver,
+    HandOverExpired,
+    Settled,
+    /// Another run came to its end with it.
+    Ended(Outcome),
+}
+
+impl Standing {
+    async fn new(before: Before, between: Between) -> Self {
+        let fixture = Fixture::with_bills(1).await;
+        let selection = match before {
+            Before::Nothing => Selection::Ready,
+            Before::GivenBack => {
+                let mut consumer = fixture.consumer("first").await;
+                let run = fixture.ready(1).await;
+                let hands = consumer.claim(&run, &keys(&[1], 1)).await;
+                notice::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap();
+                notice::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
+                Selection::Ready
+            }
+            Before::Failed => {
+                let run = fixture.ready(1).await;
+                fixture.end(&run, &[1], Outcome::Failed).await;
+                Selection::Failed
+            }
+            Before::Unknown => {
+                let run = fixture.ready(1).await;
+                fixture.end(&run, &[1], Outcome::Unknown).await;
+                Selection::Unknown
+            }
+        };
+        let run = fixture.run(2, selection, &Scope::Everyone).await;
+        assert_eq!(run.targets, 1, "{before:?}");
+        let other = fixture.run(3, selection, &Scope::Everyone).await;
+        let mut consumer = fixture.consumer("other").await;
+        if !matches!(between, Between::Nothing) {
+            let hands = consumer.claim(&other, &keys(&[1], 1)).await;
+            assert_eq!(hands.len(), 1, "{before:?} {between:?}");
+            if matches!(between, Between::HandedOver | Between::HandOverExpired | Between::Settled) {
+                consumer.hand_over(&hands).await;
+            }
+            if let Between::Ended(outcome) = between {
+                consumer.deliver(&hands, outcome).await;
+            }
+            if matches!(between, Between::ClaimExpired | Between::HandOverExpired | Between::Settled) {
+                fixture.expire().await;
+            }
+            if matches!(between, Between::Settled) {
+                assert_eq!(fixture.settle().await, (1, 0));
+            }
+        }
+        Self { fixture, run }
+    }
+
+    /// What a claim comes to, and what the target has become.
+    async fn claim(&self) -> String {
+        let mut consumer = self.fixture.consumer("claims").await;
+        let Claims { claimed, held, not_targets } = consumer.claims(&self.run, &keys(&[1], 1)).await;
+        assert!(not_targets.is_empty());
+        let outcome = self.fixture.outcomes(&self.run).await;
+        match (claimed.as_slice(), held.as_slice()) {
+            ([claimed], []) => format!("claimed as attempt {}", claimed.hand.attempt),
+            ([], [_]) if outcome == "1" => "held".to_owned(),
+            ([], []) => outcome,
+            other => panic!("{other:?} {outcome}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_target_is_claimed_only_as_it_was_chosen() {
+    use Before::{Failed, GivenBack, Unknown};
+    use Between::{ClaimExpired, Claimed, Ended, HandOverExpired, HandedOver, Settled};
+    let table = [
+        (Before::Nothing, Between::Nothing, "claimed as attempt 1"),
+        (Before::Nothing, Claimed, "held"),
+        (Before::Nothing, ClaimExpired, "claimed as attempt 1"),
+        (Before::Nothing, HandedOver, "held"),
+        (Before::Nothing, HandOverExpired, "held"),
+        (Before::Nothing, Settled, "1 SKIPPED TAKEN"),
+        (Before::Nothing, Ended(Outcome::Sent), "1 SKIPPED ALREADY_SENT"),
+        (Before::Nothing, Ended(Outcome::Failed), "1 SKIPPED TAKEN"),
+        (Before::Nothing, Ended(Outcome::Unknown), "1 SKIPPED TAKEN"),
+        (Before::Nothing, Ended(Outcome::Skipped), "1 SKIPPED TAKEN"),
+        (GivenBack, Between::Nothing, "claimed as attempt 1"),
+        (GivenBack, Claimed, "held"),
+        (GivenBack, ClaimExpired, "claimed as attempt 1"),
+        (GivenBack, Ended(Outcome::Sent), "1 SKIPPED ALREADY_SENT"),
+        (Failed, Between::Nothing, "claimed as attempt 2"),
+        (Failed, Claimed, "held"),
+        (Failed, ClaimExpired, "claimed as attempt 2"),
+        (Failed, HandedOver, "held"),
+        (Failed, HandOverExpired, "held"),
+        (Failed, Settled, "1 SKIPPED TAKEN"),
+        (Failed, Ended(Outcome::Sent), "1 SKIPPED ALREADY_SENT"),
+        // It is as failed as it was, but somebody has tried meanwhile.
+        (Failed, Ended(Outcome::Failed), "1 SKIPPED TAKEN"),
+        (Unknown, Between::Nothing, "claimed as attempt 2"),
+        (Unknown, Claimed, "held"),
+        (Unknown, ClaimExpired, "claimed as attempt 2"),
+        (Unknown, HandedOver, "held"),
+        (Unknown, Settled, "1 SKIPPED TAKEN"),
+        (Unknown, Ended(Outcome::Sent), "1 SKIPPED ALREADY_SENT"),
+        (Unknown, Ended(Outcome::Failed), "1 SKIPPED TAKEN"),
+    ];
+    for (before, between, expected) in table {
+        let standing = Standing::new(before, between).await;
+        assert_eq!(standing.claim().await, expected, "{before:?}, then {between:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_consumers_share_a_batch_without_any_bill_twice() {
+    let fixture = Fixture::with_bills(500).await;
+    let run = fixture.ready(1).await;
+    let mut consumers = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        consumers.push(fixture.consumer(name).await);
+    }
+    let everyone: Vec<i64> = (1..=500).collect();
+    let tasks: Vec<_> = consumers
+        .into_iter()
+        .map(|mut consumer| {
+            let (run, mut keys) = (run.clone(), keys(&everyone, 1));
+            tokio::spawn(async move {
+                let half = keys.len() / 2;
+                keys.rotate_left(half);
+                let claims = consumer.claims(&run, &keys).await;
+                assert_eq!(claims.claimed.len() + claims.held.len(), 500);
+                claims.claimed.into_iter().map(|claimed| claimed.hand).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut claimed = Vec::new();
+    for task in tasks {
+        claimed.extend(members(&task.await.unwrap()));
+    }
+    claimed.sort_unstable();
+    assert_eq!(claimed, everyone);
+}
+
+#[tokio::test]
+async fn two_recovery_runs_at_once_send_each_bill_once() {
+    let fixture = Fixture::with_bills(200).await;
+    let first = fixture.ready(1).await;
+    let everyone: Vec<i64> = (1..=200).collect();
+    fixture.end(&first, &everyone, Outcome::Failed).await;
+    let runs = [
+        fixture.run(2, Selection::Failed, &Scope::Everyone).await,
+        fixture.run(3, Selection::Failed, &Scope::Everyone).await,
+    ];
+    assert_eq!((runs[0].targets, runs[1].targets), (200, 200));
+    let mut tasks = Vec::new();
+    for run in runs.clone() {
+        let mut consumer = fixture.consumer("recovers").await;
+        let keys = keys(&everyone, 1);
+        tasks.push(tokio::spawn(async move {
+            let mut sent = Vec::new();
+            for keys in keys.chunks(20) {
+                let hands = consumer.claim(&run, keys).await;
+                consumer.deliver(&hands, Outcome::Sent).await;
+                sent.extend(members(&hands));
+            }
+            sent
+        }));
+    }
+    let mut sent = Vec::new();
+    for task in tasks {
+        sent.extend(task.await.unwrap());
+    }
+    sent.sort_unstable();
+    assert_eq!(sent, everyone);
+    // Whatever one run didn't get, the other did: published again, it ends.
+    for run in &runs {
+        let mut consumer = fixture.consumer("again").await;
+        assert!(consumer.claim(run, &keys(&everyone, 1)).await.is_empty());
+        assert!(notice::finish(&fixture.operator, run.id).await.unwrap());
+    }
+    let (two, three) = (fixture.look(2).await.counts, fixture.look(3).await.counts);
+    assert_eq!((two.sent + three.sent, two.skipped + three.skipped), (200, 200));
+    assert_eq!(fixture.one("select string_agg(distinct attempt::text, ' ') from delivery").await, "2");
+}
+
+#[tokio::test]
+async fn a_replay_claims_nothing() {
+    let fixture = Fixture::with_bills(4).await;
+    let run = fixture.ready(1).await;
+    fixture.end(&run, &[1], Outcome::Sent).await;
+    fixture.end(&run, &[2], Outcome::Failed).await;
+    fixture.end(&run, &[3], Outcome::Unknown).await;
+    fixture.end(&run, &[4], Outcome::Skipped).await;
+    let before = fixture.deliveries().await;
+    let mut consumer = fixture.consumer("replays").await;
+    let everything = keys(&[1, 2, 3, 4, 4, 3], 1);
+    assert_eq!(consumer.claims(&run, &everything).await, Claims::default());
+    assert!(notice::finish(&fixture.operator, run.id).await.unwrap());
+    assert_eq!(consumer.claims(&run, &everything).await, Claims::default());
+    assert_eq!(fixture.deliveries().await, before);
+    assert_eq!(before, "1 SENT 1, 2 FAILED 1, 3 UNKNOWN 1, 4 SKIPPED 1");
+}
+
+#[tokio::test]
+async fn what_the_run_never_chose_is_no_target() {
+    let fixture = Fixture::with_bills(3).await;
+    let run = fixture.run(1, Selection::Ready, &Scope::Members(vec![crate::fixture::member(2)])).await;
+    let mut consumer = fixture.consumer("a").await;
+    let claims = consumer.claims(&run, &keys(&[1, 2, 99], 1)).await;
+    assert_eq!(claims.not_targets, keys(&[1, 99], 1));
+    assert_eq!(claims.claimed.len(), 1);
+    assert_eq!(consumer.claims(&run, &keys(&[2], 7)).await.not_targets, keys(&[2], 7));
+}
+
+#[tokio::test]
+async fn a_superseded_bill_is_skipped() {
+    let fixture = Fixture::with_bills(4).await;
+    let run = fixture.ready(1).await;
+    let mut consumer = fixture.consumer("a").await;
+    let hands = consumer.claim(&run, &keys(&[1, 2], 1)).await;
+    fixture.issue(2, "values (1), (3)").await;
+    fixture.sql("insert into quarantined_member values ('2026-10', 4, 2, 'NO_PLAN', 'x')").await;
+    // What was claimed before is not handed over any more.
+    let advanced = consumer.advance(&hands, &[]).await;
+    assert_eq!((members(&advanced.granted), members(&advanced.refused)), (vec![2], vec![1]));
+    notice::give_back(&mut consumer.connection, consumer.id, &advanced.refused).await.unwrap();
+    assert_eq!(consumer.claims(&run, &keys(&[1, 2, 3, 4], 1)).await.held, keys(&[2], 1));
+    assert_eq!(
+        fixture.outcomes(&run).await,
+        "1 SKIPPED SUPERSEDED, 2, 3 SKIPPED SUPERSEDED, 4 SKIPPED SUPERSEDED"
+    );
+    assert_eq!(fixture.deliveries().await, "1 PENDING 0, 2 HANDED_OVER 1, 3 PENDING 0, 4 PENDING 0");
+}
+
+#[tokio::test]
+async fn what_is_given_back_is_what_it_was() {
+    let fixture = Fixture::with_bills(3).await;
+    let first = fixture
+        .run(1, Selection::Ready, &Scope::Members(keys(&[1, 2], 1).iter().map(|k| k.member).collect()))
+        .await;
+    fixture.end(&first, &[1], Outcome::Failed).await;
+    fixture.end(&first, &[2], Outcome::Unknown).await;
+    let stood = fixture.one("select string_agg(d::text, ' ' order by member_id) from delivery d").await;
+    let runs = [
+        fixture.run(2, Selection::Failed, &Scope::Everyone).await,
+        fixture.run(3, Selection::Unknown, &Scope::Everyone).await,
+        fixture.ready(4).await,
+    ];
+    let mut consumer = fixture.consumer("a").await;
+    let mut hands = Vec::new();
+    for run in &runs {
+        hands.extend(consumer.claim(run, &keys(&[1, 2, 3], 1)).await);
+    }
+    assert_eq!(members(&hands), [1, 2, 3]);
+    assert_eq!(
+        fixture.one("select string_agg(status, ' ' order by member_id) from live_bill").await,
+        "SENDING SENDING SENDING"
+    );
+    // One was handed over already; its holder knows that it never went out.
+    consumer.hand_over(&hands[..1]).await;
+    let mut given = notice::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap();
+    given.sort_unstable_by_key(|hand| hand.key);
+    assert_eq!(given, hands);
+    assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 UNKNOWN 1, 3 PENDING 0");
+    let stands = fixture
+        .one("select string_agg(concat_ws(' ', ended_at is not null, reason, holder, before, lease_until), ', ' order by member_id) from delivery")
+        .await;
+    assert_eq!(stands, "t 550 no such user, t OUTCOME_UNKNOWN, f");
+    assert!(stood.contains("550 no such user"));
+    assert_eq!(
+        fixture.one("select string_agg(status, ' ' order by member_id) from live_bill").await,
+        "FAILED UNKNOWN READY"
+    );
+    // And so is what settling frees.
+    for run in &runs {
+        consumer.claim(run, &keys(&[1, 2, 3], 1)).await;
+    }
+    fixture.expire().await;
+    assert_eq!(fixture.settle().await, (0, 3));
+    assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 UNKNOWN 1, 3 PENDING 0");
+    assert!(notice::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_put_off_delivery_keeps_its_tries_over_consumers_but_not_over_runs() {
+    let fixture = Fixture::with_bills(1).await;
+    let run = fixture.ready(1).await;
+    let mut consumer = fixture.consumer("a").await;
+    let hand = consumer.claim(&run, &keys(&[1], 1)).await[0];
+    consumer.hand_over(&[hand]).await;
+    let counted = PutOff { hand, counts: true };
+    let put = notice::put_off(&mut consumer.connection, consumer.id, LEASE, &[counted]).await.unwrap();
+    assert_eq!((put[0].tries, put[0].hand), (1, hand));
+    assert!(put[0].first_try.is_some());
+    // A connection that broke before the server was asked is no try.
+    consumer.hand_over(&[hand]).await;
+    let lost = PutOff { hand, counts: false };
+    let put = notice::put_off(&mut consumer.connection, consumer.id, LEASE, &[lost]).await.unwrap();
+    assert_eq!(put[0].tries, 1);
+    assert_eq!(fixture.deliveries().await, "1 CLAIMED 1");
+    assert_eq!(notice::renew(&mut consumer.connection, consumer.id, LEASE, &[hand]).await.unwrap(), [hand]);
+
+    let mut other = fixture.consumer("b").await;
+    assert!(notice::renew(&mut other.connection, other.id, LEASE, &[hand]).await.unwrap().is_empty());
+    assert!(notice::put_off(&mut other.connection, other.id, LEASE, &[counted]).await.unwrap().is_empty());
+    fixture.expire().await;
+    let taken_over = other.claims(&run, &keys(&[1], 1)).await.claimed[0];
+    assert_eq!((taken_over.hand.attempt, taken_over.tries), (1, 1));
+    assert!(taken_over.first_try.is_some());
+    assert!(notice::renew(&mut consumer.connection, consumer.id, LEASE, &[hand]).await.unwrap().is_empty());
+
+    notice::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
+    let next = fixture.ready(2).await;
+    let fresh = other.claims(&next, &keys(&[1], 1)).await.claimed[0];
+    assert_eq!((fresh.hand.attempt, fresh.tries, fresh.first_try), (1, 0, None));
+}

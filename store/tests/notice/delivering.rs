@@ -1,0 +1,149 @@
+//! From the claim to the outcome.
+
+use store::notice::{self, Ended, Outcome, Scope, Selection};
+
+use crate::fixture::{Fixture, ended, keys, members};
+
+#[tokio::test]
+async fn a_delivery_goes_its_way() {
+    let fixture = Fixture::with_bills(4).await;
+    let run = fixture.ready(1).await;
+    let mut consumer = fixture.consumer("a").await;
+    let hands = consumer.claim(&run, &keys(&[1, 2, 3, 4], 1)).await;
+    // Refused before it was asked for anything, without an address, and two on their way: in one go.
+    let ends = [
+        Ended { hand: hands[0], outcome: Outcome::Failed, reason: Some("cannot be rendered".to_owned()) },
+        Ended { hand: hands[1], outcome: Outcome::Skipped, reason: Some("NO_ADDRESS".to_owned()) },
+    ];
+    let advanced = consumer.advance(&hands[2..], &ends).await;
+    assert_eq!((advanced.granted.as_slice(), advanced.recorded.as_slice()), (&hands[2..], &hands[..2]));
+    assert!(advanced.refused.is_empty() && advanced.lost.is_empty());
+    let ends = [ended(&hands[2..3], Outcome::Sent), ended(&hands[3..], Outcome::Unknown)].concat();
+    assert_eq!(consumer.advance(&[], &ends).await.recorded, hands[2..]);
+    assert_eq!(
+        fixture.outcomes(&run).await,
+        "1 FAILED cannot be rendered, 2 SKIPPED NO_ADDRESS, 3 SENT, 4 UNKNOWN 550 no such user"
+    );
+    assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 SKIPPED 1, 3 SENT 1, 4 UNKNOWN 1");
+    assert_eq!(
+        fixture.one("select string_agg(status, ' ' order by member_id) from live_bill").await,
+        "FAILED SKIPPED SENT UNKNOWN"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_given_again() {
+    let fixture = Fixture::with_bills(3).await;
+    let run = fixture.ready(1).await;
+    let mut consumer = fixture.consumer("a").await;
+    let hands = consumer.claim(&run, &keys(&[1, 2, 3], 1)).await;
+    consumer.hand_over(&hands).await;
+    consumer.hand_over(&hands).await;
+    let sent = ended(&hands[..2], Outcome::Sent);
+    let once = consumer.advance(&hands[2..], &sent).await;
+    let twice = consumer.advance(&hands[2..], &sent).await;
+    assert_eq!(once, twice);
+    assert_eq!((once.recorded.len(), once.granted.len()), (2, 1));
+    // Another outcome than the first one is not an answer that was lost.
+    let other = consumer.advance(&[], &ended(&hands[..1], Outcome::Failed)).await;
+    assert_eq!(other.lost, hands[..1]);
+    assert_eq!(fixture.outcomes(&run).await, "1 SENT, 2 SENT, 3");
+}
+
+#[tokio::test]
+async fn nothing_is_handed_over_for_a_run_that_is_not_open() {
+    let fixture = Fixture::with_bills(4).await;
+    let run = fixture.ready(1).await;
+    let mut consumer = fixture.consumer("a").await;
+    let hands = consumer.claim(&run, &keys(&[1, 2, 3], 1)).await;
+    consumer.hand_over(&hands[..1]).await;
+    notice::adjust(&fixture.operator, run.id, true, None).await.unwrap();
+    assert_eq!(consumer.advance(&hands[1..], &[]).await.refused, hands[1..]);
+    assert_eq!(consumer.claims(&run, &keys(&[4], 1)).await.held, keys(&[4], 1));
+    // What went out before is recorded all the same.
+    assert_eq!(consumer.advance(&[], &ended(&hands[..1], Outcome::Sent)).await.recorded, hands[..1]);
+    notice::adjust(&fixture.operator, run.id, false, Some(7)).await.unwrap();
+    assert_eq!(fixture.look(1).await.facts.max_per_second, Some(7));
+    consumer.hand_over(&hands[1..2]).await;
+
+    // Cancelled: claims are free at once, and what is handed over is waited for.
+    assert_eq!(notice::cancel(&fixture.operator, run.id, "deleted").await.unwrap(), 1);
+    assert_eq!(fixture.deliveries().await, "1 SENT 1, 2 HANDED_OVER 1, 3 PENDING 0");
+    assert_eq!(consumer.advance(&hands[2..], &[]).await.refused, hands[2..]);
+    assert!(!fixture.look(1).await.logged);
+    assert_eq!(consumer.advance(&[], &ended(&hands[1..2], Outcome::Sent)).await.recorded, hands[1..2]);
+    assert_eq!(notice::cancel(&fixture.operator, run.id, "another reason").await.unwrap(), 0);
+    let look = fixture.look(1).await;
+    assert_eq!((look.logged, look.reason.as_deref(), look.open), (true, Some("deleted"), 2));
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_not_handed_over() {
+    let fixture = Fixture::with_bills(2).await;
+    let run = fixture.ready(1).await;
+    let mut consumer = fixture.consumer("a").await;
+    let hands = consumer.claim(&run, &keys(&[1, 2], 1)).await;
+    fixture.expire().await;
+    assert_eq!(consumer.advance(&hands, &[]).await.refused, hands);
+    let mut other = fixture.consumer("b").await;
+    let taken = other.claim(&run, &keys(&[1, 2], 1)).await;
+    other.hand_over(&taken).await;
+    // The former holder can say nothing about it any more.
+    assert_eq!(consumer.advance(&[], &ended(&hands, Outcome::Failed)).await.lost, hands);
+    assert!(notice::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap().is_empty());
+    assert_eq!(other.advance(&[], &ended(&taken, Outcome::Sent)).await.recorded, taken);
+}
+
+#[tokio::test]
+async fn what_nobody_hears_of_is_unknown_and_stays_so() {
+    let fixture = Fixture::with_bills(4).await;
+    let run = fixture.ready(1).await;
+    let mut consumer = fixture.consumer("dies").await;
+    let hands = consumer.claim(&run, &keys(&[1, 2, 3], 1)).await;
+    consumer.hand_over(&hands[..2]).await;
+    assert_eq!(fixture.settle().await, (0, 0));
+    fixture.expire().await;
+    assert_eq!(fixture.settle().await, (2, 1));
+    assert_eq!(fixture.settle().await, (0, 0));
+    assert_eq!(fixture.deliveries().await, "1 UNKNOWN 1, 2 UNKNOWN 1, 3 PENDING 0");
+    assert_eq!(fixture.outcomes(&run).await, "1 UNKNOWN OUTCOME_UNKNOWN, 2 UNKNOWN OUTCOME_UNKNOWN, 3, 4");
+    // Late: whether it was sent is what a recovery run is for.
+    assert_eq!(consumer.advance(&[], &ended(&hands, Outcome::Sent)).await.lost, hands);
+    assert_eq!(fixture.deliveries().await, "1 UNKNOWN 1, 2 UNKNOWN 1, 3 PENDING 0");
+    let recovery = fixture.run(2, Selection::Unknown, &Scope::Everyone).await;
+    let again = consumer.claim(&recovery, &keys(&[1, 2, 3, 4], 1)).await;
+    assert_eq!(members(&again), [1, 2]);
+    consumer.deliver(&again, Outcome::Sent).await;
+    assert_eq!(fixture.deliveries().await, "1 SENT 2, 2 SENT 2, 3 PENDING 0");
+}
+
+#[tokio::test]
+async fn only_what_was_handed_over_is_sent_or_unknown() {
+    let fixture = Fixture::with_bills(2).await;
+    let run = fixture.ready(1).await;
+    let mut consumer = fixture.consumer("a").await;
+    let hands = consumer.claim(&run, &keys(&[1, 2], 1)).await;
+    for outcome in [Outcome::Sent, Outcome::Unknown] {
+        assert_eq!(consumer.advance(&[], &ended(&hands, outcome)).await.lost, hands);
+    }
+    assert_eq!(fixture.deliveries().await, "1 CLAIMED 1, 2 CLAIMED 1");
+}
+
+#[tokio::test]
+async fn ending_and_handing_over_exclude_each_other() {
+    let fixture = Fixture::with_bills(300).await;
+    let run = fixture.ready(1).await;
+    let everyone: Vec<i64> = (1..=300).collect();
+    let mut consumer = fixture.consumer("a").await;
+    let hands = consumer.claim(&run, &keys(&everyone, 1)).await;
+    let sending = tokio::spawn(async move {
+        let mut granted = 0;
+        for hands in hands.chunks(5) {
+            granted += consumer.advance(hands, &[]).await.granted.len();
+        }
+        i64::try_from(granted).unwrap()
+    });
+    tokio::task::yield_now().await;
+    let handed_over = notice::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
+    assert_eq!(sending.await.unwrap(), handed_over, "nothing is handed over behind the canceller's back");
+}

@@ -1,0 +1,94 @@
+//! A run's rate, over all consumers together; and consumers themselves.
+
+use std::time::Duration;
+
+use store::notice::{self, Slots};
+
+use crate::fixture::Fixture;
+
+#[tokio::test]
+async fn slots_are_taken_once_whoever_asks() {
+    let fixture = Fixture::with_bills(1).await;
+    let run = fixture.ready(1).await;
+    let mut free = fixture.worker().await;
+    let unlimited = Slots { first_in: Duration::ZERO, apart: Duration::ZERO };
+    assert_eq!(notice::take_slots(&mut free, run.id, 5).await.unwrap(), unlimited);
+
+    notice::adjust(&fixture.operator, run.id, false, Some(20)).await.unwrap();
+    let start: i64 = now(&fixture).await;
+    let mut tasks = Vec::new();
+    for slots in [1_u32, 3, 2, 4] {
+        let mut connection = fixture.worker().await;
+        let pool = fixture.database.pool.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut due = Vec::new();
+            for _ in 0..25 {
+                let taken = notice::take_slots(&mut connection, run.id, slots).await.unwrap();
+                assert_eq!(taken.apart, Duration::from_millis(50));
+                let now = clock(&pool).await;
+                due.extend((0..slots).map(|slot| {
+                    now + i64::try_from((taken.first_in + taken.apart * slot).as_millis()).unwrap()
+                }));
+            }
+            due
+        }));
+    }
+    let mut due = Vec::new();
+    for task in tasks {
+        due.extend(task.await.unwrap());
+    }
+    due.sort_unstable();
+    assert_eq!(due.len(), 250);
+    // The n-th message goes n slots after the first, but for the time that asking for the clock takes.
+    for (index, due) in due.iter().enumerate() {
+        let exact = start + i64::try_from(index).unwrap() * 50;
+        assert!((exact - 5..exact + 400).contains(due), "slot {index}: {} ms off", due - exact);
+    }
+    let paced = fixture
+        .one("select round(extract(epoch from paced_until - clock_timestamp()) * 20) from notification")
+        .await
+        .parse::<f64>()
+        .unwrap();
+    assert!((225.0..=250.0).contains(&paced), "250 slots are taken, {paced} are to come");
+}
+
+async fn now(fixture: &Fixture) -> i64 {
+    clock(&fixture.database.pool).await
+}
+
+async fn clock(pool: &sqlx::PgPool) -> i64 {
+    sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000)::bigint")
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn consumers_say_that_they_live_and_what_ails_them() {
+    let fixture = Fixture::with_bills(1).await;
+    fixture.ready(1).await;
+    let mut one = fixture.consumer("one").await;
+    let two = fixture.consumer("two").await;
+    notice::alive(&mut one.connection, one.id, Some("cannot connect")).await.unwrap();
+    let since = fixture.look(1).await.consumers[0].trouble_since;
+    assert!(since.is_some());
+    notice::alive(&mut one.connection, one.id, Some("login refused")).await.unwrap();
+    let seen = fixture.look(1).await.consumers;
+    assert_eq!(
+        (seen.len(), seen[0].trouble.as_deref(), seen[0].trouble_since),
+        (2, Some("login refused"), since)
+    );
+    notice::alive(&mut one.connection, one.id, None).await.unwrap();
+    let seen = fixture.look(1).await.consumers;
+    assert_eq!((seen[0].trouble.clone(), seen[0].trouble_since), (None, None));
+
+    fixture
+        .sql(&format!("update consumer set seen_at = now() - interval '31 seconds' where id = {}", two.id.0))
+        .await;
+    assert_eq!(fixture.look(1).await.consumers.len(), 1);
+    notice::leave(&mut one.connection, one.id).await.unwrap();
+    assert!(fixture.look(1).await.consumers.is_empty());
+    assert!(notice::alive(&mut one.connection, one.id, None).await.is_err());
+    fixture.sql("update consumer set seen_at = now() - interval '2 days'").await;
+    assert_eq!(notice::forget_consumers(&fixture.operator).await.unwrap(), 1);
+}

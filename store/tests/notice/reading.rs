@@ -1,0 +1,77 @@
+//! What a notice is made of.
+
+use store::installation::Locale;
+use store::notice::{self, Uuid};
+
+use crate::fixture::{Fixture, keys, month, templates};
+
+#[tokio::test]
+async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
+    let fixture = Fixture::with_bills(3).await;
+    fixture.issue(2, "values (2)").await;
+    fixture
+        .sql(
+            "with job as (insert into job_log (kind) values ('LOAD'), ('LOAD') returning id)
+             insert into load (number, kind, source, state, finished_at, job)
+             select 1 + row_number() over (order by id), 'LOAD', 'default', case row_number() over (order by id) when 1 then 'FINISHED' else 'RUNNING' end,
+                    case row_number() over (order by id) when 1 then now() end, id from job;
+             insert into member (member_id, load, locale, name, email) values (2, 2, 'ko', '\\x0a', null), (2, 3, 'en', '\\x0b', '\\x0c');
+             insert into bill_item (member_id, quantity, amount, used_quantity, free_allowance, revision, line_no, days, kind, code, month)
+             values (2, 3, 250, 10, 7, 2, 2, 31, 'USAGE', 'sms', '2026-10')",
+        )
+        .await;
+    let mut connection = fixture.worker().await;
+    let asked = [keys(&[3, 77], 1), keys(&[2, 2], 2)].concat();
+    let rows = notice::read_notices(&mut connection, month(), &asked).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    let two = &rows[0];
+    assert_eq!(
+        (two.key, two.name.as_slice(), two.email.as_deref()),
+        (keys(&[2], 2)[0], &[0x0a_u8][..], None)
+    );
+    assert_eq!((two.locale, two.total, two.tax), (Some(Locale::Ko), 2000, 90));
+    let items: Vec<_> = two
+        .items
+        .iter()
+        .map(|item| (item.kind.as_str(), item.code.as_str(), item.amount, item.used, item.free))
+        .collect();
+    assert_eq!(items, [("BASE", "LTE-33", 2000, None, None), ("USAGE", "sms", 250, Some(10), Some(7))]);
+    let three = &rows[1];
+    assert_eq!((three.locale, three.email.as_deref(), three.items.len()), (None, Some(&[2_u8][..]), 1));
+    assert_eq!(notice::price_book(&mut connection, &three.price_book).await.unwrap(), "the book");
+
+    let run = fixture.ready(1).await;
+    assert_eq!(notice::templates(&mut connection, &run.templates).await.unwrap(), templates());
+    assert!(notice::templates(&mut connection, "none").await.is_err());
+    let names = ["test/run-1".to_owned(), "test/nobody".to_owned()];
+    let found = notice::runs(&mut connection, &names).await.unwrap();
+    assert_eq!(found, [notice::run_of(&mut connection, Uuid::from_u128(1)).await.unwrap()]);
+}
+
+#[tokio::test]
+async fn the_operator_sees_nobody() {
+    let fixture = Fixture::with_bills(1).await;
+    let run = fixture.ready(1).await;
+    for statement in [
+        "select name from member",
+        "select email from member",
+        "insert into delivery (member_id, revision, attempt, notification, state, month) values (1, 1, 1, 1, 'PENDING', '2026-10')",
+        "insert into notice_target (member_id, revision, after_attempt, notification, month) values (1, 1, 1, 1, '2026-10')",
+        "delete from delivery",
+        "delete from notice_target",
+    ] {
+        let refused = sqlx::query(statement).execute(&fixture.operator).await.unwrap_err().to_string();
+        assert!(refused.contains("permission denied"), "{statement}: {refused}");
+    }
+    for statement in [
+        "update notification set state = 'OPEN'",
+        "delete from delivery",
+        "delete from notice_target",
+        "update notice_target set after_attempt = 7",
+        "update bill set total_amount = 0",
+    ] {
+        let refused = sqlx::query(statement).execute(&fixture.worker).await.unwrap_err().to_string();
+        assert!(refused.contains("permission denied"), "{statement}: {refused}");
+    }
+    assert_eq!(run.targets, 1);
+}
