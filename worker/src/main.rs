@@ -9,6 +9,7 @@ mod migrate;
 mod notify;
 mod patience;
 mod publish;
+mod rehearse;
 mod seed;
 mod shutdown;
 mod terminal;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Outcome};
 
-/// Migrates, loads and bills: everything of monthend that works on many rows.
+/// Migrates, loads, bills and notifies: everything of monthend that works on many rows.
 ///
 /// Exit status: 0 done; 2 usage or configuration; 3 done, with rejects; 4 failed for good; 75 try again.
 #[derive(Debug, Parser)]
@@ -71,6 +72,9 @@ enum Command {
     Check(check::Check),
     Load(load::Load),
     Migrate(migrate::Migrate),
+    Notify(notify::Notify),
+    Publish(publish::Publish),
+    Rehearse(rehearse::Rehearse),
     Seed(seed::Seed),
 }
 
@@ -107,6 +111,9 @@ async fn dispatch(cli: &Cli, stop: &CancellationToken) -> Outcome {
         Command::Check(check) => check.run(&cli.global).await,
         Command::Load(load) => load.run(&cli.global, stop).await,
         Command::Migrate(migrate) => migrate.run(&cli.global, stop).await,
+        Command::Notify(notify) => notify.run(&cli.global, stop).await,
+        Command::Publish(publish) => publish.run(&cli.global, stop).await,
+        Command::Rehearse(rehearse) => rehearse.run(&cli.global, stop).await,
         Command::Seed(seed) => seed.run(&cli.global, stop).await,
     }
 }

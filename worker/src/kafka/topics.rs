@@ -21,7 +21,7 @@ const SHORTEST_RETENTION_MS: i64 = 24 * 3_600_000;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TopicError {
     #[error("cannot {operation} at {brokers}")]
-    Away { operation: String, brokers: String, source: KafkaError },
+    Away { operation: String, brokers: String, source: Box<KafkaError> },
     #[error(
         "the brokers don't make topic {topic} with {replication} copies of {partitions} partitions: {code}"
     )]
@@ -137,7 +137,7 @@ impl Topics {
     }
 
     fn away(&self, operation: String, source: KafkaError) -> TopicError {
-        TopicError::Away { operation, brokers: self.options.brokers.clone(), source }
+        TopicError::Away { operation, brokers: self.options.brokers.clone(), source: Box::new(source) }
     }
 }
 

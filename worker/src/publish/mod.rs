@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use clap::Args;
 use secrecy::SecretString;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
+use store::error::{DatabaseError, During as _};
 use store::notice::{self, NoticeError, NotificationState, RunFacts, Selected, Uuid};
-use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 
 use self::pump::Pumped;
@@ -66,7 +66,7 @@ pub(crate) enum Trouble {
     #[error(transparent)]
     Notice(#[from] NoticeError),
     #[error(transparent)]
-    Database(#[from] store::error::DatabaseError),
+    Database(#[from] DatabaseError),
     /// The text is for the run's status.
     #[error("{0}")]
     Kafka(String),
@@ -79,6 +79,8 @@ pub(crate) enum Trouble {
 impl Trouble {
     fn is_transient(&self) -> bool {
         match self {
+            // Somebody was quicker: another look tells what is left to do.
+            Self::Notice(NoticeError::Overtaken { .. }) => true,
             Self::Notice(error) => error.is_transient(),
             Self::Database(error) => error.is_transient(),
             Self::Kafka(_) => true,
@@ -157,7 +159,8 @@ impl Publisher<'_> {
     /// Works until the database goes away.
     async fn session(&mut self, patience: &mut Patience) -> Result<Ended, Trouble> {
         let Publish { run_uid, round, kafka, .. } = self.order;
-        let mut connection = connect_one(self.database, "monthend worker publish").await?;
+        let pool = notice::connect(self.database, "monthend worker publish", 2).await?;
+        let mut connection = own_connection(&pool).await?;
         let Some(run) = take_up(&mut connection, *run_uid, self.stop).await? else {
             return Ok(Ended::Stopped);
         };
@@ -176,7 +179,7 @@ impl Publisher<'_> {
                 return Ok(Ended::Done);
             }
             let pumped = match topics.ensure().await {
-                Ok(()) => self.pump(&mut connection, &run, &publication).await,
+                Ok(()) => self.pump(&pool, &mut connection, &run, &publication).await,
                 Err(error) => Err(Trouble::Kafka(telemetry::chain(&error))),
             };
             match pumped {
@@ -267,6 +270,11 @@ impl Waits {
             self.logged = Some((text.to_owned(), Instant::now()));
         }
     }
+}
+
+/// A connection that ends when it is dropped, with whatever its session holds.
+pub(crate) async fn own_connection(pool: &PgPool) -> Result<PgConnection, DatabaseError> {
+    Ok(pool.acquire().await.during("cannot connect to the database")?.detach())
 }
 
 /// Waits until nobody else works for the run and it is not suspended, and reads it. None when told to stop.

@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use domain::ids::MemberId;
 use domain::notice_message::NoticeWriter;
-use secrecy::SecretString;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use store::notice::{self, NoticeKey, NotificationState, Publication, RunFacts};
-use store::pool::connect_one;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::producer::{Page, Producer};
-use super::{CHUNK, Publisher, Trouble};
+use super::{CHUNK, Publisher, Trouble, own_connection};
 use crate::kafka::is_topic_away;
 
 /// Pages on their way at once: enough for the brokers, less than the library's queue.
@@ -50,12 +48,14 @@ impl Publisher<'_> {
     /// Publishes what is open after the publication's checkpoint. What is on its way when it ends is forgotten.
     pub(super) async fn pump(
         &mut self,
+        pool: &PgPool,
         connection: &mut PgConnection,
         run: &RunFacts,
         publication: &Publication,
     ) -> Result<Pumped, Trouble> {
+        let reader = Reader::start(pool, run, publication.published_to);
         let producer = Producer::new(&self.order.kafka)?;
-        let pumped = self.pump_with(&producer, connection, run, publication).await;
+        let pumped = self.pump_with(&producer, reader, connection, run, publication).await;
         producer.purge();
         // Its thread is waited for, which must not keep others from working.
         tokio::task::spawn_blocking(move || drop(producer)).await?;
@@ -65,11 +65,11 @@ impl Publisher<'_> {
     async fn pump_with(
         &mut self,
         producer: &Producer,
+        mut reader: Reader,
         connection: &mut PgConnection,
         run: &RunFacts,
         publication: &Publication,
     ) -> Result<Pumped, Trouble> {
-        let mut reader = Reader::start(self.database, run, publication.published_to);
         let mut waiting_is_told = publication.waiting.is_some();
         let mut acknowledged = (producer.acknowledged(), Instant::now());
         let mut ticks = interval(TICK);
@@ -210,10 +210,10 @@ struct Reader {
 }
 
 impl Reader {
-    fn start(database: &SecretString, run: &RunFacts, after: i64) -> Self {
+    fn start(pool: &PgPool, run: &RunFacts, after: i64) -> Self {
         let (pages, receiver) = mpsc::channel(1);
         let mut task = JoinSet::new();
-        task.spawn(read(database.clone(), run.clone(), MemberId::try_from(after).ok(), pages));
+        task.spawn(read(pool.clone(), run.clone(), MemberId::try_from(after).ok(), pages));
         Self { pages: receiver, task }
     }
 
@@ -224,12 +224,12 @@ impl Reader {
 }
 
 async fn read(
-    database: SecretString,
+    pool: PgPool,
     run: RunFacts,
     mut after: Option<MemberId>,
     pages: mpsc::Sender<Vec<NoticeKey>>,
 ) -> Result<(), Trouble> {
-    let mut connection = connect_one(&database, "monthend worker publish, reading").await?;
+    let mut connection = own_connection(&pool).await?;
     loop {
         let page = notice::open_targets(&mut connection, &run, after, CHUNK).await?;
         let Some(last) = page.last() else { return Ok(()) };
