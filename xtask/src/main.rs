@@ -63,9 +63,9 @@ enum Command {
     Images(Profile),
     /// Run every test, or a part of them
     Test(Test),
-    /// Measure against references: `cargo xtask bench billing`
+    /// Measure against references: `cargo xtask bench billing`, `cargo xtask bench notify`
     Bench {
-        /// What to measure, and its options: see `cargo xtask bench billing --help`
+        /// What to measure, and its options: see `cargo xtask bench notify --help`
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "WHAT")]
         arguments: Vec<String>,
     },
