@@ -28,6 +28,8 @@ use store::notice;
 use telemetry::chain;
 use tokio::time::Instant;
 
+#[cfg(test)]
+pub(crate) use self::book::Consumers;
 pub(crate) use self::{
     book::{LagBook, LagView, Reading},
     metrics::ScalingMetrics,

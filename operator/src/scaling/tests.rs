@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower_test::mock::{self, Handle};
 
-use super::{book::Consumers, *};
+use super::*;
 
 const SCALE: &str = "/apis/apps/v1/namespaces/billing/deployments/notify/scale";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/billing/events";
