@@ -1,5 +1,6 @@
 //! Keeps what is in hand: renews leases, and tells that this consumer lives and what troubles it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use super::session::Shared;
 
 /// How often others are told that this consumer lives, well within the half minute after which it counts as gone.
 const BETWEEN_BEATS: Duration = Duration::from_secs(3);
-/// Between the end of a mail in the database and in memory; far more than it takes.
-const TO_LET_GO: Duration = Duration::from_millis(50);
+/// From a change in the database to the same in memory; far more than it takes.
+const TO_SETTLE_DOWN: Duration = Duration::from_millis(50);
 /// Leases that are renewed at once.
 const AT_ONCE: usize = 1000;
 
@@ -49,26 +50,32 @@ impl Heartbeat {
     }
 
     async fn renew(&mut self) -> Result<(), LinkError> {
-        let (consumer, lease) = (self.consumer, self.lease);
-        let mut lost = 0;
-        for part in self.shared.hands.all().chunks(AT_ONCE) {
-            let mut kept = insist!(self.link, |connection| notice::renew(connection, consumer, lease, part))?;
-            kept.sort_unstable_by_key(order);
-            // What has just ended is not renewed either, and about to be let go.
-            tokio::time::sleep(TO_LET_GO).await;
-            let gone = |hand: &&InHand| kept.binary_search_by_key(&order(hand), order).is_err();
-            let gone: Vec<&InHand> =
-                part.iter().filter(gone).filter(|hand| self.shared.hands.hold(hand)).collect();
-            lost += gone.len();
-            self.shared.hands.let_go(gone);
+        let claimed = self.shared.hands.claimed();
+        let suspected = self.renew_these(&claimed).await?;
+        if suspected.is_empty() {
+            return Ok(());
         }
-        if lost > 0 {
-            tracing::warn!(lost, "leases ran out; others may have the bills");
+        // What has just been handed over or has ended is not renewed either. In a moment that shows here, too.
+        tokio::time::sleep(TO_SETTLE_DOWN).await;
+        let suspected: Vec<InHand> =
+            suspected.into_iter().filter(|hand| self.shared.hands.is_claimed(hand)).collect();
+        let lost = self.renew_these(&suspected).await?;
+        if !lost.is_empty() {
+            tracing::warn!(lost = lost.len(), "leases ran out; others may have the bills");
+            self.shared.hands.let_go(&lost);
         }
         Ok(())
     }
-}
 
-fn order(hand: &InHand) -> (i64, i64, i64, i32) {
-    (hand.run.0, hand.key.member.get(), i64::from(hand.key.revision.get()), hand.attempt)
+    /// Returns those that could not be renewed.
+    async fn renew_these(&mut self, hands: &[InHand]) -> Result<Vec<InHand>, LinkError> {
+        let (consumer, lease) = (self.consumer, self.lease);
+        let mut lost = Vec::new();
+        for part in hands.chunks(AT_ONCE) {
+            let renewed = insist!(self.link, |connection| notice::renew(connection, consumer, lease, part))?;
+            let renewed: HashSet<InHand> = renewed.into_iter().collect();
+            lost.extend(part.iter().filter(|hand| !renewed.contains(hand)));
+        }
+        Ok(lost)
+    }
 }

@@ -138,13 +138,14 @@ impl Ledger {
         }
         let (consumer, lease) = (self.consumer, self.lease);
         let asked: Vec<InHand> = hand_overs.iter().map(|(hand, _)| *hand).collect();
+        self.hands.hand_over(&asked, true);
         let Advanced { mut granted, recorded, lost, .. } =
             insist!(self.link, |connection| notice::advance(connection, consumer, lease, &asked, &ended))?;
         granted.sort_unstable_by_key(order);
         for (hand, grant) in hand_overs {
             let may = granted.binary_search_by_key(&order(&hand), order).is_ok();
             // A session that is gone sends nothing, and its hand-over becomes an unknown outcome.
-            drop(grant.send(may));
+            let _ = grant.send(may);
         }
         if !lost.is_empty() {
             tracing::warn!(
@@ -172,6 +173,7 @@ impl Ledger {
             mail.ticket.settle();
             match held.iter().find(|held| held.hand == mail.hand) {
                 Some(held) => {
+                    self.hands.hand_over([&mail.hand], false);
                     mail.tries = held.tries;
                     mail.first_try = held.first_try.and_then(|ago| now.checked_sub(ago));
                     self.metrics.put_off();

@@ -1,6 +1,6 @@
 //! A mail on its way, what is in this process's hands, and the batches that wait for it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -69,18 +69,28 @@ impl Ticket {
     }
 }
 
-/// Everything under this process's lease.
+/// Everything under this process's lease, and whether it is handed over: that lease is not renewed.
 #[derive(Default)]
-pub(super) struct Hands(Mutex<HashSet<InHand>>);
+pub(super) struct Hands(Mutex<HashMap<InHand, bool>>);
 
 impl Hands {
     pub(super) fn take(&self, hands: impl IntoIterator<Item = InHand>) {
-        locked(&self.0).extend(hands);
+        locked(&self.0).extend(hands.into_iter().map(|hand| (hand, false)));
     }
 
     /// False: the lease was lost, and the mail is somebody else's affair.
     pub(super) fn hold(&self, hand: &InHand) -> bool {
-        locked(&self.0).contains(hand)
+        locked(&self.0).contains_key(hand)
+    }
+
+    /// What is claimed is handed over, or the other way round.
+    pub(super) fn hand_over<'a>(&self, hands: impl IntoIterator<Item = &'a InHand>, handed_over: bool) {
+        let mut held = locked(&self.0);
+        for hand in hands {
+            if let Some(state) = held.get_mut(hand) {
+                *state = handed_over;
+            }
+        }
     }
 
     pub(super) fn let_go<'a>(&self, hands: impl IntoIterator<Item = &'a InHand>) {
@@ -90,8 +100,13 @@ impl Hands {
         }
     }
 
-    pub(super) fn all(&self) -> Vec<InHand> {
-        locked(&self.0).iter().copied().collect()
+    /// What is claimed and not handed over.
+    pub(super) fn claimed(&self) -> Vec<InHand> {
+        locked(&self.0).iter().filter(|(_, handed_over)| !**handed_over).map(|(hand, _)| *hand).collect()
+    }
+
+    pub(super) fn is_claimed(&self, hand: &InHand) -> bool {
+        locked(&self.0).get(hand) == Some(&false)
     }
 
     pub(super) fn count(&self) -> usize {

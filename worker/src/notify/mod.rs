@@ -16,6 +16,8 @@ mod prepare;
 mod serve;
 mod session;
 mod smtp;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod weather;
 mod wire;

@@ -8,21 +8,27 @@ use tokio::time::Instant;
 
 use super::mail::{Hands, Mail, Queue, locked};
 
-/// Mails by the time of their next try; the number tells those of one moment apart.
 #[derive(Default)]
 pub(super) struct Parked {
-    mails: Mutex<(u64, BTreeMap<(Instant, u64), Mail>)>,
+    places: Mutex<Places>,
     changed: watch::Sender<usize>,
+}
+
+/// Mails by the time of their next try; the number tells those of one moment apart.
+#[derive(Default)]
+struct Places {
+    mails: BTreeMap<(Instant, u64), Mail>,
+    next: u64,
 }
 
 impl Parked {
     pub(super) fn park(&self, mail: Mail, due: Instant) {
         let count = {
-            let mut parked = locked(&self.mails);
-            let (number, mails) = &mut *parked;
-            *number += 1;
-            mails.insert((due, *number), mail);
-            mails.len()
+            let mut places = locked(&self.places);
+            let number = places.next;
+            places.next += 1;
+            places.mails.insert((due, number), mail);
+            places.mails.len()
         };
         self.changed.send_replace(count);
     }
@@ -34,7 +40,7 @@ impl Parked {
     }
 
     pub(super) fn drain(&self) -> Vec<Mail> {
-        let mails = std::mem::take(&mut locked(&self.mails).1);
+        let mails = std::mem::take(&mut locked(&self.places).mails);
         self.changed.send_replace(0);
         mails.into_values().collect()
     }
@@ -43,7 +49,7 @@ impl Parked {
     pub(super) async fn release(self: Arc<Self>, queue: Arc<Queue>, hands: Arc<Hands>) {
         let mut changes = self.changed.subscribe();
         loop {
-            let next = locked(&self.mails).1.keys().next().map(|(due, _)| *due);
+            let next = locked(&self.places).mails.keys().next().map(|(due, _)| *due);
             let due = async {
                 match next {
                     Some(due) => tokio::time::sleep_until(due).await,
@@ -64,13 +70,13 @@ impl Parked {
 
     fn take_due(&self, now: Instant) -> Option<Mail> {
         let (mail, count) = {
-            let mut parked = locked(&self.mails);
-            let first = parked.1.first_entry()?;
+            let mut places = locked(&self.places);
+            let first = places.mails.first_entry()?;
             if first.key().0 > now {
                 return None;
             }
             let mail = first.remove();
-            (mail, parked.1.len())
+            (mail, places.mails.len())
         };
         self.changed.send_replace(count);
         Some(mail)

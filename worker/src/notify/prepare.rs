@@ -109,7 +109,8 @@ impl Preparer {
             messages.into_iter().partition(|(_, message)| message.month == run.month);
         self.refuse(batch, others.iter().map(|(place, _)| *place), "the run is about another month");
         if run.state != NotificationState::Open {
-            return Ok(self.settle(Taken::NotOpen, own.iter().map(|_| batch.ticket())));
+            self.settle(Taken::NotOpen, own.iter().map(|_| batch.ticket()));
+            return Ok(());
         }
         let mut places: HashMap<NoticeKey, usize> = HashMap::with_capacity(own.len());
         for (place, message) in own {

@@ -55,14 +55,16 @@ impl Transport {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(TransportError::Login);
         }
+        if !["mock", "smtp", "smtps"].contains(&url.scheme()) {
+            return Err(wrong(&format!("{}:// is unknown", url.scheme())));
+        }
         if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
             return Err(wrong("it has a path"));
         }
         match url.scheme() {
             "mock" if url.host_str().is_none_or(str::is_empty) => mock::Mock::parse(&url).map(Self::Mock),
             "mock" => Err(wrong("mock:// has no host")),
-            "smtp" | "smtps" => Ok(Self::Smtp(Arc::new(smtp::Server::parse(&url, credentials)?))),
-            other => Err(wrong(&format!("{other}:// is unknown"))),
+            _ => Ok(Self::Smtp(Arc::new(smtp::Server::parse(&url, credentials)?))),
         }
     }
 
@@ -163,7 +165,10 @@ impl Words {
     pub(super) fn about(text: &str, to: &[Address]) -> Self {
         let mut text = text.to_owned();
         for address in to {
-            for part in [<Address as AsRef<str>>::as_ref(address), address.user().trim_matches('"')] {
+            let domain = format!("@{}", address.domain());
+            let parts =
+                [<Address as AsRef<str>>::as_ref(address), address.user().trim_matches('"'), domain.as_str()];
+            for part in parts {
                 text = without(&text, part);
             }
         }
@@ -239,6 +244,7 @@ mod tests {
         assert_eq!(about("550 5.1.1 <haneul.kim@EXAMPLE.com>: unknown"), "550 5.1.1 <***>: unknown");
         assert_eq!(about("550 no HANEUL.KIM here\r\n"), "550 no *** here");
         assert_eq!(about("550 try other@example.com"), "550 try o***@e***.com");
+        assert_eq!(about("550 \"haneul.kim\"@example.com is busy"), "550 \"***\"*** is busy");
         assert_eq!(about("450 a\u{0}b"), "450 a b");
         assert_eq!(about(&"x".repeat(1000)).len(), Words::LONGEST);
         let short: Address = "a@example.com".parse().unwrap();

@@ -169,11 +169,13 @@ mod tests {
         let (mut first, mut second) = (Footing::default(), Footing::default());
         weather.foul(&mut first, &words());
         weather.turn(&mut first).await;
-        let turn = weather.turn(&mut second);
-        tokio::pin!(turn);
-        assert!(tokio::time::timeout(Duration::from_secs(60), &mut turn).await.is_err());
-        weather.resign(&mut first);
-        turn.await;
+        {
+            let turn = weather.turn(&mut second);
+            tokio::pin!(turn);
+            assert!(tokio::time::timeout(Duration::from_secs(60), &mut turn).await.is_err());
+            weather.resign(&mut first);
+            turn.await;
+        }
         weather.foul(&mut second, &words());
         assert!(weather.trouble().is_some());
     }

@@ -1,0 +1,322 @@
+//! The engine on a real PostgreSQL and against a mail server on real sockets. Each test has a database of its own; the
+//! engine works under the worker's role. After each disturbance, what the server received is held against the database.
+
+mod faults;
+mod outcomes;
+mod privacy;
+#[path = "../../bill/tests/proxy.rs"]
+mod proxy;
+mod server;
+mod several;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::ids::MemberId;
+use domain::notice_message::NoticeMessage;
+use domain::price_book::PriceBook;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{AssertSqlSafe, PgPool};
+use store::crypto::{Column, Keyring};
+use store::notice::{self, Begin, Beginning, RunFacts, Scope, Selection, TemplateSet, Uuid};
+use store::testing::TestDatabase;
+
+use self::server::MailServer;
+use super::engine::{Engine, EngineConfig};
+use super::metrics::Metrics;
+use super::session::Retries;
+use super::transport::{Credentials, Transport};
+
+const MONTH: &str = "2026-10";
+const LIMIT: Duration = Duration::from_secs(30);
+const BOOK: &str = "
+version: test
+currency: KRW
+timeZone: Asia/Seoul
+validFrom: 2000-01
+usageKinds: [data]
+plans:
+  - { code: UNLIMITED-89, name: Unlimited 89, baseFee: 89000, usage: {} }
+tax: { rate: \"10\", mode: inclusive }
+billRounding: { unit: 10, mode: down }
+";
+
+struct Fixture {
+    database: TestDatabase,
+    worker: SecretString,
+    operator: PgPool,
+    keyring: Arc<Keyring>,
+    server: MailServer,
+}
+
+impl Fixture {
+    /// A billed month of members 1 to `members`, in both languages.
+    async fn new(members: i64) -> Self {
+        Self::with(members, MailServer::start().await).await
+    }
+
+    async fn with(members: i64, server: MailServer) -> Self {
+        let database = TestDatabase::new().await;
+        let worker = as_role(&database.url, "monthend_worker");
+        let operator = as_role(&database.url, "monthend_operator");
+        let operator = store::pool::connect(&operator, "test operator", 2).await.unwrap();
+        let keys = tempfile::tempdir().unwrap();
+        std::fs::write(keys.path().join("a"), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        std::fs::write(keys.path().join("active"), "a").unwrap();
+        let keyring = Arc::new(Keyring::from_folder(keys.path()).unwrap());
+        let fixture = Self { database, worker, operator, keyring, server };
+        fixture.bill(members).await;
+        fixture
+    }
+
+    async fn bill(&self, members: i64) {
+        let sha256 = PriceBook::parse(BOOK).unwrap().sha256;
+        self.sql(&format!(
+            "with job as (insert into job_log (kind) values ('LOAD') returning id)
+             insert into load (number, kind, source, state, finished_at, job)
+             select 1, 'LOAD', 'default', 'FINISHED', now(), id from job;
+             insert into price_book (sha256, version, content) values ('{sha256}', 'test', $book${BOOK}$book$);
+             with job as (insert into job_log (kind) values ('BILLING') returning id)
+             insert into revision (month, revision, run, run_uid, state, fence, data_cutoff, price_book, chunk_size, shards,
+                                   members, job, issued_at)
+             select '{MONTH}', 1, 'test/bill', gen_random_uuid(), 'LIVE', 1, 1, '{sha256}', 1000, 1, {members}, id, now()
+             from job;
+             select open_billing_month('{MONTH}');
+             insert into bill (month, member_id, revision, base_amount, usage_amount, discount_amount, adjustment_amount,
+                               tax_amount, rounding_amount, total_amount)
+             select '{MONTH}', id, 1, 89000, 0, 0, 0, 8090, 0, 89000 from generate_series(1, {members}) id;
+             insert into bill_item (month, member_id, revision, line_no, kind, code, quantity, amount, days)
+             select '{MONTH}', id, 1, 1, 'BASE', 'UNLIMITED-89', 31, 89000, 31 from generate_series(1, {members}) id;"
+        ))
+        .await;
+        let (mut ids, mut names, mut emails) = (Vec::new(), Vec::new(), Vec::new());
+        let mut sealer = self.keyring.sealer();
+        for id in 1..=members {
+            let member = MemberId::try_from(id).unwrap();
+            ids.push(id);
+            names.push(sealer.seal(Column::Name, member, &format!("Haneul Canary{id}")));
+            emails.push(sealer.seal(Column::Email, member, &address(id)));
+        }
+        sqlx::query(
+            "insert into member (member_id, load, name, email, locale)
+             select id, 1, name, email, case when id % 2 = 0 then 'en' end
+             from unnest($1::bigint[], $2::bytea[], $3::bytea[]) as m (id, name, email)",
+        )
+        .bind(ids)
+        .bind(names)
+        .bind(emails)
+        .execute(&self.database.pool)
+        .await
+        .unwrap();
+    }
+
+    /// Runs statements as the owner.
+    async fn sql(&self, statements: &str) {
+        let done = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.database.pool).await;
+        done.unwrap_or_else(|error| panic!("{statements}: {error}"));
+    }
+
+    /// The first column of the first row, as text.
+    async fn one(&self, query: &str) -> String {
+        let query = format!("select coalesce(({query})::text, '')");
+        sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&self.database.pool).await.unwrap()
+    }
+
+    async fn run(&self, uid: u128) -> RunFacts {
+        self.run_with(uid, Selection::Ready, None).await
+    }
+
+    /// A run that has chosen its targets.
+    async fn run_with(&self, uid: u128, selection: Selection, max_per_second: Option<i32>) -> RunFacts {
+        let files = notice_templates();
+        let sha256 = ::notice::Templates::parse(&files).unwrap().sha256().to_owned();
+        let asked = Begin {
+            run: &format!("test/notices-{uid}"),
+            run_uid: Uuid::from_u128(uid),
+            month: MONTH.parse().unwrap(),
+            selection,
+            scope: &Scope::Everyone,
+            rehearsal: false,
+            templates: &TemplateSet { sha256, files },
+            max_per_second,
+        };
+        let Beginning::Begun(_) = notice::begin(&self.operator, &asked).await.unwrap() else {
+            panic!("refused")
+        };
+        let mut worker = self.database.connect_as("monthend_worker").await;
+        let facts = notice::run_of(&mut worker, asked.run_uid).await.unwrap();
+        notice::select_targets(&mut worker, &facts, 1000, |_| true).await.unwrap();
+        notice::run_of(&mut worker, asked.run_uid).await.unwrap()
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::parse(&format!("smtp://127.0.0.1:{}", self.server.port), None).unwrap()
+    }
+
+    fn config(&self) -> EngineConfig {
+        EngineConfig {
+            name: "test".to_owned(),
+            transport: self.transport(),
+            from: "Monthend <billing@example.com>".parse().unwrap(),
+            sessions: 4,
+            batch: 1000,
+            lease: Duration::from_secs(20),
+            retries: Retries { first_delay: Duration::from_millis(20), ..Retries::default() },
+            first_pause: Some(Duration::from_millis(50)),
+            metrics: Metrics::new().unwrap(),
+        }
+    }
+
+    fn start(&self, config: EngineConfig) -> Engine {
+        Engine::start(config, self.worker.clone(), self.keyring.clone())
+    }
+
+    fn engine(&self) -> Engine {
+        self.start(self.config())
+    }
+
+    /// Messages of all the run's open targets.
+    async fn messages(&self, run: &RunFacts) -> Vec<NoticeMessage> {
+        let mut worker = self.database.connect_as("monthend_worker").await;
+        let keys = notice::open_targets(&mut worker, run, None, 10_000).await.unwrap();
+        keys.into_iter()
+            .map(|key| NoticeMessage {
+                month: run.month,
+                member: key.member,
+                revision: key.revision,
+                run: run.run.clone(),
+            })
+            .collect()
+    }
+
+    /// Sends all the run's open targets through an engine of their own.
+    async fn send(&self, run: &RunFacts) {
+        let engine = self.engine();
+        let messages = self.messages(run).await;
+        let done = engine.intake().submit(messages).await.unwrap();
+        let done = tokio::time::timeout(LIMIT, done).await.expect("a batch is done in time").unwrap();
+        assert_eq!(done.unusable, []);
+        self.ended(run).await;
+        engine.drain(LIMIT).await.unwrap();
+    }
+
+    /// Waits until the query gives the text.
+    async fn until(&self, query: &str, wanted: &str) {
+        let mut seen = String::new();
+        for _ in 0..600 {
+            seen = self.one(query).await;
+            if seen == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("{query}: {seen}, not {wanted}");
+    }
+
+    /// Waits until every target of the run has an outcome.
+    async fn ended(&self, run: &RunFacts) {
+        let open = format!(
+            "select count(*) from notice_target where notification = {} and outcome is null",
+            run.id.0
+        );
+        self.until(&open, "0").await;
+    }
+
+    /// How many targets of the run ended how: `FAILED 2, SENT 3`.
+    async fn counts(&self, run: &RunFacts) -> String {
+        self.one(&format!(
+            "select string_agg(outcome || ' ' || n, ', ' order by outcome) from (
+                 select coalesce(outcome::text, 'OPEN') as outcome, count(*) as n from notice_target
+                 where notification = {} group by 1) all_outcomes",
+            run.id.0
+        ))
+        .await
+    }
+
+    /// The outcome and its reason of one member's target.
+    async fn outcome(&self, run: &RunFacts, member: i64) -> String {
+        self.one(&format!(
+            "select concat_ws(' ', coalesce(outcome::text, 'OPEN'), reason) from notice_target
+             where notification = {} and member_id = {member}",
+            run.id.0
+        ))
+        .await
+    }
+
+    /// Lets every lease run out, and settles.
+    async fn expire(&self) {
+        self.sql("update delivery set lease_until = clock_timestamp() - interval '1 s' where lease_until is not null")
+            .await;
+        notice::settle(&self.operator, MONTH.parse().unwrap()).await.unwrap();
+    }
+
+    /// Nothing is in hand; whatever is SENT was received exactly once, and whatever was received is SENT or UNKNOWN; each
+    /// by whom it was for; the deliveries agree with the targets of the run that made them.
+    async fn check(&self) {
+        assert_eq!(
+            self.one("select count(*) from delivery where state in ('CLAIMED', 'HANDED_OVER')").await,
+            "0"
+        );
+        let rows: Vec<(i64, i32, String, i32)> =
+            sqlx::query_as("select member_id, revision, state::text, attempt from delivery")
+                .fetch_all(&self.database.pool)
+                .await
+                .unwrap();
+        let mut received: BTreeMap<String, usize> = BTreeMap::new();
+        for mail in self.server.received() {
+            let member: i64 = mail.bill().split('.').nth(1).unwrap().parse().unwrap();
+            assert_eq!(mail.to, address(member));
+            *received.entry(mail.bill().to_owned()).or_default() += 1;
+        }
+        for (member, revision, state, attempt) in rows {
+            let mails = received.remove(&format!("{MONTH}.{member}.{revision}")).unwrap_or(0);
+            let right = match state.as_str() {
+                "SENT" => mails == 1 || (attempt > 1 && mails == 2),
+                "UNKNOWN" => mails <= 1,
+                _ => mails == 0,
+            };
+            assert!(right, "member {member} is {state} after {attempt} attempts, and got {mails} mails");
+        }
+        assert_eq!(received, BTreeMap::new(), "mails without a delivery");
+        let apart = "select count(*) from delivery d join notice_target t
+                         on t.month = d.month and t.member_id = d.member_id and t.revision = d.revision
+                            and t.notification = d.notification
+                     where d.state <> 'PENDING' and t.outcome::text is distinct from d.state::text";
+        assert_eq!(self.one(apart).await, "0");
+    }
+}
+
+fn address(member: i64) -> String {
+    format!("haneul.canary{member}@secret.example.net")
+}
+
+/// The member of an address.
+fn member_of(address: &str) -> i64 {
+    let digits: String = address.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+fn notice_templates() -> BTreeMap<String, String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/monthend/files/templates");
+    let read =
+        |file: &&str| ((*file).to_owned(), std::fs::read_to_string(format!("{folder}/{file}")).unwrap());
+    ::notice::FILES.iter().map(read).collect()
+}
+
+fn as_role(url: &SecretString, role: &str) -> SecretString {
+    let url = url.expose_secret();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    SecretString::from(format!("{url}{separator}options=-c%20role%3D{role}"))
+}
+
+async fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..1200 {
+        if so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("it did not come to this: {what}");
+}
