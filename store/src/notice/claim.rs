@@ -215,8 +215,8 @@ pub async fn put_off(
                from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $8::bool[])
                     as a (run, member_id, revision, attempt, counts)
                where d.month = $1 and d.member_id = a.member_id and d.revision = a.revision and d.channel = 'EMAIL'
-                 and d.notification = a.run and d.attempt = a.attempt and d.holder = $6
-                 and d.state in ('CLAIMED', 'HANDED_OVER')
+                 and case when d.attempt = a.attempt and d.notification = a.run
+                          then d.holder = $6 and d.state in ('CLAIMED', 'HANDED_OVER') end
                returning d.notification, d.member_id, d.revision, d.attempt, d.tries,
                          (extract(epoch from clock_timestamp() - d.first_try_at) * 1000)::bigint as first_try"#,
             month.to_string(),
@@ -258,7 +258,7 @@ pub async fn renew(
             "update delivery d set lease_until = clock_timestamp() + $7::bigint * interval '1 millisecond'
              from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[]) as a (run, member_id, revision, attempt)
              where d.month = $1 and d.member_id = a.member_id and d.revision = a.revision and d.channel = 'EMAIL'
-               and d.notification = a.run and d.attempt = a.attempt and d.holder = $6 and d.state = 'CLAIMED'
+               and case when d.attempt = a.attempt and d.notification = a.run then d.holder = $6 and d.state = 'CLAIMED' end
              returning d.notification, d.member_id, d.revision, d.attempt",
             month.to_string(),
             &runs,
@@ -298,8 +298,8 @@ pub async fn give_back(
                    lease_until = null
                from unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[]) as a (run, member_id, revision, attempt)
                where d.month = $1 and d.member_id = a.member_id and d.revision = a.revision and d.channel = 'EMAIL'
-                 and d.notification = a.run and d.attempt = a.attempt and d.holder = $6
-                 and d.state in ('CLAIMED', 'HANDED_OVER')
+                 and case when d.attempt = a.attempt and d.notification = a.run
+                          then d.holder = $6 and d.state in ('CLAIMED', 'HANDED_OVER') end
                returning d.notification, d.member_id, d.revision, d.attempt + 1 as "attempt!""#,
             month.to_string(),
             &runs,
@@ -319,7 +319,8 @@ pub async fn give_back(
     Ok(given)
 }
 
-/// What is in hand, column by column.
+/// What is in hand, column by column. Statements compare holder and state within a `case`: standing alone, they would have
+/// the planner search the whole partition for the few rows in hand, which it knows how to find only by their keys.
 pub(super) struct Columns {
     pub(super) runs: Vec<i64>,
     pub(super) members: Vec<i64>,

@@ -16,10 +16,16 @@ use crate::pool;
 /// # Errors
 /// The address can't be read, or the database can't be reached.
 pub async fn connect(url: &SecretString, application: &str, max: u32) -> Result<PgPool, DatabaseError> {
-    // Every statement takes some rows by their keys out of a month's millions. What is known of a partition that was empty
-    // a minute ago would have the planner read all of it; compiling costs more than it saves.
-    const LOOK_UP: [(&str, &str); 3] =
-        [("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
+    // Every statement takes some rows by their keys out of a month's millions, of which the planner may know little: the
+    // partition was empty a minute ago. So it has no choice, and makes its plan anew each time; compiling costs more than
+    // it saves.
+    const LOOK_UP: [(&str, &str); 5] = [
+        ("plan_cache_mode", "force_custom_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("jit", "off"),
+    ];
     pool::connect_with(url, application, max, &LOOK_UP).await
 }
 

@@ -96,8 +96,8 @@ async fn advance_month(
                     as a (run, member_id, revision, attempt, outcome, reason, position)
                join run on run.id = a.run
                where d.month = $1 and d.member_id = a.member_id and d.revision = a.revision and d.channel = 'EMAIL'
-                 and d.notification = a.run and d.attempt = a.attempt and d.holder = $8
-                 and d.state in ('CLAIMED', 'HANDED_OVER')
+                 and case when d.attempt = a.attempt and d.notification = a.run
+                          then d.holder = $8 and d.state in ('CLAIMED', 'HANDED_OVER') end
                  and case when a.outcome is null
                           then d.lease_until > clock_timestamp() and run.state = 'OPEN'
                                and (a.revision = (select revision from last) or exists (
