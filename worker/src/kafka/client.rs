@@ -59,9 +59,11 @@ pub(super) fn consumer(brokers: &str, group: &str) -> ClientConfig {
         .set("heartbeat.interval.ms", "3000")
         .set("max.poll.interval.ms", "300000")
         .set("fetch.wait.max.ms", "100")
-        // Memory stays flat, whatever waits on the topic; and what is fetched again after a pause stays small.
-        .set("queued.max.messages.kbytes", "4096")
-        .set("queued.min.messages", "10000")
+        // Memory stays flat, whatever waits on the topic; and what is fetched again after a pause stays small. A message
+        // takes several times its size here, and a partition's share of a fetch unpacks to many: both are kept short.
+        .set("queued.max.messages.kbytes", "1024")
+        .set("queued.min.messages", "1000")
+        .set("fetch.message.max.bytes", "32768")
         .set("fetch.error.backoff.ms", "250");
     config
 }
