@@ -381,10 +381,10 @@ fn change(target: &Target, order: &Order, decision: Decision) -> String {
     let Reading { topic, group } = &order.reading;
     let standing = match stuck {
         0 => String::new(),
-        stuck => format!(", {stuck} more that stand still are left out"),
+        stuck => format!("; {stuck} more stand still and are left out"),
     };
     format!(
-        "{from_to}: group {group} lags {total} behind on topic {topic}, {working} partitions with work{standing}"
+        "{from_to}: group {group} is {total} messages behind on topic {topic}, {working} partitions have work{standing}"
     )
 }
 
