@@ -1,6 +1,6 @@
 //! What can go wrong in the loop, each with the operation and the object, and the class that metrics count it under.
 
-use store::{billing::BillingError, error::StoreError};
+use store::{billing::BillingError, error::StoreError, notice::NoticeError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -8,6 +8,8 @@ pub(crate) enum RunError {
     Kubernetes { operation: String, source: kube::Error },
     #[error("cannot {operation}")]
     Billing { operation: String, source: BillingError },
+    #[error("cannot {operation}")]
+    Notice { operation: String, source: NoticeError },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0} has no {1}; only objects from the API server are reconciled")]
@@ -42,7 +44,7 @@ impl RunError {
                 ErrorClass::Conflict
             }
             Self::Kubernetes { .. } => ErrorClass::Kubernetes,
-            Self::Billing { .. } | Self::Store(_) => ErrorClass::Database,
+            Self::Billing { .. } | Self::Notice { .. } | Self::Store(_) => ErrorClass::Database,
             Self::Incomplete(..) => ErrorClass::Internal,
         }
     }
@@ -62,5 +64,11 @@ impl<T> Doing<T> for Result<T, kube::Error> {
 impl<T> Doing<T> for Result<T, BillingError> {
     fn doing(self, operation: impl FnOnce() -> String) -> Result<T, RunError> {
         self.map_err(|source| RunError::Billing { operation: operation(), source })
+    }
+}
+
+impl<T> Doing<T> for Result<T, NoticeError> {
+    fn doing(self, operation: impl FnOnce() -> String) -> Result<T, RunError> {
+        self.map_err(|source| RunError::Notice { operation: operation(), source })
     }
 }

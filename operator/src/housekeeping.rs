@@ -1,16 +1,19 @@
-//! What the leader does besides runs: it closes the job log's rows of loads and seeds whose process died, rejects drafts
-//! whose run vanished without its finalizer's leave, and keeps the figures of the months for the metrics up to date.
+//! What the leader does besides runs: it closes the job log's rows of loads and seeds whose process died, gives an outcome
+//! to bills whose lease ran out, calls off what belongs to runs that vanished without their finalizer's leave, and keeps
+//! the figures of the months for the metrics up to date.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use api::{BillingRun, labels};
+use api::{BillingRun, NotificationRun, labels, run::Run};
+use domain::month::BillingMonth;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use sqlx::PgPool;
 use store::{
-    billing::{self, Draft, Ending},
+    billing::{self, Ending, Uuid},
     error::{During as _, StoreError},
     job_log::{self, JobKind},
+    notice,
 };
 use telemetry::chain;
 
@@ -18,6 +21,7 @@ use crate::{
     database::{Database, Schema},
     error::{Doing as _, RunError},
     metrics::Metrics,
+    runs::look,
 };
 
 const EVERY: Duration = Duration::from_secs(5);
@@ -26,15 +30,16 @@ const EVERY: Duration = Duration::from_secs(5);
 pub(crate) async fn run(client: Client, namespace: &str, database: Database, metrics: Metrics) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut all_told = false;
     loop {
         ticks.tick().await;
         if !matches!(database.schema(), Schema::Ready(_)) {
             metrics.database_up.set(0);
             continue;
         }
-        let up = match billing::totals(&database.pool).await {
-            Ok(totals) => {
-                metrics.set_months(&totals);
+        let up = match set_totals(&database.pool, &metrics, all_told).await {
+            Ok(()) => {
+                all_told = true;
                 true
             }
             Err(error) => {
@@ -55,17 +60,28 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
         if let Err(error) = reject_orphans(&client, namespace, &database.pool).await {
             tracing::warn!(error = chain(&error), "cannot look for drafts whose run is gone");
         }
+        if let Err(error) = settle(&client, namespace, &database.pool).await {
+            tracing::warn!(
+                error = chain(&error),
+                "cannot settle notices whose lease ran out or whose run is gone"
+            );
+        }
     }
+}
+
+/// Once everything is told, only what changes of notices is counted again.
+async fn set_totals(pool: &PgPool, metrics: &Metrics, all_told: bool) -> Result<(), RunError> {
+    metrics.set_months(&billing::totals(pool).await.doing(|| "add up the months' bills".to_owned())?);
+    let notices = notice::totals(pool, all_told).await.doing(|| "add up the months' notices".to_owned())?;
+    metrics.set_notices(&notices);
+    Ok(())
 }
 
 /// A draft whose run somebody removed together with its finalizer would hold its month for ever.
 async fn reject_orphans(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
     // The drafts before the runs: a draft is made only for a run that is there.
     for draft in billing::drafts(pool).await.doing(|| "list the drafts".to_owned())? {
-        let Some(name) = draft.run.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/')) else {
-            continue;
-        };
-        if is_orphan(client, namespace, name, &draft).await? {
+        if is_orphan::<BillingRun>(client, namespace, &draft.run, draft.key.run_uid).await? {
             tracing::warn!(run = draft.run, month = %draft.key.month, "rejecting a draft whose run is gone");
             billing::reject(pool, &draft.key, "Deleted: the run is gone from the cluster", Ending::Cancelled)
                 .await
@@ -75,11 +91,46 @@ async fn reject_orphans(client: &Client, namespace: &str, pool: &PgPool) -> Resu
     Ok(())
 }
 
-/// Whether neither the run nor any of its workers is there.
-async fn is_orphan(client: &Client, namespace: &str, name: &str, draft: &Draft) -> Result<bool, RunError> {
-    let runs: Api<BillingRun> = Api::namespaced(client.clone(), namespace);
-    let uid = draft.key.run_uid.to_string();
-    let run = runs.get_metadata_opt(name).await.doing(|| format!("read BillingRun {name}"))?;
+/// Consumers settle what they come across; what no message leads to any more is left to this.
+async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
+    let unfinished = notice::unfinished(pool).await.doing(|| "list the unfinished notices".to_owned())?;
+    let months: BTreeSet<BillingMonth> = unfinished.iter().map(|run| run.month).collect();
+    for month in months {
+        let settled = notice::settle(pool, month).await.doing(|| format!("settle the notices of {month}"))?;
+        if settled.unknown > 0 || settled.freed > 0 {
+            tracing::warn!(
+                %month,
+                unknown = settled.unknown,
+                freed = settled.freed,
+                "settled notices whose lease ran out"
+            );
+        }
+    }
+    for run in unfinished {
+        if is_orphan::<NotificationRun>(client, namespace, &run.run, run.run_uid).await? {
+            tracing::warn!(run = run.run, month = %run.month, "calling off notices whose run is gone");
+            notice::cancel(pool, run.id, "Deleted: the run is gone from the cluster")
+                .await
+                .doing(|| format!("call {} off", run.run))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the run is one of this namespace and neither it nor any of its workers is there.
+async fn is_orphan<R: Run>(
+    client: &Client,
+    namespace: &str,
+    run: &str,
+    run_uid: Uuid,
+) -> Result<bool, RunError> {
+    let Some(name) = run.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/')) else {
+        return Ok(false);
+    };
+    let kind = look::kind::<R>();
+    let runs: Api<R> = Api::namespaced(client.clone(), namespace);
+    let uid = run_uid.to_string();
+    let run = runs.get_metadata_opt(name).await.doing(|| format!("read {kind} {name}"))?;
     if run.is_some_and(|run| run.uid().as_deref() == Some(uid.as_str())) {
         return Ok(false);
     }
@@ -88,7 +139,7 @@ async fn is_orphan(client: &Client, namespace: &str, name: &str, draft: &Draft) 
     Ok(pods
         .list_metadata(&workers)
         .await
-        .doing(|| format!("list the pods of BillingRun {name}"))?
+        .doing(|| format!("list the pods of {kind} {name}"))?
         .items
         .is_empty())
 }

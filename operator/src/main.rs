@@ -11,6 +11,7 @@ mod housekeeping;
 mod http;
 mod leader;
 mod metrics;
+mod notification;
 mod run_loop;
 mod runs;
 mod scaling;

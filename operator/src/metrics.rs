@@ -8,12 +8,19 @@ use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-use store::billing::{MonthTotals, RevisionState};
+use store::{
+    billing::{MonthTotals, RevisionState},
+    notice::{self, Selection},
+};
 
 use crate::{error::ErrorClass, scaling::ScalingMetrics};
 
 const STATES: [RevisionState; 4] =
     [RevisionState::Draft, RevisionState::Live, RevisionState::Rejected, RevisionState::RolledBack];
+
+/// As `delivery.state` has them.
+const DELIVERY_STATES: [&str; 7] =
+    ["PENDING", "CLAIMED", "HANDED_OVER", "SENT", "FAILED", "UNKNOWN", "SKIPPED"];
 
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -26,6 +33,7 @@ pub(crate) struct Metrics {
     pub(crate) database_up: IntGauge,
     pub(crate) jobs_closed: prometheus::IntCounter,
     months: Months,
+    notices: Notices,
     pub(crate) scaling: ScalingMetrics,
 }
 
@@ -37,6 +45,13 @@ struct Months {
     chunks: IntGaugeVec,
     usage: IntGaugeVec,
     total: prometheus::GaugeVec,
+}
+
+/// Gauges for what became of the month's notices.
+#[derive(Clone)]
+struct Notices {
+    targets: IntGaugeVec,
+    deliveries: IntGaugeVec,
 }
 
 impl Metrics {
@@ -99,6 +114,18 @@ impl Metrics {
             )?,
             total,
         };
+        let notices = Notices {
+            targets: gauges(
+                "monthend_notification_targets",
+                "Bills that the month's notification runs chose, by selection and outcome.",
+                &["month", "select", "outcome"],
+            )?,
+            deliveries: gauges(
+                "monthend_deliveries",
+                "Deliveries of the month's bills by state.",
+                &["month", "state"],
+            )?,
+        };
         Ok(Self {
             reconciles,
             durations,
@@ -108,6 +135,7 @@ impl Metrics {
             database_up: gauge("monthend_database_up", "1 when the last look at the database succeeded.")?,
             jobs_closed,
             months,
+            notices,
             scaling: ScalingMetrics::new(&registry)?,
             registry,
         })
@@ -165,6 +193,33 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn set_notices(&self, totals: &[notice::MonthTotals]) {
+        for of_month in totals {
+            let month = of_month.month.to_string();
+            for state in DELIVERY_STATES {
+                let found = of_month.deliveries.iter().find(|(found, _)| found == state);
+                self.notices
+                    .deliveries
+                    .with_label_values(&[month.as_str(), state])
+                    .set(found.map_or(0, |(_, deliveries)| *deliveries));
+            }
+            for targets in &of_month.targets {
+                let select = selection(targets);
+                let counts = &targets.counts;
+                for (outcome, bills) in [
+                    ("sent", counts.sent),
+                    ("failed", counts.failed),
+                    ("unknown", counts.unknown),
+                    ("skipped", counts.skipped),
+                    ("rendered", counts.rendered),
+                    ("open", targets.open),
+                ] {
+                    self.notices.targets.with_label_values(&[month.as_str(), select, outcome]).set(bills);
+                }
+            }
+        }
+    }
+
     pub(crate) fn render(&self) -> Result<String, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -172,12 +227,39 @@ impl Metrics {
     }
 }
 
+/// As a run's spec has it; what a rehearsal came to is no delivery, so it stands alone.
+fn selection(targets: &notice::TargetTotals) -> &'static str {
+    if targets.rehearsal {
+        return "Rehearsal";
+    }
+    match targets.selection {
+        Selection::Ready => "Ready",
+        Selection::Failed => "Failed",
+        Selection::Unknown => "Unknown",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use api::billing_run::Phase;
-    use store::billing::Counts;
+    use store::{
+        billing::Counts,
+        notice::{NoticeCounts, TargetTotals},
+    };
 
     use super::*;
+
+    fn notices() -> notice::MonthTotals {
+        let counts = NoticeCounts { sent: 7, failed: 1, ..NoticeCounts::default() };
+        let ready = TargetTotals { selection: Selection::Ready, rehearsal: false, counts, open: 2 };
+        let rendered = NoticeCounts { rendered: 10, ..NoticeCounts::default() };
+        let rehearsal = TargetTotals { rehearsal: true, counts: rendered, open: 0, ..ready.clone() };
+        notice::MonthTotals {
+            month: "2026-10".parse().unwrap(),
+            deliveries: vec![("CLAIMED".to_owned(), 2), ("SENT".to_owned(), 7), ("FAILED".to_owned(), 1)],
+            targets: vec![ready, rehearsal],
+        }
+    }
 
     fn a_month() -> MonthTotals {
         MonthTotals {
@@ -196,6 +278,7 @@ mod tests {
     fn totals_of_a_month_are_told_by_month_alone() {
         let metrics = Metrics::new().unwrap();
         metrics.set_months(&[a_month()]);
+        metrics.set_notices(&[notices()]);
         metrics.count_runs("BillingRun", [Phase::Running, Phase::Running].into_iter());
         metrics.reconciled("BillingRun", Err(ErrorClass::Database), Duration::from_millis(3));
         let text = metrics.render().unwrap();
@@ -206,6 +289,12 @@ mod tests {
             r#"monthend_billing_revision_state{month="2026-10",state="LIVE"} 1"#,
             r#"monthend_billing_revision_state{month="2026-10",state="DRAFT"} 0"#,
             r#"monthend_billing_total_minor_units{month="2026-10"} 1180591620717411300000"#,
+            r#"monthend_notification_targets{month="2026-10",outcome="sent",select="Ready"} 7"#,
+            r#"monthend_notification_targets{month="2026-10",outcome="open",select="Ready"} 2"#,
+            r#"monthend_notification_targets{month="2026-10",outcome="rendered",select="Rehearsal"} 10"#,
+            r#"monthend_notification_targets{month="2026-10",outcome="sent",select="Rehearsal"} 0"#,
+            r#"monthend_deliveries{month="2026-10",state="SENT"} 7"#,
+            r#"monthend_deliveries{month="2026-10",state="UNKNOWN"} 0"#,
             r#"monthend_runs{kind="BillingRun",phase="Running"} 2"#,
             r#"monthend_runs{kind="BillingRun",phase="Failed"} 0"#,
             r#"monthend_reconciles_total{kind="BillingRun",outcome="database"} 1"#,
@@ -214,24 +303,34 @@ mod tests {
         }
     }
 
-    /// Every metric that the dashboard names is one that the operator has.
+    /// Every metric that the dashboard names is one that the operator or the consumers have. Families without a series
+    /// are not gathered, so those of other modules are found where they are made.
     #[test]
     fn the_dashboard_shows_metrics_that_exist() {
-        let dashboard = concat!(env!("CARGO_MANIFEST_DIR"), "/../grafana/monthend.json");
-        let dashboard = std::fs::read_to_string(dashboard).unwrap();
+        let read = |path: &str| {
+            std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        };
         let metrics = Metrics::new().unwrap();
         metrics.set_months(&[a_month()]);
+        metrics.set_notices(&[notices()]);
         metrics.count_runs::<Phase>("BillingRun", std::iter::empty());
         metrics.reconciled("BillingRun", Ok(()), Duration::from_millis(3));
-        let exported: Vec<String> =
+        let mut exported: Vec<String> =
             metrics.registry.gather().iter().map(|family| family.name().to_owned()).collect();
+        for source in ["operator/src/scaling/metrics.rs", "worker/src/notify/metrics.rs"] {
+            let text = read(source);
+            let made: Vec<&str> = text.split('"').filter(|text| text.starts_with("monthend_")).collect();
+            assert!(made.len() >= 5, "{source}: {made:?}");
+            exported.extend(made.into_iter().map(str::to_owned));
+        }
+        let dashboard = read("grafana/monthend.json");
         let word = |c: char| c.is_ascii_lowercase() || c == '_';
         let named: Vec<&str> = dashboard
             .split(|c: char| !word(c))
             .filter(|name| name.starts_with("monthend_"))
             .map(|name| name.trim_end_matches("_bucket"))
             .collect();
-        assert!(named.len() > 10, "{named:?}");
+        assert!(named.len() > 20, "{named:?}");
         for name in named {
             assert!(exported.iter().any(|exported| exported == name), "{name} is not among {exported:?}");
         }

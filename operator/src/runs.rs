@@ -7,6 +7,7 @@ pub(crate) mod job;
 pub(crate) mod lifecycle;
 pub(crate) mod look;
 pub(crate) mod news;
+pub(crate) mod progress;
 pub(crate) mod report;
 
 use std::fmt;

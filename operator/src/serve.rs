@@ -4,7 +4,7 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use api::{labels, run::Run as _};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, future};
 use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
 use kube::{
     Api, Client, ResourceExt as _,
@@ -29,14 +29,17 @@ use crate::{
     housekeeping, http,
     leader::Election,
     metrics::Metrics,
+    notification::{NotificationRuns, Parts},
     run_loop::{self, Context, RunKind},
+    runs::JobParts,
     scaling::{LagBook, Reading, Scaler},
 };
 
 const LEASE: &str = labels::MANAGER;
-/// Reconciliations at a time each hold one connection at most, housekeeping and the schema's watch one each.
-const CONNECTIONS: u32 = 10;
-const CONCURRENT_RECONCILES: u16 = 8;
+/// Reconciliations at a time, of each kind, hold one connection at most each; housekeeping, the scaler and the schema's
+/// watch one each.
+const CONNECTIONS: u32 = 2 * 6 + 3;
+const CONCURRENT_RECONCILES: u16 = 6;
 /// A database that doesn't answer is said to be out of reach after this long.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// For reconciliations in hand, within the pod's grace period.
@@ -130,11 +133,19 @@ async fn lead(
 async fn act(args: &RunArgs, client: Client, database: Database, metrics: Metrics, stop: CancellationToken) {
     let reporter = Reporter { controller: labels::MANAGER.to_owned(), instance: Some(args.identity.clone()) };
     let recorder = Recorder::new(client.clone(), reporter);
+    let lags = LagBook::default();
+    let jobs = JobParts { worker: args.worker.clone(), instance: args.instance.clone() };
     let billing = BillingRuns {
         client: client.clone(),
         database: database.clone(),
-        worker: args.worker.clone(),
-        instance: args.instance.clone(),
+        jobs: jobs.clone(),
+        clock: Clock::SYSTEM,
+    };
+    let notification = NotificationRuns {
+        client: client.clone(),
+        database: database.clone(),
+        parts: Parts { job: jobs, kafka: args.kafka.clone(), notify: args.notify.clone() },
+        lags: lags.clone(),
         clock: Clock::SYSTEM,
     };
     let scaler = Scaler {
@@ -145,12 +156,17 @@ async fn act(args: &RunArgs, client: Client, database: Database, metrics: Metric
         own: Reading { topic: args.kafka.topic.clone(), group: args.kafka.group.clone() },
         recorder: recorder.clone(),
         metrics: metrics.scaling.clone(),
-        lags: LagBook::default(),
+        lags,
         clock: Clock::SYSTEM,
     };
-    let billing = Context::new(client.clone(), billing, recorder, metrics.clone());
+    let billing = Context::new(client.clone(), billing, recorder.clone(), metrics.clone());
+    let notification = Context::new(client.clone(), notification, recorder, metrics.clone());
+    let runs = future::join(
+        runs_of(billing, &args.namespace, stop.clone()),
+        runs_of(notification, &args.namespace, stop),
+    );
     tokio::select! {
-        () = runs_of(billing, &args.namespace, stop) => {}
+        ((), ()) = runs => {}
         () = housekeeping::run(client.clone(), &args.namespace, database, metrics) => {}
         () = scaler.run() => {}
     }

@@ -21,7 +21,6 @@ use store::billing::{Ending, Refusal, RevisionKey, RunSnapshot};
 
 use crate::{
     clock::Clock,
-    config::WorkerArgs,
     database::Database,
     error::RunError,
     run_loop::{Decision, RunKind},
@@ -32,8 +31,7 @@ use crate::{
 pub(crate) struct BillingRuns {
     pub(crate) client: Client,
     pub(crate) database: Database,
-    pub(crate) worker: WorkerArgs,
-    pub(crate) instance: String,
+    pub(crate) jobs: JobParts,
     pub(crate) clock: Clock,
 }
 

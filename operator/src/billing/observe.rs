@@ -7,7 +7,7 @@ use store::billing::{self, Refusal};
 use super::{BillingRuns, PriceBookFound, World, job};
 use crate::{
     error::{Doing as _, RunError},
-    runs::{JobFound, JobParts, look},
+    runs::{JobFound, look},
 };
 
 pub(super) async fn observe(
@@ -53,7 +53,7 @@ pub(super) async fn observe(
         workers,
         stuck,
         refused,
-        job_parts: JobParts { worker: kind.worker.clone(), instance: kind.instance.clone() },
+        job_parts: kind.jobs.clone(),
     })
 }
 

@@ -5,15 +5,13 @@ use api::{
     billing_run::{Amounts, Counts, Phase, PinnedPriceBook, Progress, VerificationCheck},
     conditions::{STARTED, Said},
 };
-use jiff::SignedDuration;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use store::billing::RunSnapshot;
 
 use super::World;
-use crate::runs::report::{Report, whole_second};
-
-/// The span over which `RunSnapshot::members_done_recently` counts.
-const RECENTLY: SignedDuration = SignedDuration::from_secs(10);
+use crate::runs::{
+    progress::{self, RECENTLY},
+    report::{Report, whole_second},
+};
 
 /// What the database says now.
 pub(super) fn report<'a>(
@@ -100,43 +98,28 @@ fn checks(revision: &RunSnapshot) -> Vec<VerificationCheck> {
 }
 
 pub(super) fn progress(revision: &RunSnapshot) -> Progress {
-    let done = revision.members_done();
-    let percent = if revision.all_chunks_done() {
-        100
-    } else {
-        // A run with chunks to do is not at 100, whatever was done of its members.
-        i64::try_from(i128::from(done) * 100 / i128::from(revision.members.max(1))).unwrap_or(99).min(99)
-    };
+    let (done, complete) = (revision.members_done(), revision.all_chunks_done());
     let rate = rate(revision);
     Progress {
         members: revision.members,
         members_done: done,
         chunks: revision.chunks,
         chunks_done: revision.chunks_done,
-        percent,
+        // A run with chunks to do is not at 100, whatever was done of its members.
+        percent: progress::percent(done, revision.members, complete),
         members_per_second: rate,
-        estimated_completion: rate.and_then(|rate| estimate(revision, rate)),
+        estimated_completion: rate
+            .filter(|_| !complete)
+            .and_then(|rate| progress::estimate(revision.now, revision.members.saturating_sub(done), rate)),
     }
 }
 
 /// Members a second: over the last seconds while chunks are being done, over all of the work once they are.
 fn rate(revision: &RunSnapshot) -> Option<i64> {
     let begun = revision.first_claim_at?;
-    let (members, span) = if revision.all_chunks_done() {
-        (revision.members_done(), revision.last_done_at?.duration_since(begun))
-    } else {
-        (revision.members_done_recently, revision.now.duration_since(begun).min(RECENTLY))
-    };
-    let micros = span.as_micros().max(1);
-    i64::try_from(i128::from(members) * 1_000_000 / micros).ok()
-}
-
-/// When the rest is done at this rate; never for a run that stands still.
-fn estimate(revision: &RunSnapshot, rate: i64) -> Option<Time> {
-    if revision.all_chunks_done() || rate <= 0 {
-        return None;
+    if revision.all_chunks_done() {
+        return progress::per_second(revision.members_done(), revision.last_done_at?.duration_since(begun));
     }
-    let left = revision.members.saturating_sub(revision.members_done()).max(0);
-    let seconds = SignedDuration::from_secs(left / rate + i64::from(left % rate > 0));
-    revision.now.checked_add(seconds).ok().map(whole_second)
+    let span = revision.now.duration_since(begun).min(RECENTLY);
+    progress::per_second(revision.members_done_recently, span)
 }

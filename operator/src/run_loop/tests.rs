@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use api::{
-    BillingRun, BillingRunStatus,
+    BillingRun, BillingRunStatus, NotificationRun, NotificationRunStatus,
     billing_run::{ApprovalPolicy, Phase, PriceBookRef},
-    conditions::{self, PROGRESSING, Said},
+    conditions::{self, PROGRESSING, STARTED, Said},
+    notification_run,
     run::RunPhase as _,
 };
 use http::{Method, Request, Response, StatusCode};
@@ -19,39 +20,46 @@ use super::*;
 
 const RUNS: &str = "/apis/monthend.dev/v1alpha1/namespaces/billing/billingruns/october";
 
+type Script<R> = Vec<Decision<<R as HasStatus>::Status, &'static str>>;
+
 /// A kind that decides what it was told to, and remembers what its actions came to.
-#[derive(Default)]
-struct Scripted {
-    decisions: Mutex<VecDeque<Decision<BillingRunStatus, &'static str>>>,
+struct Scripted<R: Run> {
+    decisions: Mutex<VecDeque<Decision<R::Status, &'static str>>>,
     seen: Mutex<Vec<Option<&'static str>>>,
 }
 
-impl RunKind for Scripted {
-    const KIND: &'static str = "BillingRun";
-    type Object = BillingRun;
+impl<R: Run> Scripted<R> {
+    fn new(script: Script<R>) -> Self {
+        Self { decisions: Mutex::new(script.into()), seen: Mutex::default() }
+    }
+}
+
+impl<R: Run> RunKind for Scripted<R> {
+    const KIND: &'static str = "Run";
+    type Object = R;
     type World = ();
     type Action = &'static str;
     type Outcome = &'static str;
 
-    fn without_time(status: &BillingRunStatus) -> BillingRunStatus {
+    fn without_time(status: &R::Status) -> R::Status {
         status.clone()
     }
 
-    fn waits_for(&self, _: &BillingRun, _: &str) -> bool {
+    fn waits_for(&self, _: &R, _: &str) -> bool {
         false
     }
 
-    async fn observe(&self, _: &BillingRun, outcome: Option<&'static str>) -> Result<(), RunError> {
+    async fn observe(&self, _: &R, outcome: Option<&'static str>) -> Result<(), RunError> {
         self.seen.lock().unwrap().push(outcome);
         Ok(())
     }
 
-    fn decide(&self, _: &BillingRun, (): &()) -> Decision<BillingRunStatus, &'static str> {
+    fn decide(&self, _: &R, (): &()) -> Decision<R::Status, &'static str> {
         self.decisions.lock().unwrap().pop_front().expect("no decision is left in the script")
     }
 
-    async fn perform(&self, _: &BillingRun, action: &'static str) -> Result<&'static str, RunError> {
-        if action == "fail" { Err(RunError::Incomplete("BillingRun".to_owned(), "luck")) } else { Ok(action) }
+    async fn perform(&self, _: &R, action: &'static str) -> Result<&'static str, RunError> {
+        if action == "fail" { Err(RunError::Incomplete("Run".to_owned(), "luck")) } else { Ok(action) }
     }
 }
 
@@ -168,17 +176,13 @@ struct Outcome {
     seen: Vec<Option<&'static str>>,
 }
 
-async fn reconciled(
-    cached: BillingRun,
-    script: Vec<Decision<BillingRunStatus, &'static str>>,
-    calls: Vec<Call>,
-) -> Outcome {
+async fn reconciled<R: Run>(cached: R, script: Script<R>, calls: Vec<Call>) -> Outcome {
     let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
     let server = serve(handle, calls);
     let client = Client::new(service, "billing");
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some("test".to_owned()) };
     let recorder = Recorder::new(client.clone(), reporter);
-    let kind = Scripted { decisions: Mutex::new(script.into()), ..Scripted::default() };
+    let kind = Scripted::new(script);
     let context = Arc::new(Context::new(client, kind, recorder, Metrics::new().unwrap()));
     let action = reconcile(Arc::new(DeserializeGuard(Ok(cached))), context.clone()).await;
     assert!(context.kind.decisions.lock().unwrap().is_empty(), "decisions were left");
@@ -202,6 +206,48 @@ async fn a_new_status_is_written_for_this_very_run_and_then_told() {
     let script = vec![decision(Phase::Failed, Next::Rest)];
     let calls = vec![get(Some(&running)), write_of(Phase::Failed), event("Failed")];
     let outcome = reconciled(running, script, calls).await;
+    assert_eq!(outcome.action.unwrap(), Action::await_change());
+}
+
+#[tokio::test]
+async fn another_kind_goes_through_the_same_loop() {
+    const OTHERS: &str = "/apis/monthend.dev/v1alpha1/namespaces/billing/notificationruns/october";
+    const STATUS: &str = "/apis/monthend.dev/v1alpha1/namespaces/billing/notificationruns/october/status";
+    let spec = serde_json::from_value(json!({"month": "2026-10"})).unwrap();
+    let mut pending = NotificationRun::new("october", spec);
+    pending.metadata.namespace = Some("billing".to_owned());
+    pending.metadata.uid = Some("uid-1".to_owned());
+    let said = Said::new(STARTED, false, "TemplatesNotFound", "there is no ConfigMap");
+    let now = Time(jiff::Timestamp::UNIX_EPOCH);
+    let status = NotificationRunStatus {
+        phase: Some(notification_run::Phase::Pending),
+        conditions: conditions::replace(&[], &[said], None, &now),
+        ..NotificationRunStatus::default()
+    };
+    let found = (StatusCode::OK, serde_json::to_value(&pending).unwrap());
+    let mut written = found.clone();
+    written.1["status"] = serde_json::to_value(&status).unwrap();
+    let calls = vec![
+        Call { method: Method::GET, path: OTHERS, query: "", body: Value::Null, answer: found },
+        Call {
+            method: Method::PATCH,
+            path: STATUS,
+            query: "force=true&fieldManager=monthend-operator-status",
+            body: json!({"kind": "NotificationRun", "metadata": {"uid": "uid-1"}, "status": {"phase": "Pending"}}),
+            answer: written.clone(),
+        },
+        event("TemplatesNotFound"),
+        Call {
+            method: Method::PATCH,
+            path: OTHERS,
+            query: "force=true&fieldManager=monthend-operator-finalizer",
+            body: json!({"kind": "NotificationRun", "metadata": {"finalizers": ["monthend.dev/run"]}}),
+            answer: written,
+        },
+    ];
+    let script =
+        vec![Decision { status: status.clone(), next: Next::Hold }, Decision { status, next: Next::Rest }];
+    let outcome = reconciled(pending, script, calls).await;
     assert_eq!(outcome.action.unwrap(), Action::await_change());
 }
 
@@ -285,7 +331,8 @@ async fn pauses_grow_to_a_limit_and_shrink_after_a_success() {
     let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
     let client = Client::new(service, "billing");
     let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.to_owned(), instance: None });
-    let context = Context::new(client, Scripted::default(), recorder, Metrics::new().unwrap());
+    let context =
+        Context::new(client, Scripted::<BillingRun>::new(Vec::new()), recorder, Metrics::new().unwrap());
     let pauses: Vec<u128> = (0..7).map(|_| context.back_off("uid-1").as_millis()).collect();
     assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
     assert_eq!(context.back_off("uid-2").as_millis(), 500);

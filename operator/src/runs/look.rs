@@ -106,13 +106,21 @@ pub(crate) async fn job<R: Run>(client: &Client, run: &R, name: &str) -> Result<
             owner.map_or_else(|| "nobody".to_owned(), |owner| format!("{} {}", owner.kind, owner.name));
         return Ok(JobFound::Foreign(whose));
     }
-    let mut state = state(&found);
-    if let Some(words) = &mut state.failed
-        && let Some(quote) = last_words(&pods_of(client, run, name).await?)
+    Ok(JobFound::Ours(quoted(client, run, state(&found)).await?))
+}
+
+/// With the words of the worker that failed, if one did.
+pub(crate) async fn quoted<R: Run>(
+    client: &Client,
+    run: &R,
+    mut job: JobState,
+) -> Result<JobState, RunError> {
+    if job.failed.is_some()
+        && let Some(quote) = last_words(&pods_of(client, run, &job.name).await?)
     {
-        *words = quote;
+        job.failed = Some(quote);
     }
-    Ok(JobFound::Ours(state))
+    Ok(job)
 }
 
 /// All Jobs that were made for the run.

@@ -1,0 +1,104 @@
+//! The worker Jobs; what is the same for every kind of run is tested with the billing run's.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::notification::job::{self, Errand};
+
+fn built(errand: Errand) -> Value {
+    serde_json::to_value(job::build(&run(), &publishing(), errand, &world(None).parts)).unwrap()
+}
+
+fn container(job: &Value) -> &Value {
+    &job["spec"]["template"]["spec"]["containers"][0]
+}
+
+#[test]
+fn each_round_has_a_job_of_its_own() {
+    let names = [1, 2, 10].map(|round| Errand::Publish { round }.job_name(&run()));
+    assert_eq!(names, ["october-publish-1", "october-publish-2", "october-publish-10"]);
+    assert_eq!(Errand::Rehearse.job_name(&run()), "october-rehearse");
+    let mut long = run();
+    long.metadata.name = Some("x".repeat(253));
+    assert!(Errand::Publish { round: 1000 }.job_name(&long).len() <= 58);
+}
+
+#[test]
+fn the_publisher_is_told_its_run_its_round_and_the_brokers() {
+    let job = built(Errand::Publish { round: 2 });
+    assert_eq!(
+        container(&job)["args"],
+        json!(["publish", "--run=billing/october", format!("--run-uid={UID}"), "--round=2"])
+    );
+    let env: Vec<String> = container(&job)["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            let value = entry["value"].as_str().map_or_else(|| entry["valueFrom"].to_string(), str::to_owned);
+            format!("{}={value}", entry["name"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        env,
+        [
+            r#"DATABASE_URL={"secretKeyRef":{"key":"worker-url","name":"monthend-database"}}"#,
+            "RUST_LOG=info",
+            "KAFKA_BROKERS=kafka:9092",
+            "KAFKA_TOPIC=monthend.notices",
+            "KAFKA_DLQ_TOPIC=monthend.notices.dlq",
+            "KAFKA_GROUP=monthend-notify",
+            "KAFKA_PARTITIONS=12",
+            "KAFKA_REPLICATION=3",
+            "KAFKA_RETENTION_HOURS=168",
+        ]
+    );
+    // It reads no personal data.
+    assert_eq!(job["spec"]["template"]["spec"]["volumes"], Value::Null);
+}
+
+#[test]
+fn the_rehearsal_has_the_keys_and_no_brokers() {
+    let job = built(Errand::Rehearse);
+    assert_eq!(
+        container(&job)["args"],
+        json!(["rehearse", "--run=billing/october", format!("--run-uid={UID}")])
+    );
+    let names: Vec<&str> = container(&job)["env"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["DATABASE_URL", "RUST_LOG", "MONTHEND_KEYS_DIR", "NOTIFY_FROM"]);
+    assert_eq!(
+        job["spec"]["template"]["spec"]["volumes"],
+        json!([{"name": "keys", "secret": {"secretName": "monthend-encryption"}}])
+    );
+    assert_eq!(
+        container(&job)["volumeMounts"],
+        json!([{"name": "keys", "mountPath": "/etc/monthend/keys", "readOnly": true}])
+    );
+}
+
+#[test]
+fn one_worker_does_it_and_is_tried_again() {
+    let spec = built(Errand::Publish { round: 1 })["spec"].clone();
+    assert_eq!((&spec["completions"], &spec["parallelism"]), (&json!(1), &json!(1)));
+    assert_eq!(spec["completionMode"], Value::Null);
+    assert_eq!(spec["backoffLimit"], 6);
+    assert_eq!(spec["podReplacementPolicy"], "Failed");
+    assert!(spec["backoffLimitPerIndex"].is_null() && spec["maxFailedIndexes"].is_null());
+    assert!(spec["ttlSecondsAfterFinished"].is_null() && spec["activeDeadlineSeconds"].is_null());
+}
+
+#[test]
+fn it_belongs_to_its_run() {
+    let job = built(Errand::Publish { round: 1 });
+    let owner = &job["metadata"]["ownerReferences"][0];
+    assert_eq!((&owner["kind"], &owner["uid"]), (&json!("NotificationRun"), &json!(UID)));
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(labels["monthend.dev/run-uid"], UID);
+    assert_eq!(labels["monthend.dev/month"], "2026-10");
+    assert_eq!(labels["app.kubernetes.io/component"], "publish");
+}
