@@ -136,6 +136,11 @@ impl Keyring {
         &self.active
     }
 
+    /// The ids of all keys.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.ciphers.keys().map(String::as_str)
+    }
+
     /// What writes envelopes, for one thread.
     #[must_use]
     pub fn sealer(&self) -> Sealer<'_> {

@@ -16,3 +16,4 @@ pub mod pool;
 pub mod seed;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod verify;

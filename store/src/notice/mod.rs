@@ -449,6 +449,8 @@ pub struct NoticeItem {
     pub days: Option<i32>,
     pub used: Option<i64>,
     pub free: Option<i64>,
+    /// Of an adjustment: what it was made for, as whoever made it put it.
+    pub reason: Option<String>,
 }
 
 /// Why something about notices could not be done.

@@ -93,7 +93,7 @@ async fn read_items(
         members,
         revisions
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await
     .during("cannot read the bills' items")?;
     let mut items: HashMap<NoticeKey, Vec<NoticeItem>> = HashMap::with_capacity(members.len());
@@ -110,9 +110,49 @@ async fn read_items(
             days: row.days,
             used: row.used_quantity,
             free: row.free_allowance,
+            reason: None,
         });
     }
+    if items.values().flatten().any(|item| item.kind == ItemKind::Adjustment) {
+        explain_adjustments(connection, month, &mut items).await?;
+    }
     Ok(items)
+}
+
+/// A bill's adjustments are those that its revision knew, in order of their ids.
+async fn explain_adjustments(
+    connection: &mut PgConnection,
+    month: BillingMonth,
+    items: &mut HashMap<NoticeKey, Vec<NoticeItem>>,
+) -> Result<(), NoticeError> {
+    let adjusted = items.iter_mut().filter_map(|(key, items)| {
+        let adjustments: Vec<&mut NoticeItem> =
+            items.iter_mut().filter(|item| item.kind == ItemKind::Adjustment).collect();
+        (!adjustments.is_empty()).then_some((*key, adjustments.into_iter()))
+    });
+    let mut adjusted: HashMap<NoticeKey, _> = adjusted.collect();
+    let (members, revisions) = columns(&adjusted.keys().copied().collect::<Vec<_>>());
+    let rows = sqlx::query!(
+        r#"select k.member_id as "member_id!", k.revision as "revision!", a.code, a.reason
+           from unnest($2::bigint[], $3::int[]) as k (member_id, revision)
+           join revision r on r.month = $1 and r.revision = k.revision
+           join adjustment a on a.month = $1 and a.member_id = k.member_id and a.load <= r.data_cutoff
+           order by k.member_id, k.revision, a.adjustment_id"#,
+        month.to_string(),
+        &members,
+        &revisions
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot read the reasons of adjustments")?;
+    for row in rows {
+        let next = adjusted.get_mut(&read_key(row.member_id, row.revision)?).and_then(Iterator::next);
+        // Whatever doesn't match is told by its code, as it is without a reason.
+        if let Some(item) = next.filter(|item| item.code == row.code) {
+            item.reason = Some(row.reason);
+        }
+    }
+    Ok(())
 }
 
 /// The templates that were kept under this digest.

@@ -1,0 +1,197 @@
+//! Bills, their items, their members, their chunks and their usage.
+
+use domain::month::BillingMonth;
+use domain::price_book::{PlanKind, PriceBook};
+use jiff_sqlx::ToSqlx as _;
+use sqlx::PgConnection;
+
+use super::{LIMIT, VerifyError};
+use crate::error::During as _;
+
+pub(super) async fn sums(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
+    let found = sqlx::query_scalar!(
+        r#"select format('member %s revision %s: total %s, items %s, parts %s', b.member_id, b.revision, b.total_amount,
+                         coalesce(i.amount::text, 'none'), p.parts) as "violation!"
+           from bill b
+           left join (select member_id, revision, sum(amount) as amount, sum(amount) filter (where kind = 'TAX') as tax
+                      from bill_item where month = $1 group by member_id, revision) i
+                on i.member_id = b.member_id and i.revision = b.revision
+           cross join lateral (
+               -- Tax that the prices include already is no line of its own.
+               select b.base_amount::numeric + b.usage_amount - b.discount_amount + b.adjustment_amount + b.rounding_amount
+                      + coalesce(i.tax, 0) as parts) p
+           where b.month = $1 and (b.total_amount is distinct from i.amount or b.total_amount <> p.parts)
+           order by b.member_id limit $2"#,
+        month,
+        LIMIT
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare bills with their items")?;
+    Ok(found)
+}
+
+pub(super) async fn eligible(
+    connection: &mut PgConnection,
+    month: BillingMonth,
+) -> Result<Vec<String>, VerifyError> {
+    let live = sqlx::query!(
+        "select r.revision, r.data_cutoff, b.content from revision r join price_book b on b.sha256 = r.price_book
+         where r.month = $1 and r.state = 'LIVE' order by r.revision desc limit 1",
+        month.to_string()
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .during("cannot read the live revision")?;
+    let Some(live) = live else { return Ok(Vec::new()) };
+    let book = PriceBook::parse(&live.content).map_err(|source| VerifyError::PriceBook {
+        month,
+        revision: live.revision,
+        source,
+    })?;
+    let codes = |kind: Option<PlanKind>| -> Vec<String> {
+        let of_kind = book.plans().iter().filter(|plan| kind.is_none_or(|kind| plan.kind == kind));
+        of_kind.map(|plan| plan.code.clone()).collect()
+    };
+    let found = sqlx::query_scalar!(
+        r#"with known as (
+               select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
+               from subscription where load <= $2
+               order by member_id, plan_code, from_date, load desc
+           ), eligible as (
+               select distinct k.member_id from known k
+               where greatest(k.from_date, $3) < least(coalesce(k.to_date, 'infinity'), $4)
+                 and (k.plan_code = any($5) or k.plan_code <> all($6))
+                 and exists (select from member m where m.member_id = k.member_id and m.load <= $2)
+           ), outcome as (
+               select member_id from live_bill where month = $1
+               union all
+               select member_id from quarantine where month = $1
+           ), counted as (
+               select member_id, count(*) as outcomes from outcome group by member_id
+           )
+           select format('member %s: %s, with %s live bills and quarantine records', member_id,
+                         case when e.member_id is null then 'not eligible' else 'eligible' end, coalesce(c.outcomes, 0))
+                  as "violation!"
+           from eligible e full join counted c using (member_id)
+           where e.member_id is null or c.outcomes is distinct from 1
+           order by member_id limit $7"#,
+        month.to_string(),
+        live.data_cutoff,
+        month.first_day().to_sqlx() as _,
+        month.next_first_day().to_sqlx() as _,
+        &codes(Some(PlanKind::Base)),
+        &codes(None),
+        LIMIT
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare the eligible members with their bills")?;
+    Ok(found)
+}
+
+pub(super) async fn usage(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
+    let found = sqlx::query_scalar!(
+        r#"select format('revision %s: %s rows, of which %s are counted and %s late', r.revision, u.rows, c.counted,
+                         r.late_usage) as "violation!"
+           from revision r
+           cross join (select count(*) as rows from usage where month = $1) u
+           cross join lateral (
+               select coalesce(sum(rated_usage + unbillable_usage + quarantined_usage), 0) as counted
+               from chunk where month = $1 and revision = r.revision) c
+           where r.month = $1 and r.state = 'LIVE' and u.rows is distinct from c.counted + r.late_usage
+             -- A revision of some members counts the usage of these alone.
+             and r.revision = (select min(revision) from revision where month = $1 and state = 'LIVE')
+           limit $2"#,
+        month,
+        LIMIT
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare the usage with what was counted")?;
+    Ok(found)
+}
+
+pub(super) async fn tiles(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
+    let found = sqlx::query_scalar!(
+        r#"select violation as "violation!" from (
+               select format('revision %s chunk %s: from %s, after %s', revision, chunk_no, from_member, before) as violation
+               from (select revision, chunk_no, from_member,
+                            coalesce(lag(to_member) over (partition by revision order by chunk_no), 0) as before
+                     from chunk where month = $1) c
+               where from_member <> before + 1
+               union all
+               select format('revision %s ends at %s', revision, max(to_member))
+               from chunk where month = $1 group by revision having max(to_member) <> 9223372036854775807
+           ) v limit $2"#,
+        month,
+        LIMIT
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare chunks with their neighbours")?;
+    Ok(found)
+}
+
+pub(super) async fn chunks(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
+    let found = sqlx::query_scalar!(
+        r#"select format('revision %s chunk %s, %s: it says %s, the tables %s', c.revision, c.chunk_no, c.state, s.says, t.tells)
+                  as "violation!"
+           from chunk c
+           join revision r on r.month = c.month and r.revision = c.revision
+           cross join lateral (
+               select count(*) as bills, coalesce(sum(base_amount), 0) as base, coalesce(sum(usage_amount), 0) as usage,
+                      coalesce(sum(discount_amount), 0) as discount, coalesce(sum(adjustment_amount), 0) as adjustment,
+                      coalesce(sum(tax_amount), 0) as tax, coalesce(sum(rounding_amount), 0) as rounding,
+                      coalesce(sum(total_amount), 0) as total
+               from bill b
+               where b.month = $1 and b.revision = c.revision and b.member_id between c.from_member and c.to_member) b
+           cross join lateral (
+               select count(*) as items from bill_item i
+               where i.month = $1 and i.revision = c.revision and i.member_id between c.from_member and c.to_member) i
+           cross join lateral (
+               select count(*) as members from quarantined_member q
+               where q.month = $1 and q.revision = c.revision and q.member_id between c.from_member and c.to_member) q
+           cross join lateral (
+               select row(coalesce(c.billed, 0), coalesce(c.items, 0), coalesce(c.quarantined, 0), coalesce(c.base_amount, 0),
+                          coalesce(c.usage_amount, 0), coalesce(c.discount_amount, 0), coalesce(c.adjustment_amount, 0),
+                          coalesce(c.tax_amount, 0), coalesce(c.rounding_amount, 0), coalesce(c.total_amount, 0)) as says) s
+           cross join lateral (
+               select row(b.bills, i.items, q.members, b.base, b.usage, b.discount, b.adjustment, b.tax, b.rounding, b.total)
+                      as tells) t
+           where c.month = $1 and (r.state in ('LIVE', 'ROLLED_BACK') and c.state <> 'DONE' or s.says::text <> t.tells::text)
+           order by c.revision, c.chunk_no limit $2"#,
+        month,
+        LIMIT
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare chunks with what they wrote")?;
+    Ok(found)
+}
+
+pub(super) async fn revisions(
+    connection: &mut PgConnection,
+    month: &str,
+) -> Result<Vec<String>, VerifyError> {
+    let found = sqlx::query_scalar!(
+        r#"select violation as "violation!" from (
+               select format('revision %s is missing', n) as violation
+               from generate_series(1, (select max(revision) from revision where month = $1)) n
+               where not exists (select from revision where month = $1 and revision = n)
+               union all
+               select format('revision %s: digest %s, that of its chunks %s', r.revision, r.digest, c.digest)
+               from revision r
+               cross join lateral (
+                   select encode(sha256(coalesce(string_agg(digest, ''::bytea order by chunk_no), ''::bytea)), 'hex') as digest
+                   from chunk where month = $1 and revision = r.revision) c
+               where r.month = $1 and r.state in ('LIVE', 'ROLLED_BACK') and r.digest is distinct from c.digest
+           ) v limit $2"#,
+        month,
+        LIMIT
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare the month's revisions")?;
+    Ok(found)
+}

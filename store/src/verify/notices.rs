@@ -1,0 +1,144 @@
+//! Deliveries and targets, and what arrived.
+
+use domain::ids::{MemberId, Revision};
+use sqlx::PgConnection;
+
+use super::{AT_MOST, LIMIT, VerifyError};
+use crate::error::During as _;
+use crate::notice::reasons;
+
+pub(super) async fn once(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
+    let untried = [reasons::ALREADY_SENT, reasons::TAKEN, reasons::SUPERSEDED].map(str::to_owned);
+    let found = sqlx::query_scalar!(
+        r#"with told as (
+               select t.member_id, t.revision, count(*) filter (where t.outcome = 'SENT') as sent,
+                      count(*) filter (where t.outcome in ('SENT', 'FAILED', 'UNKNOWN')
+                                          or t.outcome = 'SKIPPED' and coalesce(t.reason, '') <> all($2)) as attempts
+               from notice_target t join notification n on n.id = t.notification and not n.rehearsal
+               where t.month = $1 group by t.member_id, t.revision
+           ), delivered as (
+               select member_id, revision, channel, count(*) as deliveries, min(state::text) as state,
+                      min(attempt - (state in ('CLAIMED', 'HANDED_OVER'))::int) as attempts
+               from delivery where month = $1 group by member_id, revision, channel
+           )
+           select format('member %s revision %s: %s deliveries, %s after %s attempts; its runs made %s and sent it %s times',
+                         member_id, revision, coalesce(d.deliveries, 0), coalesce(d.state, 'none'), coalesce(d.attempts, 0),
+                         coalesce(t.attempts, 0), coalesce(t.sent, 0)) as "violation!"
+           from delivered d full join told t using (member_id, revision)
+           where d.deliveries > 1 or coalesce(d.attempts, 0) <> coalesce(t.attempts, 0)
+              or coalesce(d.state = 'SENT', false)::int <> coalesce(t.sent, 0)
+           order by member_id limit $3"#,
+        month,
+        &untried,
+        LIMIT
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare deliveries with targets")?;
+    Ok(found)
+}
+
+pub(super) async fn recoveries(
+    connection: &mut PgConnection,
+    month: &str,
+) -> Result<Vec<String>, VerifyError> {
+    let found = sqlx::query_scalar!(
+        r#"with ended as (
+               select t.notification, t.member_id, t.revision, t.outcome::text as outcome, t.ended_at
+               from notice_target t join notification n on n.id = t.notification and not n.rehearsal
+               where t.month = $1 and t.outcome in ('SENT', 'FAILED', 'UNKNOWN')
+           )
+           select violation as "violation!" from (
+               select format('%s (%s) took up member %s revision %s, which was not so', n.run, n.selection, t.member_id,
+                             t.revision) as violation
+               from notice_target t
+               join notification n on n.id = t.notification
+               where t.month = $1 and n.selection in ('FAILED', 'UNKNOWN')
+                 and not exists (
+                     select from ended e
+                     where e.member_id = t.member_id and e.revision = t.revision and e.notification <> t.notification
+                       and e.outcome = n.selection and (t.ended_at is null or e.ended_at < t.ended_at))
+               union all
+               select format('%s sent member %s revision %s again', n.run, t.member_id, t.revision)
+               from ended t
+               join notification n on n.id = t.notification
+               where exists (
+                   select from ended e
+                   where e.member_id = t.member_id and e.revision = t.revision and e.notification <> t.notification
+                     and e.outcome = 'SENT' and e.ended_at < t.ended_at)
+               union all
+               select format('%s (READY) took up member %s revision %s after %s attempts', n.run, t.member_id, t.revision,
+                             t.after_attempt)
+               from notice_target t
+               join notification n on n.id = t.notification
+               where t.month = $1 and n.selection = 'READY' and t.after_attempt <> 0
+           ) v limit $2"#,
+        month,
+        LIMIT
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot look at recoveries")?;
+    Ok(found)
+}
+
+/// An attempt of unknown outcome may have arrived or not; one that is handed over still as well.
+pub(super) async fn sink(
+    connection: &mut PgConnection,
+    month: &str,
+    sink: &[String],
+) -> Result<Vec<String>, VerifyError> {
+    let mut violations = Vec::new();
+    let (mut members, mut revisions) = (Vec::new(), Vec::new());
+    for id in sink {
+        match parse(id) {
+            Some((of, member, revision)) => {
+                if of == month {
+                    members.push(member.get());
+                    revisions.push(revision.get());
+                }
+            }
+            None => violations.push(format!("`{id}` arrived, which is no notice's")),
+        }
+    }
+    let found = sqlx::query_scalar!(
+        r#"with arrived as (
+               select member_id, revision, count(*) as messages
+               from unnest($2::bigint[], $3::int[]) as a (member_id, revision) group by member_id, revision
+           ), ambiguous as (
+               select t.member_id, t.revision, count(*) as attempts
+               from notice_target t join notification n on n.id = t.notification and not n.rehearsal
+               where t.month = $1 and t.outcome = 'UNKNOWN' group by t.member_id, t.revision
+           ), delivered as (
+               select member_id, revision, state, (state = 'SENT')::int as sent, (state = 'HANDED_OVER')::int as on_its_way
+               from delivery where month = $1
+           )
+           select format('member %s revision %s is %s after %s ambiguous attempts, and %s messages arrived', member_id, revision,
+                         coalesce(d.state::text, 'READY'), coalesce(u.attempts, 0), coalesce(a.messages, 0)) as "violation!"
+           from delivered d
+           full join arrived a using (member_id, revision)
+           left join ambiguous u using (member_id, revision)
+           where coalesce(a.messages, 0) < coalesce(d.sent, 0)
+              or coalesce(a.messages, 0) > coalesce(d.sent, 0) + coalesce(d.on_its_way, 0) + coalesce(u.attempts, 0)
+           order by member_id limit $4"#,
+        month,
+        &members,
+        &revisions,
+        LIMIT
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare deliveries with what arrived")?;
+    violations.extend(found);
+    violations.truncate(AT_MOST);
+    Ok(violations)
+}
+
+/// `<MONTH.MEMBER.REVISION@DOMAIN>`
+fn parse(id: &str) -> Option<(&str, MemberId, Revision)> {
+    let id = id.trim();
+    let id = id.strip_prefix('<').and_then(|id| id.strip_suffix('>')).unwrap_or(id);
+    let mut parts = id.split_once('@')?.0.split('.');
+    let found = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    parts.next().is_none().then_some(found)
+}
