@@ -64,6 +64,8 @@ pub(super) fn consumer(brokers: &str, group: &str) -> ClientConfig {
         .set("queued.max.messages.kbytes", "1024")
         .set("queued.min.messages", "1000")
         .set("fetch.message.max.bytes", "32768")
+        // So short a queue is empty long before the second that the library would wait once it was full.
+        .set("fetch.queue.backoff.ms", "10")
         .set("fetch.error.backoff.ms", "250");
     config
 }
