@@ -15,6 +15,8 @@ use crate::seed::one;
 use crate::server::Server;
 use crate::workers::Worker;
 
+/// As many mails share a transaction; a server that takes its time would want as many.
+const SESSIONS: u32 = 64;
 const LOOK: Duration = Duration::from_millis(200);
 /// Without any progress for so long, it is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +26,8 @@ pub(crate) struct Consuming {
     /// Outcomes after the first ones, and the time between these and the last.
     pub(crate) outcomes: u64,
     pub(crate) span: Duration,
+    /// From the start of the process to the first outcomes.
+    pub(crate) first: Duration,
     pub(crate) sent: u64,
     /// Whole life of the process, start and end included.
     pub(crate) wall: Duration,
@@ -45,11 +49,14 @@ pub(crate) async fn measure(
         ("--partitions", PARTITIONS.to_string()),
         ("--transport", "mock://".to_owned()),
         ("--from", FROM.to_owned()),
+        ("--sessions", SESSIONS.to_string()),
         ("--name", "bench".to_owned()),
         ("--listen", listen.clone()),
     ];
     let arguments = arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
     let before = (server.cpu()?, broker.cpu()?);
+    const CLOCK: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+    let started = one(worker.database, CLOCK).await?;
     let running = worker.start(std::iter::once("notify".to_owned()).chain(arguments))?;
     let result = until_all_ended(worker.database, &listen, run.targets).await;
     // Whatever came of it, the process is ended in order.
@@ -58,6 +65,10 @@ pub(crate) async fn measure(
     let took = took?;
     let after = (server.cpu()?, broker.cpu()?);
     // Times in the database are those of transactions: the first ones' own duration is not in the span, nor are they.
+    let first = format!(
+        "select (extract(epoch from min(ended_at)) * 1000000)::bigint - {started} from notice_target where month = '{MONTH}'"
+    );
+    let first = u64::try_from(one(worker.database, &first).await?).context("the clock went back")?;
     let ended = format!("from notice_target where month = '{MONTH}'");
     let micros =
         format!("select (extract(epoch from max(ended_at) - min(ended_at)) * 1000000)::bigint {ended}");
@@ -67,6 +78,7 @@ pub(crate) async fn measure(
     Ok(Consuming {
         outcomes: one(worker.database, &later).await?.unsigned_abs(),
         span: Duration::from_micros(span),
+        first: Duration::from_micros(first),
         sent: one(worker.database, &sent).await?.unsigned_abs(),
         wall: took.wall,
         peak_memory: took.peak_memory,

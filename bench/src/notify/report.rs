@@ -84,10 +84,11 @@ impl Figures {
             Goal::AtLeast(LEAST_CONSUMING),
         );
         println!(
-            "| {bills} bills: for information | chosen in {}, published in {} (peak {:.1} MiB); consumed in {}, {} sent, CPU: consumer {}, database {}, broker {} (peak {:.1} MiB) | messages of {} bytes; mails of {:.1} kB | | | |",
+            "| {bills} bills: for information | chosen in {}, published in {} (peak {:.1} MiB); first outcomes after {}, consumed in {}, {} sent, CPU: consumer {}, database {}, broker {} (peak {:.1} MiB) | messages of {} bytes; mails of {:.1} kB | | | |",
             seconds(*selection),
             seconds(publishing.took.wall),
             mib(publishing.took.peak_memory),
+            seconds(consuming.first),
             seconds(consuming.wall),
             consuming.sent,
             seconds(consuming.cpu),
