@@ -21,6 +21,9 @@ const SAMPLE: u32 = 1000;
 /// Takes as long as a server nearby, and refuses one in a thousand.
 const PRETENDED: &str = "mock://?latencyMs=5&failPerMillion=1000";
 
+/// The part of the month's bills that one consumer is to have.
+const SHARE: u64 = 8;
+
 /// How long consumers may take to become one again.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -51,6 +54,8 @@ pub(super) fn everyone(paths: &Paths, progress: &Progress, cluster: &Cluster, mo
     if run.is_done(cluster)? {
         return Ok(run);
     }
+    let bills: u64 =
+        sql(cluster, &format!("select count(*) from live_bill where month = '{month}'"))?.parse()?;
     progress.step("consumers pretend to send", |step| {
         step.note(PRETENDED);
         stack::configure(
@@ -59,7 +64,11 @@ pub(super) fn everyone(paths: &Paths, progress: &Progress, cluster: &Cluster, mo
             &json!({"notify": {
                 "transport": PRETENDED,
                 // Out and in again while one looks.
-                "scaling": {"lagPerReplica": 20_000, "maxReplicas": 4, "cooldownSeconds": 10},
+                "scaling": {
+                    "lagPerReplica": (bills / SHARE).max(500),
+                    "maxReplicas": 4,
+                    "cooldownSeconds": 10,
+                },
             }}),
         )
     })?;
