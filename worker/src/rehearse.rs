@@ -3,6 +3,9 @@
 //!
 //! Like a publisher it may be killed at any moment and repeated at will: a chunk's outcomes are one transaction.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@
 mod producer;
 mod pump;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,194 @@
+//! Publishing from a real PostgreSQL to a real broker.
+
+pub(crate) mod fixture;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use domain::notice_message::NoticeMessage;
+use rdkafka::admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use store::notice;
+
+use self::fixture::{Fixture, MONTH, RUN};
+use super::Ended;
+use crate::kafka::KafkaOptions;
+use crate::kafka::testing::{Broker, PARTITIONS, options};
+
+/// Enough to be met in the middle.
+const MANY: i64 = 200_000;
+const PUBLISHED: &str = "select concat_ws(' ', round, published_to, messages, waiting, done_at is not null) from publication order by round desc limit 1";
+
+/// How often each member's message is on the topic.
+fn on_topic(options: &KafkaOptions) -> BTreeMap<i64, usize> {
+    let mut members = BTreeMap::new();
+    for found in options.read(&options.topic) {
+        let message = NoticeMessage::parse(found.payload.as_bytes()).unwrap();
+        assert_eq!(found.key, Some(message.member.to_string()));
+        assert_eq!((message.month.to_string().as_str(), message.run.as_str()), (MONTH, RUN));
+        *members.entry(message.member.get()).or_default() += 1;
+    }
+    members
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_open_target_is_published_once_a_round() {
+    let (fixture, options) = (Fixture::new(25_000).await, options());
+    let id = fixture.begin(1, false).await;
+    assert_eq!(fixture.publisher(1, 1, &options).ended().await, Ended::Done);
+    let found = on_topic(&options);
+    assert_eq!((found.len(), found.values().max()), (25_000, Some(&1)));
+    assert_eq!(fixture.one(PUBLISHED).await, "1 25000 25000 t");
+    let job = "select concat_ws(' ', kind, run, month, status, total, succeeded) from job_log where kind = 'PUBLISH' order by id desc limit 1";
+    assert_eq!(fixture.one(job).await, format!("PUBLISH {RUN} {MONTH} SUCCEEDED 25000 25000"));
+    assert_eq!(options.ends(&options.topic).len(), usize::try_from(PARTITIONS).unwrap());
+    assert_eq!(options.ends(&options.dlq_topic).len(), usize::try_from(PARTITIONS).unwrap());
+
+    // The same round again: there is nothing left to do.
+    assert_eq!(fixture.publisher(1, 1, &options).ended().await, Ended::Done);
+    assert_eq!(on_topic(&options).len(), 25_000);
+
+    // Another round is about what is still open.
+    fixture.sql("update notice_target set outcome = 'SENT', ended_at = now() where member_id % 5 > 0").await;
+    notice::open_round(&fixture.operator, id, 1).await.unwrap();
+    assert_eq!(fixture.publisher(1, 2, &options).ended().await, Ended::Done);
+    let found = on_topic(&options);
+    assert!(found.iter().all(|(member, times)| *times == if member % 5 == 0 { 2 } else { 1 }));
+    assert_eq!(fixture.one(PUBLISHED).await, "2 25000 5000 t");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_at_once_the_second_finds_everything_done() {
+    let (fixture, options) = (Fixture::new(25_000).await, options());
+    fixture.begin(1, false).await;
+    let both = [fixture.publisher(1, 1, &options), fixture.publisher(1, 1, &options)];
+    for publisher in both {
+        assert_eq!(publisher.ended().await, Ended::Done);
+    }
+    let found = on_topic(&options);
+    assert_eq!((found.len(), found.values().max()), (25_000, Some(&1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_away_is_waited_for_and_told_of() {
+    let mut broker = Broker::start();
+    let options = broker.options();
+    broker.kill();
+    let fixture = Fixture::new(1000).await;
+    fixture.begin(1, false).await;
+    let publisher = fixture.publisher(1, 1, &options);
+    let waiting = format!("select waiting like '%{}%' from publication", options.brokers);
+    fixture.until(&waiting, "true").await;
+    assert_eq!(fixture.one("select targets from notification").await, "1000", "chosen meanwhile");
+    broker.start_again();
+    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(fixture.one(PUBLISHED).await, "1 1000 1000 t");
+    assert_eq!(on_topic(&options).len(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_killed_in_mid_publish_costs_no_message() {
+    let mut broker = Broker::start();
+    let options = broker.options();
+    let fixture = Fixture::new(MANY).await;
+    fixture.begin(1, false).await;
+    let publisher = fixture.publisher(1, 1, &options);
+    fixture.until("select messages > 0 from publication", "true").await;
+    broker.kill();
+    let left = fixture.one("select messages from publication").await;
+    assert!(left.parse::<i64>().unwrap() < MANY, "killed in the middle");
+    fixture.until("select waiting is not null from publication", "true").await;
+    // Told to stop, it doesn't wait for the broker; the next one goes on from there.
+    let began = Instant::now();
+    publisher.stop.cancel();
+    assert_eq!(publisher.ended().await, Ended::Stopped);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let publisher = fixture.publisher(1, 1, &options);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(publisher.is_running());
+    broker.start_again();
+    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
+    assert_eq!(on_topic(&options).len(), usize::try_from(MANY).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_restarted_in_mid_publish_is_gone_on_with() {
+    let mut broker = Broker::start();
+    let options = broker.options();
+    let fixture = Fixture::new(MANY).await;
+    fixture.begin(1, false).await;
+    let publisher = fixture.publisher(1, 1, &options);
+    fixture.until("select messages > 0 from publication", "true").await;
+    broker.kill();
+    broker.start_again();
+    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
+    assert_eq!(on_topic(&options).len(), usize::try_from(MANY).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_deleted_in_mid_publish_is_made_again() {
+    let (fixture, options) = (Fixture::new(MANY).await, options());
+    fixture.begin(1, false).await;
+    let publisher = fixture.publisher(1, 1, &options);
+    fixture.until("select messages > 0 from publication", "true").await;
+    options.delete_topic().await;
+    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
+    let found = on_topic(&options);
+    // What was acknowledged before is gone with the topic, and a matter for the next round.
+    assert!(found.contains_key(&MANY), "the last page came after the deletion");
+    assert_eq!(options.ends(&options.topic).len(), usize::try_from(PARTITIONS).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_database_connection_is_made_again() {
+    let (fixture, options) = (Fixture::new(MANY).await, options());
+    fixture.begin(1, false).await;
+    let publisher = fixture.publisher(1, 1, &options);
+    fixture.until("select messages > 0 from publication", "true").await;
+    let kill = "select count(pg_terminate_backend(pid)) > 0 from pg_stat_activity where application_name = 'monthend worker publish' and datname = current_database()";
+    assert_eq!(fixture.one(kill).await, "true");
+    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
+    assert_eq!(on_topic(&options).len(), usize::try_from(MANY).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_run_is_not_published_until_it_goes_on() {
+    let (fixture, options) = (Fixture::new(1000).await, options());
+    let id = fixture.begin(1, false).await;
+    notice::adjust(&fixture.operator, id, true, None).await.unwrap();
+    let publisher = fixture.publisher(1, 1, &options);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(publisher.is_running());
+    assert_eq!(options.ends(&options.topic), BTreeMap::new());
+    notice::adjust(&fixture.operator, id, false, None).await.unwrap();
+    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(on_topic(&options).len(), 1000);
+    // Of a run that is over nothing more is published.
+    let other = fixture.begin(2, false).await;
+    notice::cancel(&fixture.operator, other, "deleted").await.unwrap();
+    assert_eq!(fixture.publisher(2, 1, &options).ended().await, Ended::Done);
+    assert_eq!(on_topic(&options).len(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_checked_and_what_is_wrong_with_them_is_told() {
+    let (fixture, options) = (Fixture::new(10).await, options());
+    let admin = options.admin_client();
+    let narrow = NewTopic::new(&options.topic, 1, TopicReplication::Fixed(1)).set("retention.ms", "3600000");
+    admin.create_topics([&narrow], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    fixture.begin(1, false).await;
+    let publisher = fixture.publisher(1, 1, &options);
+    let told = format!(
+        "select waiting = 'topic {} keeps messages for 1 h only, which a run may outlast: set its retention.ms to 86400000 or more' from publication",
+        options.topic
+    );
+    fixture.until(&told, "true").await;
+    let longer = AlterConfig::new(ResourceSpecifier::Topic(&options.topic)).set("retention.ms", "90000000");
+    admin.alter_configs([&longer], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(options.ends(&options.topic).len(), usize::try_from(PARTITIONS).unwrap(), "made wider");
+    assert_eq!(on_topic(&options).len(), 10);
+}

@@ -1,0 +1,51 @@
+//! Rehearsals on a real PostgreSQL, with no broker and no mail server in sight.
+
+use store::notice;
+
+use super::*;
+use crate::publish::tests::fixture::{Fixture, RUN};
+
+impl Fixture {
+    async fn rehearse(&self, uid: u128) -> Ended {
+        let order = Rehearse {
+            run: RUN.to_owned(),
+            run_uid: Uuid::from_u128(uid),
+            from: "Monthend <billing@example.com>".parse().unwrap(),
+        };
+        order.rehearse(&self.worker, &self.keyring, &CancellationToken::new()).await.unwrap()
+    }
+}
+
+const OUTCOMES: &str = "select string_agg(concat_ws(' ', member_id, outcome, split_part(reason, ':', 1)), ', ' order by member_id) from notice_target";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_rendered_and_what_would_fail_is_kept() {
+    let fixture = Fixture::new(4).await;
+    fixture.member(1, Some("one@example.com")).await;
+    fixture.member(2, None).await;
+    fixture.member(3, Some("three@example.com")).await;
+    // Its envelope is another member's; and member 4 is not there at all.
+    fixture
+        .sql("update member set email = (select email from member where member_id = 1) where member_id = 3")
+        .await;
+    let id = fixture.begin(1, true).await;
+    assert_eq!(fixture.rehearse(1).await, Ended::Done);
+    let expected = "1 RENDERED, 2 SKIPPED NO_ADDRESS, 3 FAILED DECRYPT, 4 FAILED NO_BILL";
+    assert_eq!(fixture.one(OUTCOMES).await, expected);
+    assert_eq!(fixture.one("select count(*) from delivery").await, "0", "deliveries are not touched");
+    let reasons = fixture.one("select string_agg(reason, ' ') from notice_target").await;
+    assert!(!reasons.contains("Canary") && !reasons.contains('@'), "{reasons}");
+    // Once more changes nothing.
+    assert_eq!(fixture.rehearse(1).await, Ended::Done);
+    assert_eq!(fixture.one(OUTCOMES).await, expected);
+    assert!(notice::finish(&fixture.operator, id).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_rehearsal_ends() {
+    let fixture = Fixture::new(4).await;
+    let id = fixture.begin(1, true).await;
+    notice::cancel(&fixture.operator, id, "deleted").await.unwrap();
+    assert_eq!(fixture.rehearse(1).await, Ended::Done);
+    assert_eq!(fixture.one("select count(outcome) from notice_target").await, "0");
+}
