@@ -14,13 +14,15 @@ use store::notice::{NotificationState, Snapshot};
 use super::{Do, NotificationDecision, World, send, start, status};
 use crate::{
     run_loop::{Decision, Next},
-    runs::{errand::LOOK_WHILE_RUNNING, lifecycle},
+    runs::lifecycle,
 };
 
 /// Why a run ended early, as the first word of the reason that is kept with it.
 pub(super) const DELETED: &str = "Deleted";
 pub(super) const WORKERS_FAILED: &str = "WorkersFailed";
 const CANCELLED: &str = "Cancelled";
+/// The status is to be at most 2 s old, and each look counts a million targets.
+const LOOK_WHILE_SENDING: Duration = Duration::from_millis(1500);
 /// Its leases run out by the database's clock, and housekeeping sees to what they leave.
 const LOOK_FOR_SETTLED: Duration = Duration::from_secs(1);
 
@@ -148,7 +150,6 @@ fn delete(run: &NotificationRun, world: &World) -> NotificationDecision {
     }
 }
 
-/// As often as the status is to be renewed.
 pub(super) fn look_again() -> Next<Do> {
-    Next::Wait(LOOK_WHILE_RUNNING)
+    Next::Wait(LOOK_WHILE_SENDING)
 }
