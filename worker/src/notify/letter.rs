@@ -145,7 +145,7 @@ impl Kit {
                     used: item.used,
                     free: item.free,
                 },
-                reason: None,
+                reason: item.reason.as_deref(),
             })
             .collect();
         let notice = Notice {

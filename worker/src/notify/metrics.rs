@@ -119,3 +119,26 @@ impl Metrics {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dashboard_shows_metrics_that_exist() {
+        let metrics = Metrics::new().unwrap();
+        metrics.taken(Taken::Claimed, 2);
+        metrics.sent(Outcome::Sent);
+        let text = metrics.render().unwrap();
+        assert!(text.contains("monthend_notify_messages_total{outcome=\"claimed\"} 2"), "{text}");
+        assert!(text.contains("monthend_notify_sends_total{outcome=\"sent\"} 1"), "{text}");
+        let dashboard = concat!(env!("CARGO_MANIFEST_DIR"), "/../grafana/monthend.json");
+        let dashboard = std::fs::read_to_string(dashboard).unwrap();
+        let names = dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names: Vec<&str> = names.filter(|name| name.starts_with("monthend_notify_")).collect();
+        assert!(!names.is_empty());
+        for name in names {
+            assert!(text.contains(&format!("\n{name}")), "{name} is not among\n{text}");
+        }
+    }
+}

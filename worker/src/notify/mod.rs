@@ -73,7 +73,7 @@ pub(crate) struct Notify {
     lease_seconds: u64,
     /// After how long a mail is tried again that the server put off; longer each further time
     #[arg(long, env = "NOTIFY_RETRY_SECONDS", default_value_t = 10,
-          value_parser = clap::value_parser!(u64).range(1..=180))]
+          value_parser = clap::value_parser!(u64).range(1..=300))]
     retry_seconds: u64,
     /// Messages that are worked on together
     #[arg(long, env = "NOTIFY_BATCH", default_value_t = 1000,
