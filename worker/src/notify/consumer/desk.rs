@@ -10,16 +10,17 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use rdkafka::Message as _;
-use rdkafka::consumer::{CommitMode, Consumer, MessageStream, StreamConsumer};
+use rdkafka::consumer::{Consumer, MessageStream, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ConsumerConfig;
 use super::batch::Batch;
+use super::client::Client;
 use super::dead::DeadLetters;
 use super::group::{Event, Group};
 use super::ledger::{BatchNo, Ledger};
@@ -61,6 +62,7 @@ struct Leaving {
 
 pub(super) struct Desk<'a> {
     config: &'a ConsumerConfig,
+    client: &'a Client,
     consumer: &'a StreamConsumer<Group>,
     intake: &'a Intake,
     dead_letters: &'a DeadLetters,
@@ -81,14 +83,15 @@ pub(super) struct Desk<'a> {
 impl<'a> Desk<'a> {
     pub(super) fn new(
         config: &'a ConsumerConfig,
-        consumer: &'a StreamConsumer<Group>,
+        client: &'a Client,
         intake: &'a Intake,
         dead_letters: &'a DeadLetters,
         topic_away: &'a Notify,
     ) -> Self {
         Self {
             config,
-            consumer,
+            client,
+            consumer: client.consumer(),
             intake,
             dead_letters,
             topic_away,
@@ -283,12 +286,12 @@ impl<'a> Desk<'a> {
                     tracing::warn!(?partitions, "lost partitions; what is in hand of them is not committed");
                     partitions.iter().for_each(|partition| self.ledger.forget(*partition));
                 }
-                Event::Committed { refused, why } => {
+                Event::Committed { partitions, refusal } => {
                     self.unanswered_commits = self.unanswered_commits.saturating_sub(1);
-                    if let Some(why) = why {
-                        tracing::warn!(partitions = ?refused, "offsets could not be committed: {why}");
+                    if let Some(refusal) = refusal {
+                        tracing::warn!(?partitions, "offsets could not be committed: {refusal}");
+                        partitions.iter().for_each(|partition| self.ledger.not_told(*partition));
                     }
-                    refused.iter().for_each(|partition| self.ledger.not_told(*partition));
                     if self.ledger.has_news() {
                         self.commit_at.get_or_insert_with(|| Instant::now() + COMMIT_AGAIN_AFTER);
                     }
@@ -331,23 +334,9 @@ impl<'a> Desk<'a> {
     fn commit(&mut self) {
         self.commit_at = None;
         let settled = self.ledger.tell();
-        if settled.is_empty() {
-            return;
-        }
-        let mut list = TopicPartitionList::with_capacity(settled.len());
-        let mut commit = || {
-            for (partition, next) in &settled {
-                list.add_partition_offset(&self.config.kafka.topic, *partition, Offset::Offset(*next))?;
-            }
-            self.consumer.commit(&list, CommitMode::Async)
-        };
-        match commit() {
-            Ok(()) => self.unanswered_commits += 1,
-            Err(error) => {
-                tracing::warn!("offsets could not be committed: {error}");
-                settled.iter().for_each(|(partition, _)| self.ledger.not_told(*partition));
-                self.commit_at = Some(Instant::now() + COMMIT_AGAIN_AFTER);
-            }
+        if !settled.is_empty() {
+            self.unanswered_commits += 1;
+            self.client.commit(settled);
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::Notify;
@@ -24,10 +24,10 @@ pub(super) enum Event {
     Revoked(Vec<i32>),
     /// Gone already: another may have them.
     Lost(Vec<i32>),
-    /// The answer to a commit, with the partitions of which the offsets are not kept.
+    /// The answer to a commit of these partitions' offsets.
     Committed {
-        refused: Vec<i32>,
-        why: Option<String>,
+        partitions: Vec<i32>,
+        refusal: Option<KafkaError>,
     },
 }
 
@@ -55,7 +55,7 @@ impl Group {
         self.closing.store(true, Ordering::SeqCst);
     }
 
-    fn note(&self, event: Event) {
+    pub(super) fn note(&self, event: Event) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
         self.news.notify_one();
     }
@@ -98,20 +98,6 @@ impl ConsumerContext for Group {
         if let Err(error) = done {
             tracing::warn!("cannot take or let go of partitions: {error}");
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let (refused, why) = match result {
-            Ok(()) => {
-                let failed = || offsets.elements().into_iter().filter(|element| element.error().is_err());
-                let why = failed().find_map(|element| element.error().err());
-                (failed().map(|element| element.partition()).collect(), why)
-            }
-            // Nothing was to be told any more.
-            Err(error) if offsets.count() == 0 => (Vec::new(), Some(error)),
-            Err(error) => (numbers(offsets), Some(error)),
-        };
-        self.note(Event::Committed { refused, why: why.map(|error| error.to_string()) });
     }
 }
 

@@ -5,6 +5,7 @@
 //! with. What comes twice is harmless, as the database decides what is sent.
 
 mod batch;
+mod client;
 mod dead;
 mod desk;
 mod group;
@@ -16,14 +17,13 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use self::client::Client;
 use self::dead::DeadLetters;
 use self::desk::{Desk, Left};
-use self::group::Group;
 use self::keeper::Keeper;
 use super::engine::Intake;
 use crate::kafka::{KafkaOptions, Topics};
@@ -31,8 +31,6 @@ use crate::patience::pause;
 
 /// Between the end of a client that can't go on and the beginning of the next.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// For saying good-bye to the group. Whoever doesn't is missed after the session's time-out.
-const TO_CLOSE: Duration = Duration::from_secs(5);
 
 /// What a consumer works with.
 #[derive(Debug, Clone)]
@@ -63,9 +61,8 @@ pub(crate) async fn consume(
     }
     loop {
         let client = Client::new(&config.kafka)?;
-        let left =
-            Desk::new(config, client.consumer(), intake, &dead_letters, keeper.topic_away()).work(stop).await;
-        client.close().await;
+        let left = Desk::new(config, &client, intake, &dead_letters, keeper.topic_away()).work(stop).await;
+        client.leave().await;
         match left {
             Left::Stopped => return Ok(()),
             Left::Fatal(error) => {
@@ -75,47 +72,5 @@ pub(crate) async fn consume(
                 }
             }
         }
-    }
-}
-
-/// A client that leaves its group when it goes, whatever the reason. The library may wait for brokers that are away, so
-/// that is left to a thread that nobody has to wait for.
-struct Client(Option<StreamConsumer<Group>>);
-
-impl Client {
-    fn new(options: &KafkaOptions) -> Result<Self, KafkaError> {
-        let client: StreamConsumer<Group> = options.consumer().create_with_context(Group::default())?;
-        client.subscribe(&[&options.topic])?;
-        Ok(Self(Some(client)))
-    }
-
-    fn consumer(&self) -> &StreamConsumer<Group> {
-        self.0.as_ref().expect("the consumer is there until the client goes")
-    }
-
-    /// Leaves the group, if that can be done in time.
-    async fn close(mut self) {
-        if tokio::time::timeout(TO_CLOSE, self.leave()).await.is_err() {
-            tracing::warn!("could not leave the group in time; the group will notice");
-        }
-    }
-
-    fn leave(&mut self) -> oneshot::Receiver<()> {
-        let (left, told) = oneshot::channel();
-        if let Some(consumer) = self.0.take() {
-            consumer.context().close();
-            std::thread::spawn(move || {
-                drop(consumer);
-                // Whoever waited may be gone.
-                left.send(()).ok();
-            });
-        }
-        told
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        drop(self.leave());
     }
 }
