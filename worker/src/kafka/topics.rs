@@ -12,8 +12,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::client::Trouble;
 use super::options::KafkaOptions;
 
-/// For one question to the brokers.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For one question to the brokers. A thread may be held for as long, and the end of the process with it.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A run may wait for its mail server overnight.
 const SHORTEST_RETENTION_MS: i64 = 24 * 3_600_000;
 

@@ -178,7 +178,11 @@ impl Publisher<'_> {
             if publication.done_at.is_some() {
                 return Ok(Ended::Done);
             }
-            let pumped = match topics.ensure().await {
+            let ensured = tokio::select! {
+                ensured = topics.ensure() => ensured,
+                () = self.stop.cancelled() => return Ok(Ended::Stopped),
+            };
+            let pumped = match ensured {
                 Ok(()) => self.pump(&pool, &mut connection, &run, &publication).await,
                 Err(error) => Err(Trouble::Kafka(telemetry::chain(&error))),
             };

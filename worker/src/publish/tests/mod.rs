@@ -79,6 +79,12 @@ async fn a_broker_that_is_away_is_waited_for_and_told_of() {
     let waiting = format!("select waiting like '%{}%' from publication", options.brokers);
     fixture.until(&waiting, "true").await;
     assert_eq!(fixture.one("select targets from notification").await, "1000", "chosen meanwhile");
+    // Told to stop, it doesn't wait for an answer.
+    let began = Instant::now();
+    publisher.stop.cancel();
+    assert_eq!(publisher.ended().await, Ended::Stopped);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let publisher = fixture.publisher(1, 1, &options);
     broker.start_again();
     assert_eq!(publisher.ended().await, Ended::Done);
     assert_eq!(fixture.one(PUBLISHED).await, "1 1000 1000 t");
