@@ -132,7 +132,12 @@ begin
         execute format('insert into %I (member_id, revision, attempt, notification, holder, ended_at, state, month)
                         select n, 1, 1, 0, n %% 4, now(), ''SENT'', %L from generate_series(1, 300) n', leaf, for_month);
         execute format('analyze %I', leaf);
-        execute format('truncate %I', leaf);
+        begin
+            -- In a subtransaction it gets a new file, of whose size nothing is known: it isn't taken for empty for ever.
+            execute format('truncate %I', leaf);
+        exception when lock_not_available then
+            raise;
+        end;
     end if;
     leaf := 'notice_target_' || replace(for_month, '-', '_');
     if to_regclass(leaf) is null then
@@ -147,7 +152,6 @@ comment on function open_notice_month is 'Makes the month''s partitions of deliv
 create function analyze_notices(for_month text) returns void language plpgsql security definer set search_path = public, pg_temp as $$
 begin
     execute format('analyze %I', 'notice_target_' || replace(for_month, '-', '_'));
-    execute format('analyze %I', 'delivery_' || replace(for_month, '-', '_'));
 end $$;
 comment on function analyze_notices is 'Lets the planner know of targets that were just chosen, for roles that own no table.';
 

@@ -69,6 +69,11 @@ pub async fn select_targets(
     mut go_on: impl FnMut(i64) -> bool,
 ) -> Result<Selected, NoticeError> {
     let Some(scope) = scope(connection, run).await? else { return selected(connection, run).await };
+    // Whether the scope is a list decides how its bills are found.
+    sqlx::query!("select set_config('plan_cache_mode', 'force_custom_plan', false)")
+        .fetch_one(&mut *connection)
+        .await
+        .during("cannot prepare the choosing of targets")?;
     // What nobody will hear of any more may be what this run is about.
     deliver::settle_on(connection, run.month).await?;
     let mut after = scope.after;

@@ -38,8 +38,26 @@ async fn deliveries_stay_on_their_page() {
         assert!(looks < 1000, "{updates} updates were counted");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     };
-    // All of them when nobody else looks; whoever does keeps former versions alive, and some pages become full.
-    assert!(moved * 4 < updates, "{moved} of {updates} updates left their page");
+    // None of them does when nobody else is at work on the server, as none of the indexes has a column that changes; with one
+    // that had, all would. Former versions that others may still see fill some pages.
+    assert!(moved * 2 < updates, "{moved} of {updates} updates left their page");
     assert!(notice::finish(&fixture.operator, run.id).await.unwrap());
     assert_eq!(fixture.look(1).await.counts.sent, 3000);
+}
+
+#[tokio::test]
+async fn the_planner_knows_a_month_before_its_first_notice() {
+    let fixture = Fixture::with_bills(1).await;
+    fixture.ready(1).await;
+    assert_eq!(fixture.one("select count(*) from delivery").await, "0");
+    // Otherwise it expects one row where there may be a million, and compares each bill with each delivery.
+    let known = fixture
+        .one(
+            "select string_agg(format('%s %s', attname, n_distinct), ', ' order by attname) from pg_stats
+             where tablename = 'delivery_2026_10' and attname in ('channel', 'month')",
+        )
+        .await;
+    assert_eq!(known, "channel 1, month 1");
+    let expected = fixture.one("select reltuples from pg_class where relname = 'delivery_2026_10'").await;
+    assert_eq!(expected, "-1", "its size is unknown, not nothing");
 }

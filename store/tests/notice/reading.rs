@@ -17,7 +17,12 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
                     case row_number() over (order by id) when 1 then now() end, id from job;
              insert into member (member_id, load, locale, name, email) values (2, 2, 'ko', '\\x0a', null), (2, 3, 'en', '\\x0b', '\\x0c');
              insert into bill_item (member_id, quantity, amount, used_quantity, free_allowance, revision, line_no, days, kind, code, month)
-             values (2, 3, 250, 10, 7, 2, 2, 31, 'USAGE', 'sms', '2026-10')",
+             values (2, 3, 250, 10, 7, 2, 2, 31, 'USAGE', 'sms', '2026-10'),
+                    (2, 1, -5, null, null, 2, 3, null, 'ADJUSTMENT', 'GOODWILL', '2026-10'),
+                    (2, 1, 7, null, null, 2, 4, null, 'ADJUSTMENT', 'FEE', '2026-10');
+             insert into adjustment (adjustment_id, member_id, month, code, amount, reason, load) values
+                    (9, 2, '2026-10', 'FEE', 7, 'a letter', 1), (4, 2, '2026-10', 'GOODWILL', -5, 'sorry', 1),
+                    (3, 2, '2026-10', 'LATE', 1, 'after the cut-off', 2), (1, 2, '2026-09', 'OTHER', 1, 'another month', 1)",
         )
         .await;
     let mut connection = fixture.worker().await;
@@ -35,7 +40,17 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
         .iter()
         .map(|item| (item.kind.as_str(), item.code.as_str(), item.amount, item.used, item.free))
         .collect();
-    assert_eq!(items, [("BASE", "LTE-33", 2000, None, None), ("USAGE", "sms", 250, Some(10), Some(7))]);
+    assert_eq!(
+        items,
+        [
+            ("BASE", "LTE-33", 2000, None, None),
+            ("USAGE", "sms", 250, Some(10), Some(7)),
+            ("ADJUSTMENT", "GOODWILL", -5, None, None),
+            ("ADJUSTMENT", "FEE", 7, None, None)
+        ]
+    );
+    let reasons: Vec<_> = two.items.iter().map(|item| item.reason.as_deref()).collect();
+    assert_eq!(reasons, [None, None, Some("sorry"), Some("a letter")]);
     let three = &rows[1];
     assert_eq!((three.locale, three.email.as_deref(), three.items.len()), (None, Some(&[2_u8][..]), 1));
     assert_eq!(notice::price_book(&mut connection, &three.price_book).await.unwrap(), "the book");
