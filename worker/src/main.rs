@@ -13,6 +13,7 @@ mod rehearse;
 mod seed;
 mod shutdown;
 mod terminal;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,6 +77,7 @@ enum Command {
     Publish(publish::Publish),
     Rehearse(rehearse::Rehearse),
     Seed(seed::Seed),
+    Verify(verify::Verify),
 }
 
 fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
@@ -115,5 +117,6 @@ async fn dispatch(cli: &Cli, stop: &CancellationToken) -> Outcome {
         Command::Publish(publish) => publish.run(&cli.global, stop).await,
         Command::Rehearse(rehearse) => rehearse.run(&cli.global, stop).await,
         Command::Seed(seed) => seed.run(&cli.global, stop).await,
+        Command::Verify(verify) => verify.run(&cli.global).await,
     }
 }

@@ -3,6 +3,7 @@
 
 mod data;
 mod faults;
+mod invariants;
 mod lifecycle;
 mod outcomes;
 mod proxy;

@@ -1,0 +1,89 @@
+//! `worker verify`: one report of what must hold of a month, whatever happened to its runs. Changes nothing.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use domain::month::BillingMonth;
+use sqlx::Connection as _;
+use store::crypto::Keyring;
+use store::error::During as _;
+use store::verify::{self, AT_MOST, Asked, VerifyError};
+use store::{migrate, pool};
+
+use crate::Global;
+use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::terminal::say;
+
+/// Checks everything that must hold of a month; fails if something doesn't, and says what
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// YYYY-MM
+    #[arg(long, value_name = "MONTH")]
+    month: BillingMonth,
+    /// What arrived: a file with the Message-ID of each message on a line of its own, as often as it arrived
+    #[arg(long, value_name = "FILE")]
+    sink: Option<PathBuf>,
+}
+
+impl Verify {
+    pub(crate) async fn run(&self, global: &Global) -> Outcome {
+        let sink = self.read_sink().or_exit(Exit::Usage)?;
+        let keys = match &global.keys_dir {
+            Some(folder) => {
+                let keyring = Keyring::from_folder(folder).or_exit(Exit::Usage)?;
+                Some(keyring.ids().map(str::to_owned).collect::<Vec<String>>())
+            }
+            None => None,
+        };
+        let asked = Asked { month: self.month, active: None, keys: keys.as_deref(), sink: sink.as_deref() };
+
+        let mut connection = pool::connect_one(global.database_url()?, "worker verify").await?;
+        migrate::check_version(&mut connection).await?;
+        // Of one moment: runs may go on meanwhile.
+        let mut snapshot = connection
+            .begin_with("begin isolation level repeatable read, read only")
+            .await
+            .during("cannot open the transaction that verifies")?;
+        let report = verify::verify(&mut snapshot, &asked).await?;
+        snapshot.rollback().await.during("cannot end the transaction that verifies")?;
+
+        for checked in &report {
+            let number = match checked.violations.len() {
+                0 => "holds".to_owned(),
+                AT_MOST => format!("VIOLATED, {AT_MOST} times or more"),
+                number => format!("VIOLATED, {number} times"),
+            };
+            say(format_args!("{}: {number}", checked.holds));
+            for violation in &checked.violations {
+                say(format_args!("    {violation}"));
+            }
+        }
+        if keys.is_none() {
+            say("12 was judged without the keys: set MONTHEND_KEYS_DIR or give --keys-dir");
+        }
+        if sink.is_none() {
+            say("7 was judged without what arrived: give --sink");
+        }
+        let violated = report.iter().filter(|checked| !checked.violations.is_empty()).count();
+        say(format_args!("{}: {} of {} hold", self.month, report.len() - violated, report.len()));
+        Ok(if violated == 0 { Exit::Done } else { Exit::Failed })
+    }
+
+    fn read_sink(&self) -> anyhow::Result<Option<Vec<String>>> {
+        let Some(path) = &self.sink else { return Ok(None) };
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let ids = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+        Ok(Some(ids.collect()))
+    }
+}
+
+impl From<VerifyError> for Stop {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Database(error) => error.into(),
+            error @ VerifyError::PriceBook { .. } => Self::new(Exit::Failed, error),
+        }
+    }
+}
