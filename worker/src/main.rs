@@ -8,6 +8,8 @@ mod load;
 mod migrate;
 mod notify;
 mod patience;
+#[cfg(test)]
+mod proxy;
 mod publish;
 mod rehearse;
 mod seed;

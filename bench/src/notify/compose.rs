@@ -96,7 +96,7 @@ fn compose(
 }
 
 fn line((line_no, item): (i32, &NoticeItem)) -> Line<'_> {
-    let item = Item {
+    let drawn = Item {
         line_no,
         kind: item.kind,
         code: &item.code,
@@ -106,5 +106,5 @@ fn line((line_no, item): (i32, &NoticeItem)) -> Line<'_> {
         used: item.used,
         free: item.free,
     };
-    Line { item, reason: None }
+    Line { item: drawn, reason: item.reason.as_deref() }
 }

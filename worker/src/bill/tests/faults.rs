@@ -9,10 +9,10 @@ use store::billing::{BillingError, RevisionKey};
 use tokio_util::sync::CancellationToken;
 
 use super::data::EVERYTHING;
-use super::proxy::LossyProxy;
 use super::{Fixture, as_role};
 use crate::bill::session::Trouble;
 use crate::bill::{Ended, Failure, work_off};
+use crate::proxy::LossyProxy;
 
 async fn undisturbed() -> String {
     let fixture = Fixture::new().await;

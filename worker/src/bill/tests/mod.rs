@@ -6,7 +6,6 @@ mod faults;
 mod invariants;
 mod lifecycle;
 mod outcomes;
-mod proxy;
 mod verification;
 
 use domain::ids::LoadNumber;

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::proxy::LossyProxy;
 use super::server::{Act, Stage};
 use super::*;
 use crate::notify::engine::Closed;
+use crate::proxy::LossyProxy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_away_for_a_while_fails_nobody() {

@@ -4,8 +4,6 @@
 mod faults;
 mod outcomes;
 mod privacy;
-#[path = "../../bill/tests/proxy.rs"]
-mod proxy;
 mod server;
 mod several;
 mod tls;

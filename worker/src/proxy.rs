@@ -8,13 +8,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Listens on a port of its own, passes everything on, and closes the connection in place of answering the first
 /// `losses` COMMITs, once the server has carried them out.
-pub(super) struct LossyProxy {
-    pub(super) port: u16,
-    pub(super) lost: Arc<AtomicU32>,
+pub(crate) struct LossyProxy {
+    pub(crate) port: u16,
+    pub(crate) lost: Arc<AtomicU32>,
 }
 
 impl LossyProxy {
-    pub(super) async fn before(server: String, losses: u32) -> Self {
+    pub(crate) async fn before(server: String, losses: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let lost = Arc::new(AtomicU32::new(0));
