@@ -99,7 +99,11 @@ impl Shared {
             }
             let outcome = match outcome {
                 Ok(()) => Ok(()),
-                Err(error) => Err(format!("{}\n{}", causes(&error), installation.diagnosis().await)),
+                Err(error) => {
+                    // At once, and with what there is to look at only when all is told.
+                    eprint!("{}", causes(&error));
+                    Err(format!("{}\n{}", causes(&error), installation.diagnosis().await))
+                }
             };
             let cleaned = installation.clean_up().await.context("clean up after the scenario");
             eprintln!("    {:.0?}", start.elapsed());

@@ -54,7 +54,13 @@ pub(crate) struct Notify {
     #[arg(long, env = "NOTIFY_TRANSPORT", value_name = "URL")]
     transport: String,
     /// Who logs in at the mail server
-    #[arg(long, env = "SMTP_USERNAME", hide_env_values = true, value_name = "NAME", requires = "smtp_password")]
+    #[arg(
+        long,
+        env = "SMTP_USERNAME",
+        hide_env_values = true,
+        value_name = "NAME",
+        requires = "smtp_password"
+    )]
     smtp_username: Option<String>,
     /// With what
     #[arg(long, env = "SMTP_PASSWORD", hide_env_values = true, value_name = "PASSWORD",
