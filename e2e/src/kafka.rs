@@ -149,6 +149,10 @@ impl Kafka {
         for topic in [TOPIC, DLQ] {
             if self.partitions(topic).await? > 0 {
                 self.delete_topic(topic).await?;
+                wait::until_true(&format!("topic {topic} to be gone"), LIMIT, async || {
+                    Ok(self.partitions(topic).await? == 0)
+                })
+                .await?;
             }
         }
         self.delete_group(GROUP).await?;
@@ -161,6 +165,7 @@ impl Kafka {
         Ok(())
     }
 
+    /// Deletes a topic. Whoever uses it may make it again at once.
     pub async fn delete_topic(&self, topic: &str) -> Result<()> {
         let outcome = self
             .admin()?
@@ -169,10 +174,7 @@ impl Kafka {
         for one in outcome {
             one.map_err(|(_, code)| code).with_context(|| format!("delete topic {topic}"))?;
         }
-        wait::until_true(&format!("topic {topic} to be gone"), LIMIT, async || {
-            Ok(self.partitions(topic).await? == 0)
-        })
-        .await
+        Ok(())
     }
 
     /// Forgets the group and its offsets; nobody may be in it.

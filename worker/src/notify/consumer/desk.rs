@@ -46,7 +46,7 @@ const TELL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) enum Left {
     Stopped,
-    /// The client can't go on.
+    /// The client can't go on; another can.
     Fatal(KafkaError),
 }
 
@@ -243,7 +243,14 @@ impl<'a> Desk<'a> {
                     }
                 }
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(error),
-                Err(error) => self.tell(&error),
+                Err(error) => {
+                    self.tell(&error);
+                    // The library follows no topic that is made anew: its leaders' terms begin again, and it takes them
+                    // for the past. And what is in hand is of the old one, of which nothing can be committed.
+                    if kafka::is_topic_away(&error) {
+                        return Err(error);
+                    }
+                }
             }
             if self.is_full() {
                 break;

@@ -66,7 +66,7 @@ pub(crate) async fn consume(
         match left {
             Left::Stopped => return Ok(()),
             Left::Fatal(error) => {
-                tracing::error!("the consumer can't go on, another takes its place: {error}");
+                tracing::warn!("the client can't go on, another takes its place: {error}");
                 if pause(AGAIN_AFTER, stop).await {
                     return Ok(());
                 }
