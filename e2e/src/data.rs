@@ -210,8 +210,8 @@ fn use_something(out: &mut String, month: &str, n: u64, id: u64) -> Result<()> {
     Ok(())
 }
 
-/// A folder that comes while a run is under way: usage of its month for known members, a correction, and a new member.
-/// How many usage rows it brings.
+/// A folder that comes while a run is under way: usage of its month for known members, a new add-on, and a new member; all
+/// of that month alone, as others are billed later. How many usage rows it brings.
 pub fn write_late(folder: &Path, month: &str) -> Result<u64> {
     let rows = 200;
     let mut usage = String::from("usage_id,member_id,kind,quantity,started_at\n");
@@ -225,7 +225,7 @@ pub fn write_late(folder: &Path, month: &str) -> Result<u64> {
     )
     .context("write members.csv")?;
     let subscriptions = format!(
-        "member_id,plan_code,from,to\n5,BASIC-33,2023-01-01,\n{},INSURANCE,2023-01-01,\n",
+        "member_id,plan_code,from,to\n5,BASIC-33,{month}-01,{month}-28\n{},INSURANCE,{month}-01,{month}-28\n",
         member_id(4)
     );
     fs::write(folder.join("subscriptions.csv"), subscriptions).context("write subscriptions.csv")?;
