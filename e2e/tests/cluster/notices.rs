@@ -101,7 +101,7 @@ async fn the_same_everywhere(on: &Installation) -> Result<()> {
     );
     let run_name = format!("{}/plain", on.namespace);
     let log: Vec<(String, String, i64, i64)> =
-        sqlx::query_as("select kind, status, total, succeeded from job_log where run = $1 order by kind")
+        sqlx::query_as("select kind, status, total, succeeded from job_log where run = $1 and kind <> 'BILLING' order by kind")
             .bind(&run_name)
             .fetch_all(&on.pool)
             .await?;
