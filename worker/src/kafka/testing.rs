@@ -89,14 +89,22 @@ impl KafkaOptions {
         }
     }
 
-    /// How many messages were ever put on a topic that are still there, by partition; none of a topic that is not there.
+    /// The end of a topic by partition; none of a topic that is not there. A topic that is being made has partitions
+    /// before they have leaders: those are waited for.
     pub(crate) fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
         let consumer: BaseConsumer = self.admin().create().unwrap();
         let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return BTreeMap::new();
         };
-        let end = |partition| consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap().1;
+        let began = Instant::now();
+        let end = |partition| loop {
+            match consumer.fetch_watermarks(topic, partition, PATIENCE) {
+                Ok((_, end)) => return end,
+                Err(error) if began.elapsed() > PATIENCE => panic!("{topic} {partition}: {error}"),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        };
         found.partitions().iter().map(|partition| (partition.id(), end(partition.id()))).collect()
     }
 
