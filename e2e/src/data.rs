@@ -23,10 +23,6 @@ pub const RICH: (u64, u64) = (SLICE, 21);
 pub const RICHES: i64 = 987_654_300;
 pub const ODD: &str = r#"<b>Ann</b> & "Co" {{total}}"#;
 
-/// The codes of [`PRICE_BOOK`], by which the invariants know who is eligible.
-pub const BASE_PLANS: &[&str] = &["BASIC-33", "FLAT-89"];
-pub const ADD_ONS: &[&str] = &["INSURANCE"];
-
 pub const PRICE_BOOK: &str = r#"version: e2e-1
 currency: KRW
 timeZone: Asia/Seoul

@@ -1,13 +1,13 @@
-//! What holds after any run, whatever happened to it. Each query returns no row.
+//! What holds after any run, whatever happened to it: in the tables, and between them and the cluster.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kube::api::DynamicObject;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
+use store::verify::{self, Asked, Uuid};
 
 use crate::{
-    data::{ADD_ONS, BASE_PLANS},
     installation::Installation,
     runs::{over, phase, status},
     wait,
@@ -15,129 +15,25 @@ use crate::{
 
 const WORKERS_END: Duration = Duration::from_secs(30);
 
-/// `base` and `known` stand for the price book's plan codes, `active` for the uids of the runs that are not over.
-const INVARIANTS: &[(&str, &str)] = &[
-    (
-        "1 a bill is the sum of its items and of its parts",
-        "select format('%s member %s revision %s: total %s, items %s', b.month, b.member_id, b.revision, b.total_amount, i.amount)
-         from bill b
-         left join (select month, member_id, revision, sum(amount) as amount from bill_item group by 1, 2, 3) i
-              using (month, member_id, revision)
-         where b.total_amount is distinct from i.amount
-            or b.total_amount <> b.base_amount + b.usage_amount - b.discount_amount + b.adjustment_amount + b.rounding_amount",
-    ),
-    (
-        "2 an eligible member has one live bill or one quarantine record, and no other has any",
-        "with live as (
-             select month, revision, data_cutoff, to_date(month, 'YYYY-MM') as first_day,
-                    (to_date(month, 'YYYY-MM') + interval '1 month')::date as next_first
-             from revision where state = 'LIVE'),
-         known as (
-             select distinct on (l.month, s.member_id, s.plan_code, s.from_date)
-                    l.month, l.first_day, l.next_first, l.data_cutoff, s.member_id, s.plan_code, s.from_date, s.to_date
-             from live l join subscription s on s.load <= l.data_cutoff
-             order by l.month, s.member_id, s.plan_code, s.from_date, s.load desc),
-         eligible as (
-             select distinct k.month, k.member_id from known k
-             where greatest(k.from_date, k.first_day) < least(coalesce(k.to_date, 'infinity'), k.next_first)
-               and (k.plan_code in ({base}) or k.plan_code not in ({known}))
-               and exists (select from member m where m.member_id = k.member_id and m.load <= k.data_cutoff)),
-         outcome as (
-             select month, member_id from live_bill union all select month, member_id from quarantine),
-         counted as (select month, member_id, count(*) as outcomes from outcome group by 1, 2)
-         select format('%s member %s: eligible %s, outcomes %s', month, member_id, e.member_id is not null, c.outcomes)
-         from eligible e full join counted c using (month, member_id)
-         where e.member_id is null or c.outcomes is distinct from 1",
-    ),
-    (
-        "3 usage is counted once",
-        "select format('%s revision %s: %s rows, %s counted, %s late', r.month, r.revision, u.rows, c.counted, r.late_usage)
-         from revision r
-         cross join lateral (select count(*) as rows from usage where month = r.month) u
-         cross join lateral (select sum(rated_usage + unbillable_usage + quarantined_usage) as counted
-                             from chunk where month = r.month and revision = r.revision) c
-         where r.state = 'LIVE' and u.rows is distinct from c.counted + r.late_usage",
-    ),
-    (
-        "4 chunks tile all ids",
-        "select format('%s revision %s chunk %s: from %s after %s', month, revision, chunk_no, from_member, before)
-         from (select month, revision, chunk_no, from_member,
-                      coalesce(lag(to_member) over in_order, 0) as before
-               from chunk window in_order as (partition by month, revision order by chunk_no)) c
-         where from_member <> before + 1
-         union all
-         select format('%s revision %s ends at %s', month, revision, max(to_member))
-         from chunk group by month, revision having max(to_member) <> 9223372036854775807",
-    ),
-    (
-        "4 chunks are done once, with the rows that they say",
-        "select format('%s revision %s chunk %s: %s', c.month, c.revision, c.chunk_no, c.state)
-         from chunk c join revision r using (month, revision)
-         cross join lateral (select count(*) as bills, coalesce(sum(total_amount), 0) as total from bill b
-                             where b.month = c.month and b.revision = c.revision
-                               and b.member_id between c.from_member and c.to_member) b
-         cross join lateral (select count(*) as items from bill_item i
-                             where i.month = c.month and i.revision = c.revision
-                               and i.member_id between c.from_member and c.to_member) i
-         cross join lateral (select count(*) as members from quarantined_member q
-                             where q.month = c.month and q.revision = c.revision
-                               and q.member_id between c.from_member and c.to_member) q
-         where (r.state = 'LIVE' and c.state <> 'DONE')
-            or (coalesce(c.billed, 0), coalesce(c.items, 0), coalesce(c.quarantined, 0), coalesce(c.total_amount, 0))
-               <> (b.bills, i.items, q.members, b.total)",
-    ),
-    (
-        "5 job_log agrees with the tables",
-        "select format('%s revision %s: job %s', r.month, r.revision, row_to_json(j))
-         from revision r left join job_log j on j.id = r.job
-         cross join lateral (select coalesce(sum(billed), 0) as billed, coalesce(sum(quarantined), 0) as quarantined
-                             from chunk where month = r.month and revision = r.revision) c
-         where r.state = 'LIVE'
-           and (j.kind, j.run, j.month, j.status, j.total, j.succeeded, j.failed, j.skipped) is distinct from
-               ('BILLING', r.run, r.month, case c.quarantined when 0 then 'SUCCEEDED' else 'COMPLETED_WITH_FAILURES' end,
-                c.billed + c.quarantined, c.billed, c.quarantined, 0::bigint)",
-    ),
-    (
-        "6 what is over runs no longer",
-        "select format('job %s of %s is %s', j.id, j.run, j.status) from job_log j
-         left join revision r on r.job = j.id
-         where (j.status = 'RUNNING' and j.kind = 'BILLING' and not coalesce(r.run_uid::text in ({active}), false))
-            or (j.status <> 'RUNNING' and (j.total <> j.succeeded + j.failed + j.skipped or j.ended_at is null))
-         union all
-         select format('%s is locked by %s', month, run) from month_lock
-         where run is not null and run_uid::text not in ({active})
-         union all
-         select format('%s revision %s of %s is still a draft', month, revision, run) from revision
-         where state = 'DRAFT' and run_uid::text not in ({active})
-         union all
-         select format('load %s is %s, its job %s', number, state, status) from load l join job_log j on j.id = l.job
-         where (l.state = 'RUNNING') <> (j.status = 'RUNNING')",
-    ),
-];
-
-fn quoted<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
-    let all: Vec<String> = words.into_iter().map(|word| format!("'{}'", word.as_ref())).collect();
-    if all.is_empty() { "''".to_owned() } else { all.join(", ") }
-}
-
-/// Up to five rows of each violated invariant, with its name.
+/// Every violated invariant of every month, with what violates it. `active` are the uids of the runs that are not over.
 pub async fn violations(
     connection: &mut PgConnection,
     active: &[String],
 ) -> Result<Vec<(&'static str, Vec<String>)>> {
+    let active = active.iter().map(|uid| uid.parse()).collect::<Result<Vec<Uuid>, _>>()?;
+    let months: Vec<String> = sqlx::query_scalar("select distinct month from revision order by 1")
+        .fetch_all(&mut *connection)
+        .await
+        .context("read the months that there are revisions of")?;
     let mut found = Vec::new();
-    for (name, sql) in INVARIANTS {
-        let sql = sql
-            .replace("{base}", &quoted(BASE_PLANS))
-            .replace("{known}", &quoted(BASE_PLANS.iter().chain(ADD_ONS)))
-            .replace("{active}", &quoted(active));
-        let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("select * from ({sql}) v limit 5")))
-            .fetch_all(&mut *connection)
-            .await
-            .with_context(|| format!("look for violations of: {name}"))?;
-        if !rows.is_empty() {
-            found.push((*name, rows));
-        }
+    for month in months {
+        let asked = Asked { month: month.parse()?, active: Some(&active), keys: None, sink: None };
+        let report = verify::verify(connection, &asked).await.with_context(|| format!("verify {month}"))?;
+        let violated = report.into_iter().filter(|checked| !checked.violations.is_empty());
+        found.extend(violated.map(|checked| {
+            let violations = checked.violations.into_iter().map(|violation| format!("{month}: {violation}"));
+            (checked.holds, violations.collect())
+        }));
     }
     Ok(found)
 }
@@ -147,7 +43,9 @@ impl Installation {
     pub async fn invariants_hold(&self) -> Result<()> {
         let runs = self.all_runs().await?;
         let mut connection = self.pool.acquire().await?;
-        let found = violations(&mut connection, &active(&runs)).await?;
+        let notices = self.notices().all().await?;
+        let unfinished = [active(&runs), active(&notices)].concat();
+        let found = violations(&mut connection, &unfinished).await?;
         if !found.is_empty() {
             bail!("invariants violated: {found:#?}");
         }
@@ -155,7 +53,7 @@ impl Installation {
             self.status_agrees(run).await?;
             self.nothing_runs(run).await?;
         }
-        for run in self.notices().all().await?.iter().filter(|run| over(run)) {
+        for run in notices.iter().filter(|run| over(run)) {
             self.notice_status_agrees(run).await?;
             self.nothing_runs(run).await?;
         }
