@@ -21,12 +21,14 @@ pub(super) fn report<'a>(
     snapshot: &Snapshot,
 ) -> Report<'a, NotificationRun> {
     let facts = &snapshot.facts;
+    // Nobody looks at the topic for a run that is over, and a last lag that stays would be taken for a present one.
+    let consumed = !facts.rehearsal && !facts.state.is_over();
     let status = NotificationRunStatus {
         phase: Some(phase),
         round: (facts.round > 0).then_some(facts.round),
         progress: Some(progress(snapshot)),
         counts: Some(counts(snapshot)),
-        consumers: (!facts.rehearsal).then(|| consumers(world, snapshot)),
+        consumers: consumed.then(|| consumers(world, snapshot)),
         start_time: Some(whole_second(snapshot.opened_at)),
         ..NotificationRunStatus::default()
     };

@@ -42,6 +42,7 @@ fn it_says_who_sends() {
     let rehearsing = rehearsing(left_over());
     let status = decide::decide(&rehearsal(), &world(Some(rehearsing))).status;
     assert_eq!((status.consumers, status.counts.unwrap().rendered), (None, Some(0)));
+    assert_eq!(status_of(finished()).consumers, None, "what was on the topic at the end is no lag");
 }
 
 #[test]
