@@ -9,3 +9,4 @@ mod loads;
 mod migrations;
 mod privacy;
 mod seeds;
+mod verifies;
