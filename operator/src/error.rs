@@ -26,6 +26,8 @@ pub(crate) enum ErrorClass {
 }
 
 impl ErrorClass {
+    pub(crate) const ALL: [Self; 4] = [Self::Conflict, Self::Kubernetes, Self::Database, Self::Internal];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",

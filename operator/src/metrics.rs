@@ -13,7 +13,10 @@ use store::{
     notice::{self, Selection},
 };
 
-use crate::{error::ErrorClass, scaling::ScalingMetrics};
+use crate::{
+    billing::BillingRuns, error::ErrorClass, notification::NotificationRuns, run_loop::RunKind as _,
+    scaling::ScalingMetrics,
+};
 
 const STATES: [RevisionState; 4] =
     [RevisionState::Draft, RevisionState::Live, RevisionState::Rejected, RevisionState::RolledBack];
@@ -21,6 +24,9 @@ const STATES: [RevisionState; 4] =
 /// As `delivery.state` has them.
 const DELIVERY_STATES: [&str; 7] =
     ["PENDING", "CLAIMED", "HANDED_OVER", "SENT", "FAILED", "UNKNOWN", "SKIPPED"];
+
+/// The outcome of a reconciliation that is no [`ErrorClass`].
+const SUCCESS: &str = "ok";
 
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -72,6 +78,12 @@ impl Metrics {
             &["kind", "outcome"],
         )?;
         registry.register(Box::new(reconciles.clone()))?;
+        // From the start, or the first of a kind would be no increase to Prometheus.
+        for kind in [BillingRuns::KIND, NotificationRuns::KIND] {
+            for outcome in ErrorClass::ALL.map(ErrorClass::as_str).into_iter().chain([SUCCESS]) {
+                reconciles.with_label_values(&[kind, outcome]);
+            }
+        }
         let durations = HistogramVec::new(
             HistogramOpts::new("monthend_reconcile_duration_seconds", "How long a reconciliation takes.")
                 .buckets(vec![0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
@@ -142,7 +154,7 @@ impl Metrics {
     }
 
     pub(crate) fn reconciled(&self, kind: &str, outcome: Result<(), ErrorClass>, took: Duration) {
-        let outcome = outcome.map_or_else(ErrorClass::as_str, |()| "ok");
+        let outcome = outcome.map_or_else(ErrorClass::as_str, |()| SUCCESS);
         self.reconciles.with_label_values(&[kind, outcome]).inc();
         self.durations.with_label_values(&[kind]).observe(took.as_secs_f64());
     }
@@ -298,6 +310,7 @@ mod tests {
             r#"monthend_runs{kind="BillingRun",phase="Running"} 2"#,
             r#"monthend_runs{kind="BillingRun",phase="Failed"} 0"#,
             r#"monthend_reconciles_total{kind="BillingRun",outcome="database"} 1"#,
+            r#"monthend_reconciles_total{kind="NotificationRun",outcome="kubernetes"} 0"#,
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }
