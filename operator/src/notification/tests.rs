@@ -1,6 +1,7 @@
 //! The decisions as tables, one row a transition, and the Jobs, without a cluster, a database or brokers.
 
 mod deciding;
+mod ending;
 mod following;
 mod jobs;
 mod statuses;
