@@ -4,10 +4,9 @@ use std::fmt;
 
 use domain::ids::{MemberId, Revision};
 use domain::locale::Locale;
-use domain::money::MinorUnits;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use domain::pricing::Item;
+use domain::pricing::{Amounts, Item};
 use secrecy::SecretString;
 
 /// Everything that a message says. The recipient's address is not part of it.
@@ -35,24 +34,6 @@ impl fmt::Debug for Notice<'_> {
             .field("locale", &self.locale)
             .field("lines", &self.lines.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// The columns of a bill.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Amounts {
-    pub base: MinorUnits,
-    pub usage: MinorUnits,
-    pub discount: MinorUnits,
-    pub adjustment: MinorUnits,
-    pub tax: MinorUnits,
-    pub rounding: MinorUnits,
-    pub total: MinorUnits,
-}
-
-impl fmt::Debug for Amounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Amounts(..)")
     }
 }
 

@@ -11,7 +11,7 @@ pub mod mock;
 mod templates;
 mod words;
 
-pub use bill::{Amounts, Line, Notice};
+pub use bill::{Line, Notice};
 pub use email::{ComposeError, Composer, Content, Email, message_id};
 pub use lettre::message::Mailbox;
 pub use templates::{FILES, TemplateError, Templates};

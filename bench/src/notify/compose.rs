@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 
 use domain::ids::MemberId;
 use domain::locale::Locale;
-use domain::money::MinorUnits;
 use domain::price_book::PriceBook;
-use domain::pricing::Item;
 use jiff::Timestamp;
-use notice::{Amounts, Composer, Line, Notice, Templates};
+use notice::{Composer, Line, Notice, Templates};
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
-use store::notice::{NoticeItem, NoticeKey, NoticeRow, RunFacts};
+use store::notice::{NoticeKey, NoticeRow, RunFacts};
 
 /// Bills at a time, as consumers read them.
 const BATCH: usize = 1000;
@@ -73,38 +71,19 @@ fn compose(
     name: &SecretString,
     email: &SecretString,
 ) -> anyhow::Result<u64> {
-    let lines: Vec<Line<'_>> = (1..).zip(&row.items).map(line).collect();
+    let lines: Vec<Line<'_>> = (1..)
+        .zip(&row.items)
+        .map(|(line_no, item)| Line { item: item.item(line_no), reason: item.reason.as_deref() })
+        .collect();
     let notice = Notice {
         month: run.month,
         member,
         revision: row.key.revision,
         locale: row.locale.unwrap_or(Locale::Ko),
         name,
-        amounts: Amounts {
-            base: MinorUnits::new(row.base),
-            usage: MinorUnits::new(row.usage),
-            discount: MinorUnits::new(row.discount),
-            adjustment: MinorUnits::new(row.adjustment),
-            tax: MinorUnits::new(row.tax),
-            rounding: MinorUnits::new(row.rounding),
-            total: MinorUnits::new(row.total),
-        },
+        amounts: row.amounts,
         lines: &lines,
         book,
     };
     Ok(u64::try_from(composer.compose(&notice, email, DATE)?.content().expose().len())?)
-}
-
-fn line((line_no, item): (i32, &NoticeItem)) -> Line<'_> {
-    let drawn = Item {
-        line_no,
-        kind: item.kind,
-        code: &item.code,
-        quantity: item.quantity,
-        amount: MinorUnits::new(item.amount),
-        days: item.days,
-        used: item.used,
-        free: item.free,
-    };
-    Line { item: drawn, reason: item.reason.as_deref() }
 }

@@ -164,6 +164,25 @@ pub struct Bill<'a> {
     pub unbillable_rows: u64,
 }
 
+/// The sums that a bill is kept with; see [`Bill`]. They are as private as a name, so they can't be printed.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amounts {
+    pub base: MinorUnits,
+    pub usage: MinorUnits,
+    /// What was taken off, zero or positive.
+    pub discount: MinorUnits,
+    pub adjustment: MinorUnits,
+    pub tax: MinorUnits,
+    pub rounding: MinorUnits,
+    pub total: MinorUnits,
+}
+
+impl fmt::Debug for Amounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Amounts(..)")
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item<'a> {
     /// From 1.

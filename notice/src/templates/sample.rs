@@ -5,10 +5,10 @@ use domain::locale::Locale;
 use domain::money::MinorUnits;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use domain::pricing::{Item, ItemKind};
+use domain::pricing::{Amounts, Item, ItemKind};
 use secrecy::SecretString;
 
-use crate::bill::{Amounts, Line, Notice};
+use crate::bill::{Line, Notice};
 
 /// Shows each sample to `check` until one is refused.
 pub(crate) fn try_all<E>(mut check: impl FnMut(&Notice<'_>) -> Result<(), E>) -> Result<(), E> {

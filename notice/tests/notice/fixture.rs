@@ -8,8 +8,8 @@ use domain::ids::{MemberId, Revision};
 use domain::locale::Locale;
 use domain::money::MinorUnits;
 use domain::price_book::PriceBook;
-use domain::pricing::{Item, ItemKind};
-use notice::{Amounts, ComposeError, Composer, Email, Line, Notice, Templates};
+use domain::pricing::{Amounts, Item, ItemKind};
+use notice::{ComposeError, Composer, Email, Line, Notice, Templates};
 use secrecy::SecretString;
 
 pub(crate) const FROM: &str = "Monthend <billing@example.com>";

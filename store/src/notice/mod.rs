@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use domain::ids::{MemberId, Revision};
 use domain::month::BillingMonth;
-use domain::pricing::ItemKind;
 use jiff::Timestamp;
 pub use sqlx::types::Uuid;
 
@@ -36,9 +35,8 @@ pub use self::observe::{any_sending, observe, totals, unfinished};
 pub use self::publish::{
     checkpoint, close_round, open_round, open_targets, publication, run_of, select_targets, try_hold, waits,
 };
-pub use self::read::{price_book, read_notices, templates};
+pub use self::read::{NoticeItem, NoticeRow, price_book, read_notices, templates};
 use crate::error::DatabaseError;
-use crate::installation::Locale;
 
 /// A run that began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -416,41 +414,6 @@ pub struct Settled {
     pub unknown: i64,
     /// Claims that are free again.
     pub freed: i64,
-}
-
-/// What a notice is made of. Envelopes are sealed still.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoticeRow {
-    pub key: NoticeKey,
-    pub name: Vec<u8>,
-    pub email: Option<Vec<u8>>,
-    /// None: the installation's.
-    pub locale: Option<Locale>,
-    pub base: i64,
-    pub usage: i64,
-    /// What was taken off, zero or positive.
-    pub discount: i64,
-    pub adjustment: i64,
-    pub tax: i64,
-    pub rounding: i64,
-    pub total: i64,
-    /// The digest of the price book that it was billed with.
-    pub price_book: String,
-    /// In order of `line_no`.
-    pub items: Vec<NoticeItem>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoticeItem {
-    pub kind: ItemKind,
-    pub code: String,
-    pub quantity: i64,
-    pub amount: i64,
-    pub days: Option<i32>,
-    pub used: Option<i64>,
-    pub free: Option<i64>,
-    /// Of an adjustment: what it was made for, as whoever made it put it.
-    pub reason: Option<String>,
 }
 
 /// Why something about notices could not be done.

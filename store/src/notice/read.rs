@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use domain::money::MinorUnits;
 use domain::month::BillingMonth;
-use domain::pricing::ItemKind;
+use domain::pricing::{Amounts, Item, ItemKind};
 use sqlx::PgConnection;
 
 use super::claim::{columns, read_key};
-use super::{NoticeError, NoticeItem, NoticeKey, NoticeRow, TemplateSet};
+use super::{NoticeError, NoticeKey, TemplateSet};
 use crate::error::During as _;
 use crate::installation::Locale;
 
@@ -20,6 +21,51 @@ const KINDS: [ItemKind; 7] = [
     ItemKind::Tax,
     ItemKind::Rounding,
 ];
+
+/// What a notice is made of. Envelopes are sealed still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoticeRow {
+    pub key: NoticeKey,
+    pub name: Vec<u8>,
+    pub email: Option<Vec<u8>>,
+    /// None: the installation's.
+    pub locale: Option<Locale>,
+    pub amounts: Amounts,
+    /// The digest of the price book that it was billed with.
+    pub price_book: String,
+    /// In order of `line_no`.
+    pub items: Vec<NoticeItem>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoticeItem {
+    pub kind: ItemKind,
+    pub code: String,
+    pub quantity: i64,
+    pub amount: MinorUnits,
+    pub days: Option<i32>,
+    pub used: Option<i64>,
+    pub free: Option<i64>,
+    /// Of an adjustment: what it was made for, as whoever made it put it.
+    pub reason: Option<String>,
+}
+
+impl NoticeItem {
+    /// As pricing made it.
+    #[must_use]
+    pub fn item(&self, line_no: i32) -> Item<'_> {
+        Item {
+            line_no,
+            kind: self.kind,
+            code: &self.code,
+            quantity: self.quantity,
+            amount: self.amount,
+            days: self.days,
+            used: self.used,
+            free: self.free,
+        }
+    }
+}
 
 /// The bills with their items and members, as these are since the last finished load; in order of key. What isn't there is
 /// left out.
@@ -63,13 +109,15 @@ pub async fn read_notices(
                 name: row.name,
                 email: row.email,
                 locale,
-                base: row.base_amount,
-                usage: row.usage_amount,
-                discount: row.discount_amount,
-                adjustment: row.adjustment_amount,
-                tax: row.tax_amount,
-                rounding: row.rounding_amount,
-                total: row.total_amount,
+                amounts: Amounts {
+                    base: MinorUnits::new(row.base_amount),
+                    usage: MinorUnits::new(row.usage_amount),
+                    discount: MinorUnits::new(row.discount_amount),
+                    adjustment: MinorUnits::new(row.adjustment_amount),
+                    tax: MinorUnits::new(row.tax_amount),
+                    rounding: MinorUnits::new(row.rounding_amount),
+                    total: MinorUnits::new(row.total_amount),
+                },
                 price_book: row.price_book,
                 items: items.remove(&key).unwrap_or_default(),
             })
@@ -106,7 +154,7 @@ async fn read_items(
             kind,
             code: row.code,
             quantity: row.quantity,
-            amount: row.amount,
+            amount: MinorUnits::new(row.amount),
             days: row.days,
             used: row.used_quantity,
             free: row.free_allowance,

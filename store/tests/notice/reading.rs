@@ -34,11 +34,11 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
         (two.key, two.name.as_slice(), two.email.as_deref()),
         (keys(&[2], 2)[0], &[0x0a_u8][..], None)
     );
-    assert_eq!((two.locale, two.total, two.tax), (Some(Locale::Ko), 2000, 90));
+    assert_eq!((two.locale, two.amounts.total.get(), two.amounts.tax.get()), (Some(Locale::Ko), 2000, 90));
     let items: Vec<_> = two
         .items
         .iter()
-        .map(|item| (item.kind.as_str(), item.code.as_str(), item.amount, item.used, item.free))
+        .map(|item| (item.kind.as_str(), item.code.as_str(), item.amount.get(), item.used, item.free))
         .collect();
     assert_eq!(
         items,

@@ -5,12 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use domain::locale::Locale;
-use domain::money::MinorUnits;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use domain::pricing::Item;
 use jiff::Timestamp;
-use notice::{Amounts, Composer, Email, Line, Mailbox, Notice, Templates};
+use notice::{Composer, Email, Line, Mailbox, Notice, Templates};
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
 use store::error::StoreError;
@@ -134,19 +132,7 @@ impl Kit {
         let email = open(Column::Email, email)?;
         let lines: Vec<Line<'_>> = (1..)
             .zip(&row.items)
-            .map(|(line_no, item)| Line {
-                item: Item {
-                    line_no,
-                    kind: item.kind,
-                    code: &item.code,
-                    quantity: item.quantity,
-                    amount: MinorUnits::new(item.amount),
-                    days: item.days,
-                    used: item.used,
-                    free: item.free,
-                },
-                reason: item.reason.as_deref(),
-            })
+            .map(|(line_no, item)| Line { item: item.item(line_no), reason: item.reason.as_deref() })
             .collect();
         let notice = Notice {
             month: *month,
@@ -154,15 +140,7 @@ impl Kit {
             revision: row.key.revision,
             locale: row.locale.unwrap_or(*locale),
             name: &name,
-            amounts: Amounts {
-                base: MinorUnits::new(row.base),
-                usage: MinorUnits::new(row.usage),
-                discount: MinorUnits::new(row.discount),
-                adjustment: MinorUnits::new(row.adjustment),
-                tax: MinorUnits::new(row.tax),
-                rounding: MinorUnits::new(row.rounding),
-                total: MinorUnits::new(row.total),
-            },
+            amounts: row.amounts,
             lines: &lines,
             book,
         };
