@@ -1,13 +1,12 @@
 //! Loads and seeds that are interrupted, killed, or meet another: nothing is half done, and the next one goes on.
 
 use std::process::Child;
-use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, PgConnection};
 use store::job_log::JobKind;
 use store::load;
 
-use crate::harness::{Site, ended};
+use crate::harness::{Site, ended, signal};
 
 const FILES: [(&str, &str); 2] = [
     ("members.csv", "member_id,name,email,phone\n1,Kim,kim@example.com,\n"),
@@ -19,21 +18,8 @@ async fn load_held_up(site: &Site, holder: &mut PgConnection) -> Child {
     sqlx::raw_sql("begin; lock table member in exclusive mode").execute(&mut *holder).await.unwrap();
     let folder = site.folder("in", &FILES);
     let child = site.command(&["load", folder.to_str().unwrap()]).spawn().unwrap();
-    until(site, "select count(*)::text from pg_stat_activity where datname = current_database() and wait_event = 'relation'", "1").await;
+    site.until("select count(*)::text from pg_stat_activity where datname = current_database() and wait_event = 'relation'", "1").await;
     child
-}
-
-async fn until(site: &Site, query: &str, expected: &str) {
-    let began = Instant::now();
-    while site.rows(query).await != [expected] {
-        assert!(began.elapsed() < Duration::from_secs(30), "waited too long for {expected} from {query}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    let sent = std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
 }
 
 const LEFT: &str = "select concat_ws(' ', (select count(*) from member), (select count(*) from subscription),
@@ -109,7 +95,7 @@ async fn a_second_load_waits_and_says_for_whom() {
     let folder = site.folder("in", &FILES);
     let child = site.command(&["load", folder.to_str().unwrap()]).spawn().unwrap();
     // It has looked for whom it waits: its session has asked for the lock and got no for an answer.
-    until(&site, "select least(count(*), 1)::text from pg_stat_activity where datname = current_database() and application_name = 'worker load' and state = 'idle' and query like '%pg_try_advisory_lock%'", "1").await;
+    site.until("select least(count(*), 1)::text from pg_stat_activity where datname = current_database() and application_name = 'worker load' and state = 'idle' and query like '%pg_try_advisory_lock%'", "1").await;
     first.close().await.unwrap();
     let second = ended(child).with(0);
     assert!(

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Row as _};
 use store::crypto::Keyring;
 use store::testing::TestDatabase;
 use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Site {
     pub(crate) database: TestDatabase,
@@ -95,6 +98,21 @@ impl Site {
         self.run(&["load", folder.to_str().unwrap()])
     }
 
+    /// Runs statements as the owner.
+    pub(crate) async fn sql(&self, statements: &str) {
+        let done = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.database.pool).await;
+        done.unwrap_or_else(|error| panic!("{statements}: {error}"));
+    }
+
+    /// Waits until a query has this one answer.
+    pub(crate) async fn until(&self, query: &str, expected: &str) {
+        let began = Instant::now();
+        while self.rows(query).await != [expected] {
+            assert!(began.elapsed() < LIMIT, "waited too long for {expected} from {query}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The rows of a query with one column of text.
     pub(crate) async fn rows(&self, query: &str) -> Vec<String> {
         let rows = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_all(&self.database.pool).await.unwrap();
@@ -106,4 +124,9 @@ pub(crate) fn ended(child: Child) -> Ended {
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { status: output.status.code(), out: text(output.stdout), log: text(output.stderr) }
+}
+
+pub(crate) fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
 }

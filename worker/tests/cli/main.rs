@@ -7,6 +7,7 @@ mod folders;
 mod harness;
 mod loads;
 mod migrations;
+mod notices;
 mod privacy;
 mod seeds;
 mod verifies;
