@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::exec;
 use crate::paths::{Paths, write_if_changed};
-use crate::postgres::Server;
+use crate::postgres;
 use crate::progress::Progress;
 
 const CARGO_DENY: &str = "0.20.2";
@@ -134,7 +134,7 @@ fn definitions(
 
 /// What the queries of `store` return, asked of a migrated database.
 fn queries(paths: &Paths, progress: &Progress, fresh: &mut Generated) -> Result<()> {
-    let server = Server::start(paths, progress)?;
+    let server = postgres::start(paths, progress)?;
     progress.step("queries", |_| {
         let log = paths.log("codegen");
         for (name, _) in files(&paths.repo.join("migrations"), "sql")? {

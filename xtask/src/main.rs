@@ -14,7 +14,6 @@ mod kafka;
 mod mail;
 mod packages;
 mod paths;
-mod ports;
 mod postgres;
 mod progress;
 mod stack;

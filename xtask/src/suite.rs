@@ -13,9 +13,9 @@ use crate::cluster::{self, Cluster, ProviderKind, Record, Settings};
 use crate::exec;
 use crate::images;
 use crate::interrupt;
-use crate::kafka::Broker;
+use crate::kafka;
 use crate::paths::Paths;
-use crate::postgres::Server;
+use crate::postgres;
 use crate::progress::{Progress, seconds};
 use crate::stack;
 use crate::tools::{KINDCONFIG, Tools};
@@ -62,12 +62,12 @@ pub(crate) fn run(
         bail!("cargo built no tests: {} without a cluster, {} with one", unit.len(), e2e.len());
     }
     if wanted(Part::Unit) {
-        let server = Server::start(paths, progress)?;
-        let broker = Broker::start(paths, progress)?;
+        let server = postgres::start(paths, progress)?;
+        let broker = kafka::start(paths, progress)?;
         let environment = [
             ("MONTHEND_TEST_DATABASE_URL", server.url("postgres")),
             ("MONTHEND_TEST_KAFKA", broker.address()),
-            ("MONTHEND_TEST_KAFKA_JARS", broker.jars()),
+            ("MONTHEND_TEST_KAFKA_JARS", kafka::jars(paths, progress)?.display().to_string()),
         ];
         heading(progress, "tests without a cluster");
         run_all(&unit, &environment, filter)?;

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
+use servers::Broker;
 use store::notice::RunFacts;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::broker::Broker;
 use super::compose::FROM;
 use super::{MONTH, PARTITIONS};
+use crate::cpu;
 use crate::seed::one;
 use crate::server::Server;
 use crate::workers::Worker;
@@ -43,7 +44,8 @@ pub(crate) async fn measure(
     server: &Server,
     run: &RunFacts,
 ) -> anyhow::Result<Consuming> {
-    let listen = format!("127.0.0.1:{}", super::broker::free_port()?);
+    let [port] = servers::free_ports()?;
+    let listen = format!("127.0.0.1:{port}");
     let arguments = [
         ("--brokers", broker.address()),
         ("--partitions", PARTITIONS.to_string()),
@@ -54,7 +56,7 @@ pub(crate) async fn measure(
         ("--listen", listen.clone()),
     ];
     let arguments = arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-    let before = (server.cpu()?, broker.cpu()?);
+    let before = (server.cpu()?, cpu::of_tree(broker.process())?);
     const CLOCK: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
     let started = one(worker.database, CLOCK).await?;
     let running = worker.start(std::iter::once("notify".to_owned()).chain(arguments))?;
@@ -63,7 +65,7 @@ pub(crate) async fn measure(
     let took = running.terminate().await;
     result?;
     let took = took?;
-    let after = (server.cpu()?, broker.cpu()?);
+    let after = (server.cpu()?, cpu::of_tree(broker.process())?);
     // Times in the database are those of transactions: the first ones' own duration is not in the span, nor are they.
     let first = format!(
         "select (extract(epoch from min(ended_at)) * 1000000)::bigint - {started} from notice_target where month = '{MONTH}'"

@@ -1,7 +1,6 @@
 //! One size: seeds and bills; then publishes against Kafka's own load tool, and consumes against composing the same
 //! mails in memory.
 
-mod broker;
 mod compose;
 mod consume;
 mod publish;
@@ -16,6 +15,7 @@ use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use notice::Templates;
 use secrecy::SecretString;
+use servers::{Broker, Java};
 use sqlx::PgConnection;
 use store::notice::{Begin, Beginning, NoticeKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid};
 
@@ -66,7 +66,7 @@ pub(crate) async fn measure(tools: &Tools<'_>, members: u64) -> anyhow::Result<F
     anyhow::ensure!(run.targets == billed.bills, "{} targets of {} bills", run.targets, billed.bills);
     fresh(&database).await?;
 
-    let broker = broker::Broker::start(tools.kafka).await?;
+    let broker = Broker::start(tools.kafka, Java::Full)?;
     let targets = keys_of(&mut connection, &run).await?;
     let publishing = publish::measure(&broker, &worker, &server, &run, &targets).await?;
     say(format_args!("composing in memory, on one core"));

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use domain::notice_message::NoticeWriter;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use servers::Broker;
 use store::notice::{NoticeKey, RunFacts};
 
-use super::broker::Broker;
 use super::{PARTITIONS, RUN, RUN_UID};
 use crate::say;
 use crate::server::Server;
@@ -51,8 +54,7 @@ pub(crate) async fn measure(
     let size = payloads.len() / payloads.lines().count().max(1) - 1;
     let file = broker.folder().join("payloads");
     std::fs::write(&file, payloads)?;
-    broker.create_topic(REFERENCE_TOPIC).await?;
-    broker.create_topic(TOPIC).await?;
+    make_topics(broker).await?;
 
     let reference = || -> anyhow::Result<Duration> {
         say(format_args!("kafka-producer-perf-test, {} messages of {size} bytes", targets.len()));
@@ -88,6 +90,16 @@ pub(crate) async fn measure(
     let after = reference()?;
     say(format_args!("published in {:?}, {server_cpu:?} of it the database's CPU", took.wall));
     Ok(Publishing { messages: targets.len().try_into()?, took, reference: before.min(after), size })
+}
+
+async fn make_topics(broker: &Broker) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", broker.address()).create()?;
+    let topic = |name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
+    for result in admin.create_topics(&[topic(REFERENCE_TOPIC), topic(TOPIC)], &AdminOptions::new()).await? {
+        result.map_err(|(topic, code)| anyhow::anyhow!("cannot create topic {topic}: {code}"))?;
+    }
+    Ok(())
 }
 
 /// Messages a second, from the load tool's last line: `1000000 records sent, 412371.1 records/sec (…), …`.

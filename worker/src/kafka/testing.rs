@@ -3,9 +3,7 @@
 //! errors.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tempfile::TempDir;
+use servers::{Broker, Java};
 
 use super::options::KafkaOptions;
 use super::topics::Topics;
@@ -184,94 +182,8 @@ pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -
 }
 
 /// A broker of a test's own, which can be killed and started again.
-pub(crate) struct Broker {
-    folder: TempDir,
-    jars: PathBuf,
-    port: u16,
-    process: Child,
-}
-
-impl Broker {
-    pub(crate) fn start() -> Self {
-        let jars = std::env::var_os("MONTHEND_TEST_KAFKA_JARS")
-            .expect("MONTHEND_TEST_KAFKA_JARS must name the folder with the jars of Kafka, for tests");
-        let jars = PathBuf::from(jars);
-        let folder = tempfile::tempdir().unwrap();
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let (one, other) = (free(), free());
-        let (port, controller) = (one.local_addr().unwrap().port(), other.local_addr().unwrap().port());
-        drop((one, other));
-        let configuration = folder.path().join("server.properties");
-        let data = folder.path().join("data");
-        let properties = format!(
-            "node.id=1\nprocess.roles=broker,controller\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-             controller.listener.names=CONTROLLER\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\nlog.dirs={}\n\
-             offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
-             group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n",
-            data.display()
-        );
-        std::fs::write(&configuration, properties).unwrap();
-        let formatted = java(&jars)
-            .args(["kafka.tools.StorageTool", "format", "--cluster-id", "bW9udGhlbmQtdGVzdHMtMQ", "--config"])
-            .arg(&configuration)
-            .status()
-            .unwrap();
-        assert!(formatted.success());
-        let process = run(&jars, &configuration);
-        let broker = Self { folder, jars, port, process };
-        broker.answers();
-        broker
-    }
-
-    pub(crate) fn options(&self) -> KafkaOptions {
-        options_at(&format!("127.0.0.1:{}", self.port))
-    }
-
-    pub(crate) fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    pub(crate) fn start_again(&mut self) {
-        self.process = run(&self.jars, &self.folder.path().join("server.properties"));
-        self.answers();
-    }
-
-    fn answers(&self) {
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(began.elapsed() < 6 * PATIENCE, "the broker does not listen");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // It may be dead already.
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-fn run(jars: &std::path::Path, configuration: &std::path::Path) -> Child {
-    java(jars).arg("kafka.Kafka").arg(configuration).spawn().unwrap()
-}
-
-fn java(jars: &std::path::Path) -> Command {
-    let mut command = Command::new("java");
-    command
-        .args([
-            "-Xmx256m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-Dlog4j2.level=OFF",
-            "--class-path",
-        ])
-        .arg(jars.join("*"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command
+pub(crate) fn own_broker() -> Broker {
+    let jars = std::env::var_os("MONTHEND_TEST_KAFKA_JARS")
+        .expect("MONTHEND_TEST_KAFKA_JARS must name the folder with the jars of Kafka, for tests");
+    Broker::start(Path::new(&jars), Java::Small).unwrap()
 }

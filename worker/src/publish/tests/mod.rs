@@ -12,7 +12,7 @@ use store::notice;
 use self::fixture::{Fixture, MONTH, RUN};
 use super::Ended;
 use crate::kafka::KafkaOptions;
-use crate::kafka::testing::{Broker, PARTITIONS, options};
+use crate::kafka::testing::{PARTITIONS, options, options_at, own_broker};
 
 /// Enough to be met in the middle.
 const MANY: i64 = 200_000;
@@ -70,9 +70,9 @@ async fn of_two_at_once_the_second_finds_everything_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_is_waited_for_and_told_of() {
-    let mut broker = Broker::start();
-    let options = broker.options();
-    broker.kill();
+    let mut broker = own_broker();
+    let options = options_at(&broker.address());
+    broker.kill().unwrap();
     let fixture = Fixture::new(1000).await;
     fixture.begin(1, false).await;
     let publisher = fixture.publisher(1, 1, &options);
@@ -85,7 +85,7 @@ async fn a_broker_that_is_away_is_waited_for_and_told_of() {
     assert_eq!(publisher.ended().await, Ended::Stopped);
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let publisher = fixture.publisher(1, 1, &options);
-    broker.start_again();
+    broker.start_again().unwrap();
     assert_eq!(publisher.ended().await, Ended::Done);
     assert_eq!(fixture.one(PUBLISHED).await, "1 1000 1000 t");
     assert_eq!(on_topic(&options).len(), 1000);
@@ -93,13 +93,13 @@ async fn a_broker_that_is_away_is_waited_for_and_told_of() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_killed_in_mid_publish_costs_no_message() {
-    let mut broker = Broker::start();
-    let options = broker.options();
+    let mut broker = own_broker();
+    let options = options_at(&broker.address());
     let fixture = Fixture::new(MANY).await;
     fixture.begin(1, false).await;
     let publisher = fixture.publisher(1, 1, &options);
     fixture.until("select messages > 0 from publication", "true").await;
-    broker.kill();
+    broker.kill().unwrap();
     let left = fixture.one("select messages from publication").await;
     assert!(left.parse::<i64>().unwrap() < MANY, "killed in the middle");
     fixture.until("select waiting is not null from publication", "true").await;
@@ -111,7 +111,7 @@ async fn a_broker_killed_in_mid_publish_costs_no_message() {
     let publisher = fixture.publisher(1, 1, &options);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(publisher.is_running());
-    broker.start_again();
+    broker.start_again().unwrap();
     assert_eq!(publisher.ended().await, Ended::Done);
     assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
     assert_eq!(on_topic(&options).len(), usize::try_from(MANY).unwrap());
@@ -119,14 +119,14 @@ async fn a_broker_killed_in_mid_publish_costs_no_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_restarted_in_mid_publish_is_gone_on_with() {
-    let mut broker = Broker::start();
-    let options = broker.options();
+    let mut broker = own_broker();
+    let options = options_at(&broker.address());
     let fixture = Fixture::new(MANY).await;
     fixture.begin(1, false).await;
     let publisher = fixture.publisher(1, 1, &options);
     fixture.until("select messages > 0 from publication", "true").await;
-    broker.kill();
-    broker.start_again();
+    broker.kill().unwrap();
+    broker.start_again().unwrap();
     assert_eq!(publisher.ended().await, Ended::Done);
     assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
     assert_eq!(on_topic(&options).len(), usize::try_from(MANY).unwrap());

@@ -1,30 +1,30 @@
 //! Brokers that die, a topic and offsets that are deleted, consumers that are killed.
 
 use super::*;
-use crate::kafka::testing::Broker;
+use crate::kafka::testing::{options_at, own_broker};
 
 const IN_A_WHILE: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_may_die_and_come_back() {
-    let mut broker = Broker::start();
-    let options = broker.options();
+    let mut broker = own_broker();
+    let options = options_at(&broker.address());
     options.make_topics().await;
     options.put(messages(1..=1000)).await;
     let desk = Desk::default();
     let running = Running::start(&options, &desk, false);
     until("the first messages", SOON, || desk.distinct() == 1000).await;
-    broker.kill();
+    broker.kill().unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!running.task.is_finished());
-    broker.start_again();
+    broker.start_again().unwrap();
     options.put(messages(1001..=2000)).await;
     until("the others", IN_A_WHILE, || desk.distinct() == 2000).await;
     until("their commits", IN_A_WHILE, || options.lag() == 0).await;
     // It also ends in time with the broker away.
     options.put(messages(2001..=2100)).await;
     until("the last", IN_A_WHILE, || desk.distinct() == 2100).await;
-    broker.kill();
+    broker.kill().unwrap();
     let began = std::time::Instant::now();
     running.stop().await;
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
@@ -32,13 +32,13 @@ async fn a_broker_may_die_and_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_may_begin_before_there_is_a_broker() {
-    let mut broker = Broker::start();
-    let options = broker.options();
-    broker.kill();
+    let mut broker = own_broker();
+    let options = options_at(&broker.address());
+    broker.kill().unwrap();
     let desk = Desk::default();
     let running = Running::start(&options, &desk, false);
     tokio::time::sleep(Duration::from_secs(7)).await;
-    broker.start_again();
+    broker.start_again().unwrap();
     until("the topic", IN_A_WHILE, || !options.ends(&options.topic).is_empty()).await;
     options.put(messages(1..=10)).await;
     until("the messages", IN_A_WHILE, || desk.distinct() == 10 && options.lag() == 0).await;
