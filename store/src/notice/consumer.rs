@@ -5,9 +5,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::{PgConnection, PgPool};
 
-use super::{
-    ConsumerId, NoticeError, NotificationId, NotificationState, RunFacts, Selection, Slots, read_month,
-};
+use super::{ConsumerId, NoticeError, NotificationId, Slots};
 use crate::error::{DatabaseError, During as _};
 use crate::pool;
 
@@ -97,39 +95,6 @@ pub async fn forget_consumers(pool: &PgPool) -> Result<u64, NoticeError> {
         .await
         .during("cannot forget the consumers that are gone")?;
     Ok(gone.rows_affected())
-}
-
-/// The latest run of each of these names; a name that no run has is left out.
-///
-/// # Errors
-/// When the database fails or holds what this version cannot read.
-pub async fn runs(connection: &mut PgConnection, names: &[String]) -> Result<Vec<RunFacts>, NoticeError> {
-    let rows = sqlx::query!(
-        "select distinct on (run) id, run, month, selection, rehearsal, state, selected, targets, round, templates,
-                max_per_second
-         from notification where run = any($1) order by run, id desc",
-        names
-    )
-    .fetch_all(connection)
-    .await
-    .during("cannot read the notifications that messages are of")?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(RunFacts {
-                id: NotificationId(row.id),
-                run: row.run,
-                month: read_month(&row.month)?,
-                selection: Selection::parse(&row.selection)?,
-                rehearsal: row.rehearsal,
-                state: NotificationState::parse(&row.state)?,
-                selected: row.selected,
-                targets: row.targets,
-                round: row.round,
-                templates: row.templates,
-                max_per_second: row.max_per_second,
-            })
-        })
-        .collect()
 }
 
 /// Takes the next `slots` of a run that goes at a limited rate, over all consumers together. Whoever takes them sends one

@@ -14,6 +14,7 @@ mod claim;
 mod close;
 mod consumer;
 mod deliver;
+mod facts;
 mod observe;
 mod publish;
 mod read;
@@ -29,11 +30,12 @@ pub use sqlx::types::Uuid;
 pub use self::begin::begin;
 pub use self::claim::{claim, give_back, put_off, renew};
 pub use self::close::{adjust, cancel, fail, finish};
-pub use self::consumer::{alive, connect, forget_consumers, leave, register, runs, take_slots};
+pub use self::consumer::{alive, connect, forget_consumers, leave, register, take_slots};
 pub use self::deliver::{advance, end_targets, settle};
+pub use self::facts::{RunFacts, run_of, runs};
 pub use self::observe::{any_sending, observe, totals, unfinished};
 pub use self::publish::{
-    checkpoint, close_round, open_round, open_targets, publication, run_of, select_targets, try_hold, waits,
+    checkpoint, close_round, open_round, open_targets, publication, select_targets, try_hold, waits,
 };
 pub use self::read::{NoticeItem, NoticeRow, price_book, read_notices, templates};
 use crate::error::DatabaseError;
@@ -202,26 +204,6 @@ pub enum Beginning {
 pub enum Refusal {
     #[error("month {month} has no live bills yet; this run starts when a BillingRun has issued them")]
     MonthNotBilled { month: BillingMonth },
-}
-
-/// What everyone who works for a run needs to know of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunFacts {
-    pub id: NotificationId,
-    /// `NAMESPACE/NAME`.
-    pub run: String,
-    pub month: BillingMonth,
-    pub selection: Selection,
-    pub rehearsal: bool,
-    pub state: NotificationState,
-    /// All targets are written.
-    pub selected: bool,
-    pub targets: i64,
-    /// The number of the current publication; 0: there was none yet.
-    pub round: i32,
-    /// The digest of its templates.
-    pub templates: String,
-    pub max_per_second: Option<i32>,
 }
 
 /// Everything about one run at one moment.

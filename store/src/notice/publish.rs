@@ -7,8 +7,8 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::close::{self, stored};
 use super::{
-    NoticeError, NoticeKey, NotificationId, NotificationState, Publication, RunFacts, Selected, Selection,
-    Uuid, deliver, number, read_month, touched,
+    NoticeError, NoticeKey, NotificationId, NotificationState, Publication, RunFacts, Selected, deliver,
+    number, touched,
 };
 use crate::error::During as _;
 use crate::job_log::{self, JobCounts, JobKind, JobStatus};
@@ -26,35 +26,6 @@ pub async fn try_hold(connection: &mut PgConnection, id: NotificationId) -> Resu
             .await
             .during("cannot become the run's publisher")?;
     Ok(held)
-}
-
-/// The run that this uid is of.
-///
-/// # Errors
-/// When it has not begun, or the database fails.
-pub async fn run_of(connection: &mut PgConnection, run_uid: Uuid) -> Result<RunFacts, NoticeError> {
-    let row = sqlx::query!(
-        "select id, run, month, selection, rehearsal, state, selected, targets, round, templates, max_per_second
-         from notification where run_uid = $1",
-        run_uid
-    )
-    .fetch_optional(connection)
-    .await
-    .during("cannot read the run's notification")?
-    .ok_or_else(|| NoticeError::NoSuchRun(format!("of run {run_uid}")))?;
-    Ok(RunFacts {
-        id: NotificationId(row.id),
-        run: row.run,
-        month: read_month(&row.month)?,
-        selection: Selection::parse(&row.selection)?,
-        rehearsal: row.rehearsal,
-        state: NotificationState::parse(&row.state)?,
-        selected: row.selected,
-        targets: row.targets,
-        round: row.round,
-        templates: row.templates,
-        max_per_second: row.max_per_second,
-    })
 }
 
 /// Chooses the run's targets, `chunk` bills at a time, and goes on where an earlier call stopped. After each chunk `go_on`
