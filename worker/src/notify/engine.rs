@@ -210,7 +210,9 @@ async fn run(
     let lasting = Link::new(database.clone(), CancellationToken::new());
     let EngineConfig { name, transport, from, sessions, batch, lease, retries, first_pause, metrics } =
         config;
-    let (ledger, pen) = Ledger::new(lasting, consumer, lease, hands.clone(), parked.clone(), metrics.clone());
+    let at_once = usize::try_from(sessions).unwrap_or(usize::MAX);
+    let (ledger, pen) =
+        Ledger::new(lasting, at_once, consumer, lease, hands.clone(), parked.clone(), metrics.clone());
     let shared = Arc::new(Shared {
         queue: queue.clone(),
         hands: hands.clone(),

@@ -19,6 +19,9 @@ use super::parked::Parked;
 /// What is written at once at most.
 const AT_ONCE: usize = 1000;
 
+/// How long the first to ask waits for the other sessions: a transaction costs about as much for one as for all of them.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// What a session wants written.
 pub(super) enum Entry {
     /// May this be handed over now?
@@ -41,6 +44,12 @@ pub(super) enum Entry {
         hand: InHand,
         ticket: Option<Ticket>,
     },
+}
+
+impl Entry {
+    fn is_hand_over(&self) -> bool {
+        matches!(self, Self::HandOver { .. })
+    }
 }
 
 /// Where entries go. The ledger ends when the last of these is gone.
@@ -67,6 +76,8 @@ impl Pen {
 
 pub(super) struct Ledger {
     entries: mpsc::UnboundedReceiver<Entry>,
+    /// Who can ask for a hand-over.
+    sessions: usize,
     link: Link,
     consumer: ConsumerId,
     lease: Duration,
@@ -88,6 +99,7 @@ struct Page {
 impl Ledger {
     pub(super) fn new(
         link: Link,
+        sessions: usize,
         consumer: ConsumerId,
         lease: Duration,
         hands: Arc<Hands>,
@@ -95,23 +107,34 @@ impl Ledger {
         metrics: Metrics,
     ) -> (Self, Pen) {
         let (pen, entries) = mpsc::unbounded_channel();
-        (Self { entries, link, consumer, lease, hands, parked, metrics }, Pen(pen))
+        (Self { entries, sessions, link, consumer, lease, hands, parked, metrics }, Pen(pen))
     }
 
     /// Writes until all pens are gone and everything is written.
     pub(super) async fn keep(mut self) -> Result<(), LinkError> {
         let mut waiting = Vec::with_capacity(AT_ONCE);
         loop {
-            // Whoever is ready to run may have something to add.
-            tokio::task::yield_now().await;
             if self.entries.recv_many(&mut waiting, AT_ONCE).await == 0 {
                 return Ok(());
             }
+            self.gather(&mut waiting).await;
             let mut page = Page::default();
             for entry in waiting.drain(..) {
                 page.add(entry);
             }
             self.write(page).await?;
+        }
+    }
+
+    /// Until every session has asked, there is a page full, or the first has waited long enough.
+    async fn gather(&mut self, waiting: &mut Vec<Entry>) {
+        let until = Instant::now() + GATHER;
+        let asked = |waiting: &[Entry]| waiting.iter().filter(|entry| entry.is_hand_over()).count();
+        while waiting.len() < AT_ONCE && asked(waiting) < self.sessions {
+            let more = self.entries.recv_many(waiting, AT_ONCE - waiting.len());
+            if tokio::time::timeout_at(until, more).await.unwrap_or(0) == 0 {
+                return;
+            }
         }
     }
 

@@ -63,6 +63,7 @@ pub(super) fn everyone(paths: &Paths, progress: &Progress, cluster: &Cluster, mo
             cluster,
             &json!({"notify": {
                 "transport": PRETENDED,
+                "sessions": 64,
                 // Out and in again while one looks.
                 "scaling": {
                     "lagPerReplica": (bills / SHARE).max(500),
