@@ -50,14 +50,15 @@ pub async fn select_targets(
     let mut after = scope.after;
     let mut chosen = 0;
     loop {
-        let step = select_chunk(connection, run, &scope, after, chunk).await?;
+        let bound = chunk_end(connection, run, &scope, after, chunk).await?;
+        let step = select_chunk(connection, run, &scope, after, bound.unwrap_or(scope.to)).await?;
         if !step.open {
             return selected(connection, run).await;
         }
         chosen += step.chosen;
-        match step.upto {
-            Some(upto) if step.seen == chunk => after = upto,
-            _ => break,
+        match bound {
+            Some(bound) => after = bound,
+            None => break,
         }
         if !go_on(chosen) {
             return Ok(Selected::Stopped);
@@ -91,9 +92,32 @@ async fn scope(connection: &mut PgConnection, run: &RunFacts) -> Result<Option<S
 struct Step {
     /// The run may still get targets.
     open: bool,
-    seen: i64,
-    upto: Option<i64>,
     chosen: i64,
+}
+
+/// The member whose bill is the chunk's last; none when there are not so many left. Asked for beforehand: of a range that
+/// it can't see the end of, the planner would read and sort all that is left, each time.
+async fn chunk_end(
+    connection: &mut PgConnection,
+    run: &RunFacts,
+    scope: &Scope,
+    after: i64,
+    chunk: i64,
+) -> Result<Option<i64>, NoticeError> {
+    sqlx::query_scalar!(
+        "select member_id from bill
+         where month = $1 and member_id > $2 and member_id <= $3 and ($4::bigint[] is null or member_id = any($4))
+         order by member_id offset $5 limit 1",
+        run.month.to_string(),
+        after,
+        scope.to,
+        scope.members.as_deref(),
+        chunk - 1
+    )
+    .fetch_optional(connection)
+    .await
+    .during("cannot find the end of a chunk of bills")
+    .map_err(NoticeError::from)
 }
 
 async fn select_chunk(
@@ -101,7 +125,7 @@ async fn select_chunk(
     run: &RunFacts,
     scope: &Scope,
     after: i64,
-    chunk: i64,
+    upto: i64,
 ) -> Result<Step, NoticeError> {
     let row = sqlx::query!(
         r#"with run as (
@@ -110,7 +134,6 @@ async fn select_chunk(
                select l.member_id, l.revision from live_bill l
                where l.month = $2 and l.member_id > $3 and l.member_id <= $4
                  and ($5::bigint[] is null or l.member_id = any($5))
-               order by l.member_id limit $6
            ), standing as (
                select p.member_id, p.revision, coalesce(d.attempt - (d.state = 'CLAIMED')::int, 0) as attempts,
                       case when d.state = 'CLAIMED' and d.lease_until < clock_timestamp() then coalesce(d.before, 'PENDING')
@@ -122,28 +145,26 @@ async fn select_chunk(
                insert into notice_target (notification, member_id, revision, after_attempt, month)
                select run.id, s.member_id, s.revision, s.attempts, $2
                from run cross join standing s
-               where s.state = case $7 when 'READY' then 'PENDING' else $7 end::delivery_state
-                 and ($7 <> 'READY' or not exists (
+               where s.state = case $6 when 'READY' then 'PENDING' else $6 end::delivery_state
+                 and ($6 <> 'READY' or not exists (
                      select from delivery o
                      where o.month = $2 and o.member_id = s.member_id and o.revision <> s.revision and o.channel = 'EMAIL'
                        and o.state in ('SENT', 'UNKNOWN', 'HANDED_OVER')))
                on conflict do nothing
                returning 1
            )
-           select exists (select from run) as "open!", (select count(*) from page) as "seen!",
-                  (select max(member_id) from page) as upto, (select count(*) from chosen) as "chosen!""#,
+           select exists (select from run) as "open!", (select count(*) from chosen) as "chosen!""#,
         run.id.0,
         run.month.to_string(),
         after,
-        scope.to,
+        upto,
         scope.members.as_deref(),
-        chunk,
         run.selection.as_str()
     )
     .fetch_one(connection)
     .await
     .during("cannot choose targets")?;
-    Ok(Step { open: row.open, seen: row.seen, upto: row.upto, chosen: row.chosen })
+    Ok(Step { open: row.open, chosen: row.chosen })
 }
 
 async fn close_selection(connection: &mut PgConnection, run: &RunFacts) -> Result<(), NoticeError> {
