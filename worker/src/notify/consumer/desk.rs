@@ -24,6 +24,7 @@ use super::client::Client;
 use super::dead::DeadLetters;
 use super::group::{Event, Group};
 use super::ledger::{BatchNo, Ledger};
+use super::still;
 use crate::kafka;
 use crate::notify::engine::{Closed, Intake, Submitted};
 
@@ -48,6 +49,8 @@ pub(super) enum Left {
     Stopped,
     /// The client can't go on; another can.
     Fatal(KafkaError),
+    /// The client brings nothing, though there is something.
+    Still,
 }
 
 type Ended = (BatchNo, Result<(), Closed>);
@@ -78,6 +81,10 @@ pub(super) struct Desk<'a> {
     commit_at: Option<Instant>,
     unanswered_commits: usize,
     trouble: Option<(String, Instant)>,
+    /// Since when nothing came, with nothing in hand; put off by each look.
+    still_since: Instant,
+    /// Whether there are messages that don't come.
+    looking: Option<BoxFuture<'static, bool>>,
 }
 
 impl<'a> Desk<'a> {
@@ -105,6 +112,8 @@ impl<'a> Desk<'a> {
             commit_at: None,
             unanswered_commits: 0,
             trouble: None,
+            still_since: Instant::now(),
+            looking: None,
         }
     }
 
@@ -116,6 +125,7 @@ impl<'a> Desk<'a> {
             self.hand_in();
             self.let_go();
             self.pause_or_resume();
+            self.look_if_still();
             let wake_at = self.next_deadline();
             let listening = !self.is_full() || self.paused;
             tokio::select! {
@@ -123,8 +133,16 @@ impl<'a> Desk<'a> {
                 () = stop.cancelled() => {}
                 () = group.news() => self.take_events(),
                 Some((batch, ended)) = self.in_hand.next(), if !self.in_hand.is_empty() => self.ended(batch, ended),
-                (batch, handed_in) = handing_in(&mut self.handing_in) => self.handed_in(batch, handed_in),
+                (batch, handed_in) = outcome(&mut self.handing_in) => self.handed_in(batch, handed_in),
                 () = tokio::time::sleep_until(wake_at) => self.commit_if_due(),
+                there_are_messages = outcome(&mut self.looking) => {
+                    self.looking = None;
+                    // Something may have come meanwhile.
+                    if there_are_messages && self.is_still() {
+                        return Left::Still;
+                    }
+                    self.still_since = Instant::now();
+                }
                 message = stream.next(), if listening => {
                     if let Err(error) = self.take_all(message, &mut stream) {
                         return Left::Fatal(error);
@@ -219,6 +237,7 @@ impl<'a> Desk<'a> {
     }
 
     fn ended(&mut self, batch: BatchNo, ended: Result<(), Closed>) {
+        self.still_since = Instant::now();
         if ended.is_ok() {
             self.ledger.end(batch);
             if self.ledger.has_news() {
@@ -238,6 +257,7 @@ impl<'a> Desk<'a> {
             match message {
                 Ok(message) => {
                     self.trouble = None;
+                    self.still_since = Instant::now();
                     if self.ledger.take(self.gathering.number, message.partition(), message.offset()) {
                         self.gathering.add(&message);
                     }
@@ -260,6 +280,29 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
+    /// Everything that came is over with, and there is room for more.
+    fn is_idle(&self) -> bool {
+        !self.paused
+            && self.gathering.len() == 0
+            && self.handing_in.is_none()
+            && self.in_hand.is_empty()
+            && self.unanswered_commits == 0
+            && !self.ledger.has_news()
+    }
+
+    fn is_still(&self) -> bool {
+        self.is_idle() && self.still_since.elapsed() >= still::LOOK_AFTER
+    }
+
+    fn look_if_still(&mut self) {
+        if self.looking.is_some() || !self.is_still() {
+            return;
+        }
+        let (options, partitions) = (self.config.kafka.clone(), self.all());
+        let look = tokio::task::spawn_blocking(move || still::has_messages(&options, &partitions));
+        self.looking = Some(Box::pin(async move { look.await.unwrap_or(false) }));
+    }
+
     fn tell(&mut self, error: &KafkaError) {
         if kafka::is_topic_away(error) {
             self.topic_away.notify_one();
@@ -276,6 +319,7 @@ impl<'a> Desk<'a> {
             match event {
                 Event::Assigned(partitions) => {
                     tracing::info!(?partitions, "took over partitions");
+                    self.still_since = Instant::now();
                     partitions.iter().for_each(|partition| self.ledger.assign(*partition));
                     // A partition may still be paused from the last time that it was here.
                     let done = if self.paused { Consumer::pause } else { Consumer::resume };
@@ -389,12 +433,14 @@ impl<'a> Desk<'a> {
         let due = self.gathering.due.filter(|_| self.handing_in.is_none() && self.in_hand.len() < IN_HAND);
         let pause_at = self.full_since.filter(|_| !self.paused).map(|since| since + PATIENCE);
         let leave_at = self.leaving.last().map(|leaving| leaving.committed.unwrap_or(leaving.until));
-        let soonest = [due, pause_at, leave_at, self.commit_at].into_iter().flatten().min();
+        let still_at = Some(self.still_since + still::LOOK_AFTER);
+        let still_at = still_at.filter(|_| self.looking.is_none() && self.is_idle());
+        let soonest = [due, pause_at, leave_at, self.commit_at, still_at].into_iter().flatten().min();
         soonest.unwrap_or_else(|| Instant::now() + TELL)
     }
 }
 
-async fn handing_in<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+async fn outcome<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,

@@ -11,6 +11,7 @@ mod desk;
 mod group;
 mod keeper;
 mod ledger;
+mod still;
 #[cfg(test)]
 mod tests;
 
@@ -67,10 +68,15 @@ pub(crate) async fn consume(
             Left::Stopped => return Ok(()),
             Left::Fatal(error) => {
                 tracing::warn!("the client can't go on, another takes its place: {error}");
-                if pause(AGAIN_AFTER, stop).await {
-                    return Ok(());
-                }
             }
+            Left::Still => {
+                tracing::warn!(
+                    "the client brings none of the messages that there are, another takes its place"
+                );
+            }
+        }
+        if pause(AGAIN_AFTER, stop).await {
+            return Ok(());
         }
     }
 }

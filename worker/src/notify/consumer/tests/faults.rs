@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kafka::testing::{options_at, own_broker};
+use crate::notify::consumer::still::has_messages;
 
 const IN_A_WHILE: Duration = Duration::from_secs(90);
 
@@ -59,6 +60,29 @@ async fn a_deleted_topic_is_made_again() {
     until("what came afterwards", IN_A_WHILE, || desk.distinct() == 1500).await;
     until("commits", IN_A_WHILE, || options.lag() == 0).await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_nobody_brings_are_seen() {
+    let options = options();
+    let there_are = || tokio::task::block_in_place(|| has_messages(&options, &[0, 1, 2, 3]));
+    assert!(!there_are(), "there is no topic");
+    options.make_topics().await;
+    assert!(!there_are(), "there is nothing on it");
+    options.put(messages(1..=100)).await;
+    assert!(there_are());
+    let desk = Desk::default();
+    let running = Running::start(&options, &desk, false);
+    until("all messages", SOON, || desk.distinct() == 100 && options.lag() == 0).await;
+    running.stop().await;
+    assert!(!there_are(), "they are committed");
+    assert!(!tokio::task::block_in_place(|| has_messages(&options, &[])));
+    options.delete_topic().await;
+    until("the topic to be gone", SOON, || options.ends(&options.topic).is_empty()).await;
+    options.make_topics().await;
+    until("the topic", SOON, || options.ends(&options.topic).len() == 4).await;
+    options.put(messages(1..=10)).await;
+    assert!(there_are(), "it is another topic");
 }
 
 #[tokio::test(flavor = "multi_thread")]
