@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use secrecy::SecretString;
-use servers::Postgres;
+use test_servers::Postgres;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use store::migrate::{Roles, Wanted, migrate};
 

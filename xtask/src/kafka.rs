@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
-use servers::{Broker, Java};
+use test_servers::{Broker, Java};
 
 use crate::cache;
 use crate::exec;

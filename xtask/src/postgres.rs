@@ -1,7 +1,7 @@
 //! A private PostgreSQL on this machine, for the tests that need a server and no cluster, and for checking queries.
 
 use anyhow::Result;
-use servers::Postgres;
+use test_servers::Postgres;
 
 use crate::packages;
 use crate::paths::Paths;

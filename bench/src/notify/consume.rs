@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
-use servers::Broker;
+use test_servers::Broker;
 use store::notice::RunFacts;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -44,7 +44,7 @@ pub(crate) async fn measure(
     server: &Server,
     run: &RunFacts,
 ) -> anyhow::Result<Consuming> {
-    let [port] = servers::free_ports()?;
+    let [port] = test_servers::free_ports()?;
     let listen = format!("127.0.0.1:{port}");
     let arguments = [
         ("--brokers", broker.address()),

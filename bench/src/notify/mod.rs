@@ -15,7 +15,7 @@ use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use notice::Templates;
 use secrecy::SecretString;
-use servers::{Broker, Java};
+use test_servers::{Broker, Java};
 use sqlx::PgConnection;
 use store::notice::{Begin, Beginning, NoticeKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid};
 

@@ -10,7 +10,7 @@ use domain::notice_message::NoticeWriter;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use servers::Broker;
+use test_servers::Broker;
 use store::notice::{NoticeKey, RunFacts};
 
 use super::{PARTITIONS, RUN, RUN_UID};

@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use servers::{Broker, Java};
+use test_servers::{Broker, Java};
 
 use super::options::KafkaOptions;
 use super::topics::Topics;
