@@ -87,7 +87,7 @@ impl Common {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let command = Cli::parse().command;
-    telemetry::init("warn")?;
+    logging::init("warn")?;
     let met = match command {
         Command::Billing(options) => bill(&options).await?,
         Command::Notify(options) => notify(&options).await?,

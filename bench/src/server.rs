@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use secrecy::SecretString;
-use test_servers::Postgres;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use store::migrate::{Roles, Wanted, migrate};
+use test_servers::Postgres;
 
 use crate::cpu;
 

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
+use logging::chain;
 use sqlx::PgPool;
 use store::{
     error::{During as _, StoreError},
     installation::{self, Installation},
     migrate,
 };
-use telemetry::chain;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

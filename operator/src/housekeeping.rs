@@ -8,6 +8,7 @@ use api::{BillingRun, NotificationRun, labels, run::Run};
 use domain::month::BillingMonth;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use logging::chain;
 use sqlx::PgPool;
 use store::{
     billing::{self, Ending, Uuid},
@@ -15,7 +16,6 @@ use store::{
     job_log::{self, JobKind},
     notice,
 };
-use telemetry::chain;
 
 use crate::{
     database::{Database, Schema},

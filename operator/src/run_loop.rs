@@ -24,9 +24,9 @@ use kube::{
         events::{Event, EventType, Recorder},
     },
 };
+use logging::chain;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use telemetry::chain;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 

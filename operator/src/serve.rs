@@ -16,8 +16,8 @@ use kube::{
         watcher,
     },
 };
+use logging::chain;
 use store::pool;
-use telemetry::chain;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +47,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 pub(crate) async fn run(args: RunArgs) -> Result<()> {
-    telemetry::init(&args.log)?;
+    logging::init(&args.log)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         namespace = args.namespace,

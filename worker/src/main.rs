@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(stop) => {
-            tracing::error!(exit = stop.exit.status(), "{}", telemetry::chain(stop.error.as_ref()));
+            tracing::error!(exit = stop.exit.status(), "{}", logging::chain(stop.error.as_ref()));
             stop.exit.into()
         }
     }
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(cli: &Cli) -> Outcome {
     use exit::OrExit as _;
-    telemetry::init(&cli.global.log).map_err(|error| {
+    logging::init(&cli.global.log).map_err(|error| {
         // There is no log to write it to.
         eprintln!("worker: {error}");
         exit::Stop::usage(error)

@@ -99,7 +99,7 @@ impl Rehearse {
                     ));
                 }
                 Err(trouble) => {
-                    let text = telemetry::chain(&trouble);
+                    let text = logging::chain(&trouble);
                     let Some(delay) = patience.after_failure() else {
                         return Err(Stop::new(
                             Exit::TryAgain,

@@ -15,9 +15,9 @@ use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use notice::Templates;
 use secrecy::SecretString;
-use test_servers::{Broker, Java};
 use sqlx::PgConnection;
 use store::notice::{Begin, Beginning, NoticeKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid};
+use test_servers::{Broker, Java};
 
 pub(crate) use self::report::{Figures, Report};
 use crate::billing::{self, MONTH};

@@ -10,8 +10,8 @@ use domain::notice_message::NoticeWriter;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use test_servers::Broker;
 use store::notice::{NoticeKey, RunFacts};
+use test_servers::Broker;
 
 use super::{PARTITIONS, RUN, RUN_UID};
 use crate::say;

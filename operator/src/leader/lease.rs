@@ -10,7 +10,7 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use telemetry::chain;
+use logging::chain;
 use tokio::time::{Instant, timeout};
 
 use super::{CALL_TIMEOUT, DURATION, GIVE_UP_AFTER, Move, Record, TRY_EVERY, decide};

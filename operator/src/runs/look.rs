@@ -11,12 +11,12 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, ContainerStateTerminated, Pod},
 };
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use logging::chain;
 use store::{
     billing::Uuid,
     clock,
     error::{During as _, StoreError},
 };
-use telemetry::chain;
 
 use super::{JobFound, JobState, Stored, job};
 use crate::{

@@ -23,9 +23,9 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
     runtime::events::{Event, EventType, Recorder},
 };
+use logging::chain;
 use serde_json::json;
 use store::notice;
-use telemetry::chain;
 use tokio::time::Instant;
 
 #[cfg(test)]

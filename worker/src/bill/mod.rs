@@ -137,7 +137,7 @@ pub(crate) async fn work_off(
             Err(trouble) => {
                 session.drop_connection();
                 let Some(delay) = patience.after_failure() else { return Err(Failure::Unavailable(trouble)) };
-                tracing::warn!(again_in_ms = delay.as_millis(), "{}", telemetry::chain(&trouble));
+                tracing::warn!(again_in_ms = delay.as_millis(), "{}", logging::chain(&trouble));
                 pause(delay, stop).await;
             }
         }

@@ -192,7 +192,7 @@ impl Loading {
             // The load is there; the next one, or a run of the month, does what is missing.
             tracing::warn!(
                 "the load is finished, but not all indexes and statistics are: {}",
-                telemetry::chain(&error)
+                logging::chain(&error)
             );
         }
         report::table(&tallies);

@@ -74,7 +74,7 @@ impl Shelf {
             let files = store::notice::templates(connection, &run.templates).await?.files;
             let composer = match Templates::parse(&files) {
                 Ok(templates) => Ok(Arc::new(Composer::new(templates, self.from.clone()))),
-                Err(error) => Err(format!("TEMPLATES: {}", telemetry::chain(&error))),
+                Err(error) => Err(format!("TEMPLATES: {}", logging::chain(&error))),
             };
             self.composers.insert(run.templates.clone(), composer);
         }
@@ -82,7 +82,7 @@ impl Shelf {
         for sha256 in needed.iter().filter(|sha256| !self.books.contains_key(**sha256)).collect::<Vec<_>>() {
             let text = store::notice::price_book(connection, sha256).await?;
             let book = PriceBook::parse(&text).map(Arc::new);
-            let book = book.map_err(|error| format!("PRICE_BOOK: {}", telemetry::chain(&error)));
+            let book = book.map_err(|error| format!("PRICE_BOOK: {}", logging::chain(&error)));
             self.books.insert((*sha256).clone(), book);
         }
         let books = needed.into_iter().map(|sha256| (sha256.clone(), self.books[sha256].clone())).collect();

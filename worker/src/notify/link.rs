@@ -93,7 +93,7 @@ impl Link {
             return Err(failure.into());
         }
         let delay = FIRST_DELAY.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_DELAY);
-        tracing::warn!(again_in_ms = delay.as_millis(), "{}", telemetry::chain(&failure));
+        tracing::warn!(again_in_ms = delay.as_millis(), "{}", logging::chain(&failure));
         tokio::select! {
             () = tokio::time::sleep(delay) => Ok(()),
             () = self.given_up.cancelled() => Err(LinkError::GivenUp),

@@ -125,7 +125,7 @@ pub(crate) async fn publish(
                 ));
             }
             Err(trouble) => {
-                let text = telemetry::chain(&trouble);
+                let text = logging::chain(&trouble);
                 let Some(delay) = patience.after_failure() else {
                     return Err(Stop::new(
                         trouble.exit(),
@@ -184,7 +184,7 @@ impl Publisher<'_> {
             };
             let pumped = match ensured {
                 Ok(()) => self.pump(&pool, &mut connection, &run, &publication).await,
-                Err(error) => Err(Trouble::Kafka(telemetry::chain(&error))),
+                Err(error) => Err(Trouble::Kafka(logging::chain(&error))),
             };
             match pumped {
                 Ok(Pumped::All) => {

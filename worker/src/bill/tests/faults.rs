@@ -134,7 +134,7 @@ async fn a_shard_that_is_not_there_is_refused() {
     let (fixture, key) = begun().await;
     let failure = fixture.work(&key, 2).await.unwrap_err();
     assert_eq!(
-        telemetry::chain(&failure),
+        logging::chain(&failure),
         "the shard cannot be billed: the shard must be one of 0 to 1 of revision 1, not 2"
     );
 }

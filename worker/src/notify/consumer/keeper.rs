@@ -47,7 +47,7 @@ async fn keep(topics: Topics, topic_away: Arc<Notify>, has_looked: watch::Sender
         match topics.ensure().await {
             Ok(()) => trouble = None,
             Err(error) => {
-                let text = telemetry::chain(&error);
+                let text = logging::chain(&error);
                 if trouble.as_ref() != Some(&text) {
                     match &error {
                         TopicError::Away { .. } => tracing::warn!("waiting: {text}"),
