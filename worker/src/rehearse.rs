@@ -43,7 +43,7 @@ pub(crate) struct Rehearse {
     run_uid: Uuid,
     /// Whom the mails would come from: "NAME <ADDRESS>"
     #[arg(long, env = "NOTIFY_FROM", value_name = "MAILBOX")]
-    from: ::notice::Mailbox,
+    from: email::Mailbox,
 }
 
 /// How a rehearsal ends that nothing went wrong with.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use notice::Templates;
+use email::Templates;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::notice::{Begin, Beginning, NoticeKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid};
@@ -136,7 +136,7 @@ fn read_templates(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(((*name).to_owned(), text))
     };
-    notice::FILES.iter().map(read).collect()
+    email::FILES.iter().map(read).collect()
 }
 
 /// How many targets have no outcome yet.

@@ -172,7 +172,7 @@ fn fails(month: &str, members: &[i64], attempt: i32) -> Result<Vec<i64>> {
         let member =
             domain::ids::MemberId::try_from(*id).map_err(|error| anyhow::anyhow!("member {id}: {error}"))?;
         let revision = domain::ids::Revision::try_from(1_i64).map_err(|error| anyhow::anyhow!("{error}"))?;
-        if notice::mock::fails(50_000, month, member, revision, attempt) {
+        if email::mock::fails(50_000, month, member, revision, attempt) {
             found.push(*id);
         }
     }

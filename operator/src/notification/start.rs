@@ -9,7 +9,7 @@ use api::{
     run::Run as _,
 };
 use domain::{ids::MemberId, month::BillingMonth};
-use notice::Templates;
+use email::Templates;
 use store::notice::{Refusal, Scope, Selection, TemplateSet};
 
 use super::{Do, NotificationDecision, Plan, TemplatesFound, World, observe};

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use domain::notice_message::NoticeMessage;
-use notice::Mailbox;
+use email::Mailbox;
 use secrecy::SecretString;
 use store::crypto::{Column, Keyring, OpenError};
 use store::error::StoreError;

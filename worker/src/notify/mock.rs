@@ -36,7 +36,7 @@ impl Mock {
             tokio::time::sleep(self.latency).await;
         }
         let InHand { month, key, attempt, .. } = *hand;
-        if notice::mock::fails(self.fail_per_million, month, key.member, key.revision, attempt) {
+        if email::mock::fails(self.fail_per_million, month, key.member, key.revision, attempt) {
             Delivery::Refused(Words::new("550 refused by mock://, as it was told to"))
         } else {
             Delivery::Sent

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use notice::Mailbox;
+use email::Mailbox;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 

@@ -49,8 +49,8 @@ async fn begun(rehearsal: bool) -> Site {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/monthend/files/templates");
     let read =
         |name: &&str| ((*name).to_owned(), std::fs::read_to_string(format!("{folder}/{name}")).unwrap());
-    let files: BTreeMap<String, String> = ::notice::FILES.iter().map(read).collect();
-    let sha256 = ::notice::Templates::parse(&files).unwrap().sha256().to_owned();
+    let files: BTreeMap<String, String> = email::FILES.iter().map(read).collect();
+    let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
     let operator = site.database.url_as("monthend_operator").await;
     let operator = store::pool::connect(&operator, "test operator", 1).await.unwrap();
     let asked = Begin {

@@ -129,7 +129,7 @@ impl Fixture {
     /// A run that has chosen its targets.
     async fn run_with(&self, uid: u128, selection: Selection, max_per_second: Option<i32>) -> RunFacts {
         let files = notice_templates();
-        let sha256 = ::notice::Templates::parse(&files).unwrap().sha256().to_owned();
+        let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
         let asked = Begin {
             run: &format!("test/notices-{uid}"),
             run_uid: Uuid::from_u128(uid),
@@ -300,7 +300,7 @@ fn notice_templates() -> BTreeMap<String, String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/monthend/files/templates");
     let read =
         |file: &&str| ((*file).to_owned(), std::fs::read_to_string(format!("{folder}/{file}")).unwrap());
-    ::notice::FILES.iter().map(read).collect()
+    email::FILES.iter().map(read).collect()
 }
 
 fn as_role(url: &SecretString, role: &str) -> SecretString {

@@ -244,7 +244,7 @@ async fn the_mock_fails_those_that_it_says_it_fails() {
         (1..=400)
             .filter(|id| {
                 let member = MemberId::try_from(*id).unwrap();
-                ::notice::mock::fails(50_000, month, member, domain::ids::Revision::FIRST, attempt)
+                email::mock::fails(50_000, month, member, domain::ids::Revision::FIRST, attempt)
             })
             .collect::<Vec<i64>>()
     };

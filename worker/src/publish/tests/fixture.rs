@@ -119,7 +119,7 @@ impl Fixture {
     /// Begins a run with this uid and opens its first round.
     pub(crate) async fn begin(&self, uid: u128, rehearsal: bool) -> NotificationId {
         let files = templates();
-        let sha256 = ::notice::Templates::parse(&files).unwrap().sha256().to_owned();
+        let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
         let asked = Begin {
             run: RUN,
             run_uid: Uuid::from_u128(uid),

@@ -2,7 +2,7 @@
 
 use domain::locale::Locale;
 use domain::pricing::ItemKind;
-use notice::{ComposeError, Line};
+use email::{ComposeError, Line};
 use proptest::prelude::*;
 
 use crate::fixture::{Bill, Mail, decoded, files_with, line, of_days, templates, usage};
@@ -69,7 +69,7 @@ fn a_name_brings_no_headers() {
             bill.name = attack.into();
             // With the name where it could do most.
             let subject = format!("{locale}.subject.hbs");
-            let templates = notice::Templates::parse(&files_with(&subject, "Bill of {{name}}")).unwrap();
+            let templates = email::Templates::parse(&files_with(&subject, "Bill of {{name}}")).unwrap();
             let email = bill.compose(templates).unwrap();
             let mail = Mail::read(email.content().expose());
             let names: Vec<&str> = mail.headers.iter().map(|(name, _)| name.as_str()).collect();
@@ -144,7 +144,7 @@ fn nothing_private_can_be_printed() {
     bill.name = "CANARY".into();
     bill.email = "canary@example.org".into();
     let email = bill.compose(templates()).unwrap();
-    let composer = notice::Composer::new(templates(), "Monthend <billing@example.com>".parse().unwrap());
+    let composer = email::Composer::new(templates(), "Monthend <billing@example.com>".parse().unwrap());
     let printed = format!("{email:?} {:?} {:?} {composer:?} {:?}", email.content(), bill.amounts, bill.lines);
     for private in ["CANARY", "canary", "22355", "22,355", "Delayed"] {
         assert!(!printed.contains(private), "{printed}");

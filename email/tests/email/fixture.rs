@@ -9,7 +9,7 @@ use domain::locale::Locale;
 use domain::money::MinorUnits;
 use domain::price_book::PriceBook;
 use domain::pricing::{Amounts, Item, ItemKind};
-use notice::{ComposeError, Composer, Email, Line, Notice, Templates};
+use email::{ComposeError, Composer, Email, Line, Notice, Templates};
 use secrecy::SecretString;
 
 pub(crate) const FROM: &str = "Monthend <billing@example.com>";

@@ -1,6 +1,6 @@
 //! Sets of templates that are refused, and with which words.
 
-use notice::{FILES, TemplateError, Templates};
+use email::{FILES, TemplateError, Templates};
 
 use crate::fixture::{files, files_with, templates};
 
