@@ -1,6 +1,6 @@
 //! What can go wrong in the loop, each with the operation and the object, and the class that metrics count it under.
 
-use store::{billing::BillingError, error::StoreError, notice::NoticeError};
+use store::{billing::BillingError, error::StoreError, notification::NoticeError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {

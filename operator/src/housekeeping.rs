@@ -14,7 +14,7 @@ use store::{
     billing::{self, Ending, Uuid},
     error::{During as _, StoreError},
     job_log::{self, JobKind},
-    notice,
+    notification,
 };
 
 use crate::{
@@ -72,7 +72,8 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
 /// Once everything is told, only what changes of notices is counted again.
 async fn set_totals(pool: &PgPool, metrics: &Metrics, all_told: bool) -> Result<(), RunError> {
     metrics.set_months(&billing::totals(pool).await.doing(|| "add up the months' bills".to_owned())?);
-    let notices = notice::totals(pool, all_told).await.doing(|| "add up the months' notices".to_owned())?;
+    let notices =
+        notification::totals(pool, all_told).await.doing(|| "add up the months' notices".to_owned())?;
     metrics.set_notices(&notices);
     Ok(())
 }
@@ -93,10 +94,12 @@ async fn reject_orphans(client: &Client, namespace: &str, pool: &PgPool) -> Resu
 
 /// Consumers settle what they come across; what no message leads to any more is left to this.
 async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
-    let unfinished = notice::unfinished(pool).await.doing(|| "list the unfinished notices".to_owned())?;
+    let unfinished =
+        notification::unfinished(pool).await.doing(|| "list the unfinished notices".to_owned())?;
     let months: BTreeSet<BillingMonth> = unfinished.iter().map(|run| run.month).collect();
     for month in months {
-        let settled = notice::settle(pool, month).await.doing(|| format!("settle the notices of {month}"))?;
+        let settled =
+            notification::settle(pool, month).await.doing(|| format!("settle the notices of {month}"))?;
         if settled.unknown > 0 || settled.freed > 0 {
             tracing::warn!(
                 %month,
@@ -109,7 +112,7 @@ async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), R
     for run in unfinished {
         if is_orphan::<NotificationRun>(client, namespace, &run.run, run.run_uid).await? {
             tracing::warn!(run = run.run, month = %run.month, "calling off notices whose run is gone");
-            notice::cancel(pool, run.id, "Deleted: the run is gone from the cluster")
+            notification::cancel(pool, run.id, "Deleted: the run is gone from the cluster")
                 .await
                 .doing(|| format!("call {} off", run.run))?;
         }

@@ -10,7 +10,7 @@ use prometheus::{
 };
 use store::{
     billing::{MonthTotals, RevisionState},
-    notice::{self, Selection},
+    notification::{self, Selection},
 };
 
 use crate::{
@@ -205,7 +205,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn set_notices(&self, totals: &[notice::MonthTotals]) {
+    pub(crate) fn set_notices(&self, totals: &[notification::MonthTotals]) {
         for of_month in totals {
             let month = of_month.month.to_string();
             for state in DELIVERY_STATES {
@@ -240,7 +240,7 @@ impl Metrics {
 }
 
 /// As a run's spec has it; what a rehearsal came to is no delivery, so it stands alone.
-fn selection(targets: &notice::TargetTotals) -> &'static str {
+fn selection(targets: &notification::TargetTotals) -> &'static str {
     if targets.rehearsal {
         return "Rehearsal";
     }
@@ -256,17 +256,17 @@ mod tests {
     use api::billing_run::Phase;
     use store::{
         billing::Counts,
-        notice::{NoticeCounts, TargetTotals},
+        notification::{NoticeCounts, TargetTotals},
     };
 
     use super::*;
 
-    fn notices() -> notice::MonthTotals {
+    fn notices() -> notification::MonthTotals {
         let counts = NoticeCounts { sent: 7, failed: 1, ..NoticeCounts::default() };
         let ready = TargetTotals { selection: Selection::Ready, rehearsal: false, counts, open: 2 };
         let rendered = NoticeCounts { rendered: 10, ..NoticeCounts::default() };
         let rehearsal = TargetTotals { rehearsal: true, counts: rendered, open: 0, ..ready.clone() };
-        notice::MonthTotals {
+        notification::MonthTotals {
             month: "2026-10".parse().unwrap(),
             deliveries: vec![("CLAIMED".to_owned(), 2), ("SENT".to_owned(), 7), ("FAILED".to_owned(), 1)],
             targets: vec![ready, rehearsal],

@@ -11,7 +11,7 @@ pub mod load;
 mod locks;
 pub mod member;
 pub mod migrate;
-pub mod notice;
+pub mod notification;
 pub mod pool;
 pub mod seed;
 #[cfg(feature = "testing")]

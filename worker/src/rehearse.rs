@@ -15,7 +15,7 @@ use domain::ids::MemberId;
 use secrecy::SecretString;
 use store::crypto::Keyring;
 use store::error::DatabaseError;
-use store::notice::{self, NoticeError, NoticeKey, NotificationState, Outcome as Came, Selected, Uuid};
+use store::notification::{self, NoticeError, NoticeKey, NotificationState, Outcome as Came, Selected, Uuid};
 use tokio_util::sync::CancellationToken;
 
 use crate::Global;
@@ -123,7 +123,7 @@ impl Rehearse {
         stop: &CancellationToken,
         patience: &mut Patience,
     ) -> Result<Ended, Trouble> {
-        let pool = notice::connect(database, "monthend worker rehearse", 1).await?;
+        let pool = notification::connect(database, "monthend worker rehearse", 1).await?;
         let mut connection = own_connection(&pool).await?;
         let Some(run) = take_up(&mut connection, self.run_uid, stop).await? else {
             return Ok(Ended::Stopped);
@@ -133,7 +133,7 @@ impl Rehearse {
         if run.state.is_over() {
             return Ok(Ended::Done);
         }
-        match notice::select_targets(&mut connection, &run, CHUNK, |_| !stop.is_cancelled()).await? {
+        match notification::select_targets(&mut connection, &run, CHUNK, |_| !stop.is_cancelled()).await? {
             Selected::Complete { .. } => {}
             Selected::Stopped => return Ok(Ended::Stopped),
             Selected::Over => return Ok(Ended::Done),
@@ -145,23 +145,23 @@ impl Rehearse {
             if stop.is_cancelled() {
                 return Ok(Ended::Stopped);
             }
-            let keys = notice::open_targets(&mut connection, &run, after, AT_ONCE).await?;
+            let keys = notification::open_targets(&mut connection, &run, after, AT_ONCE).await?;
             let Some(last) = keys.last() else { break };
             after = Some(last.member);
-            let rows = notice::read_notices(&mut connection, run.month, &keys).await?;
+            let rows = notification::read_notices(&mut connection, run.month, &keys).await?;
             let kit = shelf.kit(&mut connection, &run, &rows).await?;
             let ended = outcomes(&keys, write_all(&kit, rows).await);
             for (_, came, _) in &ended {
                 *(if *came == Came::Rendered { &mut rendered } else { &mut others }) += 1;
             }
-            let mut state = notice::end_targets(&mut connection, &run, &ended).await?;
+            let mut state = notification::end_targets(&mut connection, &run, &ended).await?;
             while state == NotificationState::Suspended {
                 // What was not written is read again.
                 after = None;
                 if pause(LOOK, stop).await {
                     return Ok(Ended::Stopped);
                 }
-                state = notice::run_of(&mut connection, self.run_uid).await?.state;
+                state = notification::run_of(&mut connection, self.run_uid).await?.state;
             }
             if state.is_over() {
                 return Ok(Ended::Done);

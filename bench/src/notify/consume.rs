@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
-use store::notice::RunFacts;
+use store::notification::RunFacts;
 use test_servers::Broker;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

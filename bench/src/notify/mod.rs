@@ -16,7 +16,9 @@ use domain::price_book::PriceBook;
 use email::Templates;
 use secrecy::SecretString;
 use sqlx::PgConnection;
-use store::notice::{Begin, Beginning, NoticeKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid};
+use store::notification::{
+    Begin, Beginning, NoticeKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid,
+};
 use test_servers::{Broker, Java};
 
 pub(crate) use self::report::{Figures, Report};
@@ -95,17 +97,17 @@ async fn begin(
         templates,
         max_per_second: None,
     };
-    let id = match store::notice::begin(&pool, &begin).await? {
+    let id = match store::notification::begin(&pool, &begin).await? {
         Beginning::Begun(id) => id,
         Beginning::Refused(refusal) => bail!(refusal),
     };
-    let run = store::notice::run_of(connection, RUN_UID).await?;
+    let run = store::notification::run_of(connection, RUN_UID).await?;
     let begun = Instant::now();
-    let selected = store::notice::select_targets(connection, &run, CHUNK, |_| true).await?;
+    let selected = store::notification::select_targets(connection, &run, CHUNK, |_| true).await?;
     let selection = begun.elapsed();
     anyhow::ensure!(matches!(selected, Selected::Complete { .. }), "the selection came to {selected:?}");
-    store::notice::open_round(&pool, id, 0).await?;
-    Ok((store::notice::run_of(connection, RUN_UID).await?, selection))
+    store::notification::open_round(&pool, id, 0).await?;
+    Ok((store::notification::run_of(connection, RUN_UID).await?, selection))
 }
 
 /// All targets of the run, in order.
@@ -113,7 +115,7 @@ async fn keys_of(connection: &mut PgConnection, run: &RunFacts) -> anyhow::Resul
     let mut keys: Vec<NoticeKey> = Vec::new();
     loop {
         let after = keys.last().map(|key| key.member);
-        let page = store::notice::open_targets(connection, run, after, CHUNK).await?;
+        let page = store::notification::open_targets(connection, run, after, CHUNK).await?;
         if page.is_empty() {
             return Ok(keys);
         }

@@ -10,7 +10,7 @@ use domain::notice_message::NoticeWriter;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use store::notice::{NoticeKey, RunFacts};
+use store::notification::{NoticeKey, RunFacts};
 use test_servers::Broker;
 
 use super::{PARTITIONS, RUN, RUN_UID};

@@ -9,7 +9,7 @@ use api::{
     notification_run::Phase,
     run::Run as _,
 };
-use store::notice::{NotificationState, Snapshot};
+use store::notification::{NotificationState, Snapshot};
 
 use super::{Do, NotificationDecision, World, send, start, status};
 use crate::{

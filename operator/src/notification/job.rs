@@ -4,7 +4,7 @@
 use api::NotificationRun;
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
-use store::notice::Snapshot;
+use store::notification::Snapshot;
 
 use super::Parts;
 use crate::{

@@ -1,5 +1,5 @@
 //! Notification runs: what is observed of one, and the actions that a decision can name. Decisions are in [`decide`],
-//! made without a client; the database's part is `store::notice`, the cluster's the worker Jobs of [`job`]. Consumers are
+//! made without a client; the database's part is `store::notification`, the cluster's the worker Jobs of [`job`]. Consumers are
 //! not the run's: they serve every run, and are scaled by `crate::scaling`.
 
 mod decide;
@@ -18,7 +18,7 @@ use api::{NotificationRun, NotificationRunStatus, run::Run as _};
 use domain::month::BillingMonth;
 use jiff::Timestamp;
 use kube::Client;
-use store::notice::{NotificationId, Refusal, Scope, Selection, Snapshot, TemplateSet};
+use store::notification::{NotificationId, Refusal, Scope, Selection, Snapshot, TemplateSet};
 
 use crate::{
     clock::Clock,

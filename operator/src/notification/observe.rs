@@ -1,7 +1,7 @@
 //! Looks: at the run's Jobs, the templates, the database, the lag. Writes nothing and concludes nothing.
 
 use api::{NotificationRun, run::Run as _};
-use store::notice::{self, Refusal};
+use store::notification::{self, Refusal};
 
 use super::{NotificationRuns, TemplatesFound, World, job::Errand};
 use crate::{
@@ -26,7 +26,7 @@ pub(super) async fn observe(
     } else {
         let uid = look::uid(run)?;
         let reading = async {
-            notice::observe(&kind.database.pool, uid)
+            notification::observe(&kind.database.pool, uid)
                 .await
                 .doing(|| "look the run up in the database".to_owned())
         };

@@ -1,8 +1,8 @@
-//! Acts: on the cluster and, through `store::notice`, on the database. Every action can be repeated, and each is guarded
+//! Acts: on the cluster and, through `store::notification`, on the database. Every action can be repeated, and each is guarded
 //! where it takes effect, so that a decision made on a stale look changes nothing.
 
 use api::NotificationRun;
-use store::notice::{self, Begin, Beginning, Refusal};
+use store::notification::{self, Begin, Beginning, Refusal};
 
 use super::{Do, NotificationRuns, Plan};
 use crate::{
@@ -20,21 +20,21 @@ pub(super) async fn perform(
         Do::Begin(plan) => return begin(kind, run, &plan).await,
         Do::Job(action) => act::perform(&kind.client, run, action).await?,
         Do::Adjust { id, suspended, max_per_second } => {
-            notice::adjust(pool, id, suspended, max_per_second)
+            notification::adjust(pool, id, suspended, max_per_second)
                 .await
                 .doing(|| "pass the run's suspension and rate on".to_owned())?;
         }
         Do::OpenRound { id, after } => {
-            notice::open_round(pool, id, after).await.doing(|| format!("open round {}", after + 1))?;
+            notification::open_round(pool, id, after).await.doing(|| format!("open round {}", after + 1))?;
         }
         Do::Finish(id) => {
-            notice::finish(pool, id).await.doing(|| "finish the run".to_owned())?;
+            notification::finish(pool, id).await.doing(|| "finish the run".to_owned())?;
         }
         Do::Cancel { id, reason } => {
-            notice::cancel(pool, id, &reason).await.doing(|| "call the run off".to_owned())?;
+            notification::cancel(pool, id, &reason).await.doing(|| "call the run off".to_owned())?;
         }
         Do::Fail { id, reason } => {
-            notice::fail(pool, id, &reason).await.doing(|| "give the run up".to_owned())?;
+            notification::fail(pool, id, &reason).await.doing(|| "give the run up".to_owned())?;
         }
     }
     Ok(None)
@@ -55,7 +55,7 @@ async fn begin(
         templates: &plan.templates,
         max_per_second: run.spec.max_per_second,
     };
-    match notice::begin(&kind.database.pool, &asked)
+    match notification::begin(&kind.database.pool, &asked)
         .await
         .doing(|| format!("begin the notices of {}", plan.month))?
     {

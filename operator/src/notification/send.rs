@@ -9,7 +9,7 @@ use api::{
     notification_run::Phase,
 };
 use jiff::SignedDuration;
-use store::notice::{NotificationState, Publication, Snapshot};
+use store::notification::{NotificationState, Publication, Snapshot};
 
 use super::{
     Do, NotificationDecision, World,

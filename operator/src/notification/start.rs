@@ -10,7 +10,7 @@ use api::{
 };
 use domain::{ids::MemberId, month::BillingMonth};
 use email::Templates;
-use store::notice::{Refusal, Scope, Selection, TemplateSet};
+use store::notification::{Refusal, Scope, Selection, TemplateSet};
 
 use super::{Do, NotificationDecision, Plan, TemplatesFound, World, observe};
 use crate::{

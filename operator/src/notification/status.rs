@@ -5,7 +5,7 @@ use api::{
     conditions::{STARTED, Said},
     notification_run::{Consumers, NoticeCounts, NoticeProgress, Phase},
 };
-use store::notice::Snapshot;
+use store::notification::Snapshot;
 
 use super::World;
 use crate::runs::{

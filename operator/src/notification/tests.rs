@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use store::{
     installation::{Installation, Locale},
-    notice::{
+    notification::{
         ConsumerSeen, NoticeCounts, NotificationId, NotificationState, Publication, RunFacts, Selection,
         Snapshot,
     },

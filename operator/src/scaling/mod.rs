@@ -25,7 +25,7 @@ use kube::{
 };
 use logging::chain;
 use serde_json::json;
-use store::notice;
+use store::notification;
 use tokio::time::Instant;
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ impl Scaler {
         if !matches!(self.database.schema(), Schema::Ready(_)) {
             return true;
         }
-        notice::any_sending(&self.database.pool)
+        notification::any_sending(&self.database.pool)
             .await
             .inspect_err(|error| tracing::debug!(error = chain(error), "cannot ask whether a run is sending"))
             .unwrap_or(true)

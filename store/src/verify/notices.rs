@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::{AT_MOST, LIMIT, VerifyError};
 use crate::error::During as _;
-use crate::notice::reasons;
+use crate::notification::reasons;
 
 pub(super) async fn once(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
     let untried = [reasons::ALREADY_SENT, reasons::TAKEN, reasons::SUPERSEDED].map(str::to_owned);

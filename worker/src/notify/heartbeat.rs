@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::notice::{self, ConsumerId, InHand};
+use store::notification::{self, ConsumerId, InHand};
 use tokio::time::Instant;
 
 use super::link::{Link, LinkError, insist};
@@ -42,8 +42,8 @@ impl Heartbeat {
             self.shared.metrics.state(trouble.is_none(), self.shared.hands.count());
             let (consumer, runs) = (self.consumer, self.shared.pace.runs());
             let facts = insist!(self.link, |connection| async {
-                notice::alive(connection, consumer, trouble.as_deref()).await?;
-                if runs.is_empty() { Ok(Vec::new()) } else { notice::runs(connection, &runs).await }
+                notification::alive(connection, consumer, trouble.as_deref()).await?;
+                if runs.is_empty() { Ok(Vec::new()) } else { notification::runs(connection, &runs).await }
             })?;
             self.shared.pace.note(&facts);
         }
@@ -72,7 +72,8 @@ impl Heartbeat {
         let (consumer, lease) = (self.consumer, self.lease);
         let mut lost = Vec::new();
         for part in hands.chunks(AT_ONCE) {
-            let renewed = insist!(self.link, |connection| notice::renew(connection, consumer, lease, part))?;
+            let renewed =
+                insist!(self.link, |connection| notification::renew(connection, consumer, lease, part))?;
             let renewed: HashSet<InHand> = renewed.into_iter().collect();
             lost.extend(part.iter().filter(|hand| !renewed.contains(hand)));
         }

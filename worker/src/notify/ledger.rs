@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::notice::{self, Advanced, ConsumerId, Ended, InHand, Outcome, PutOff};
+use store::notification::{self, Advanced, ConsumerId, Ended, InHand, Outcome, PutOff};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -163,7 +163,9 @@ impl Ledger {
         let asked: Vec<InHand> = hand_overs.iter().map(|(hand, _)| *hand).collect();
         self.hands.hand_over(&asked, true);
         let Advanced { mut granted, recorded, lost, .. } =
-            insist!(self.link, |connection| notice::advance(connection, consumer, lease, &asked, &ended))?;
+            insist!(self.link, |connection| notification::advance(
+                connection, consumer, lease, &asked, &ended
+            ))?;
         granted.sort_unstable_by_key(order);
         for (hand, grant) in hand_overs {
             let may = granted.binary_search_by_key(&order(&hand), order).is_ok();
@@ -190,7 +192,8 @@ impl Ledger {
         let (consumer, lease) = (self.consumer, self.lease);
         let asked: Vec<PutOff> =
             mails.iter().map(|(mail, counts, _)| PutOff { hand: mail.hand, counts: *counts }).collect();
-        let held = insist!(self.link, |connection| notice::put_off(connection, consumer, lease, &asked))?;
+        let held =
+            insist!(self.link, |connection| notification::put_off(connection, consumer, lease, &asked))?;
         let now = Instant::now();
         for (mut mail, _, due) in mails {
             mail.ticket.settle();
@@ -213,7 +216,7 @@ impl Ledger {
         let hands: Vec<InHand> = given.iter().map(|(hand, _)| *hand).collect();
         self.hands.let_go(&hands);
         for part in hands.chunks(AT_ONCE) {
-            insist!(self.link, |connection| notice::give_back(connection, consumer, part))?;
+            insist!(self.link, |connection| notification::give_back(connection, consumer, part))?;
         }
         for mut ticket in given.into_iter().filter_map(|(_, ticket)| ticket) {
             ticket.settle();

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
 use store::error::StoreError;
-use store::notice::{NoticeError, NoticeKey, NoticeRow, RunFacts};
+use store::notification::{NoticeError, NoticeKey, NoticeRow, RunFacts};
 use store::{clock, installation};
 
 /// What one batch composes at a time on each core.
@@ -71,7 +71,7 @@ impl Shelf {
         };
         let date = clock::now(connection).await?;
         if !self.composers.contains_key(&run.templates) {
-            let files = store::notice::templates(connection, &run.templates).await?.files;
+            let files = store::notification::templates(connection, &run.templates).await?.files;
             let composer = match Templates::parse(&files) {
                 Ok(templates) => Ok(Arc::new(Composer::new(templates, self.from.clone()))),
                 Err(error) => Err(format!("TEMPLATES: {}", logging::chain(&error))),
@@ -80,7 +80,7 @@ impl Shelf {
         }
         let needed: BTreeSet<&String> = rows.iter().map(|row| &row.price_book).collect();
         for sha256 in needed.iter().filter(|sha256| !self.books.contains_key(**sha256)).collect::<Vec<_>>() {
-            let text = store::notice::price_book(connection, sha256).await?;
+            let text = store::notification::price_book(connection, sha256).await?;
             let book = PriceBook::parse(&text).map(Arc::new);
             let book = book.map_err(|error| format!("PRICE_BOOK: {}", logging::chain(&error)));
             self.books.insert((*sha256).clone(), book);

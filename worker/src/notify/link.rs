@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::error::{DatabaseError, During as _};
-use store::notice::{self, NoticeError};
+use store::notification::{self, NoticeError};
 use tokio_util::sync::CancellationToken;
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -102,7 +102,7 @@ impl Link {
 }
 
 async fn connect(database: &SecretString) -> Result<PgConnection, DatabaseError> {
-    let pool = notice::connect(database, "monthend worker notify", 1).await?;
+    let pool = notification::connect(database, "monthend worker notify", 1).await?;
     Ok(pool.acquire().await.during("cannot connect to the database")?.detach())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
-use store::notice::Outcome;
+use store::notification::Outcome;
 
 /// What became of a message when it was taken up.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use store::notice::InHand;
+use store::notification::InHand;
 use url::Url;
 
 use super::transport::{Delivery, TransportError, Words};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex as Lock;
 use std::time::Duration;
 
-use store::notice::{self, NotificationId, RunFacts, Slots};
+use store::notification::{self, NotificationId, RunFacts, Slots};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -73,7 +73,7 @@ impl Pace {
             None => {
                 let left = (limit / PART_OF_A_SECOND).clamp(1, sessions);
                 let Slots { first_in, apart } =
-                    insist!(*link, |connection| notice::take_slots(connection, run, left))?;
+                    insist!(*link, |connection| notification::take_slots(connection, run, left))?;
                 if apart.is_zero() {
                     slots.remove(&run);
                     return Ok(None);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::notice_message::NoticeMessage;
-use store::notice::{
+use store::notification::{
     self, Claimed, Claims, ConsumerId, Ended, InHand, NoticeKey, NotificationState, Outcome, RunFacts,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -77,7 +77,7 @@ impl Preparer {
             }
         }
         let names: Vec<String> = by_run.keys().cloned().collect();
-        let facts = insist!(self.link, |connection| notice::runs(connection, &names))?;
+        let facts = insist!(self.link, |connection| notification::runs(connection, &names))?;
         self.shared.pace.note(&facts);
         let facts: HashMap<&str, &RunFacts> = facts.iter().map(|run| (run.run.as_str(), run)).collect();
         for (name, own) in by_run {
@@ -126,7 +126,7 @@ impl Preparer {
         keys.sort_unstable();
         let (consumer, lease) = (self.consumer, self.lease);
         let Claims { claimed, held, not_targets } =
-            insist!(self.link, |connection| notice::claim(connection, run, consumer, lease, &keys))?;
+            insist!(self.link, |connection| notification::claim(connection, run, consumer, lease, &keys))?;
         self.shared.hands.take(claimed.iter().map(|claimed| claimed.hand));
         let ended = keys.len() - claimed.len() - held.len() - not_targets.len();
         self.settle(Taken::Held, held.iter().map(|_| batch.ticket()));
@@ -149,7 +149,7 @@ impl Preparer {
         let Self { link, shelf, .. } = self;
         let keys: Vec<NoticeKey> = claimed.iter().map(|claimed| claimed.hand.key).collect();
         let read = insist!(*link, |connection| async {
-            let rows = notice::read_notices(connection, run.month, &keys).await?;
+            let rows = notification::read_notices(connection, run.month, &keys).await?;
             let kit = shelf.kit(connection, run, &rows).await?;
             Ok((kit, rows))
         });

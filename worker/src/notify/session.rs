@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::notice::Outcome;
+use store::notification::Outcome;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

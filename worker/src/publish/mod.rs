@@ -1,5 +1,5 @@
 //! `worker publish`: chooses a run's targets, once, and puts a claim check for each that is still open on the topic. Owns
-//! the loop, what it waits for and its end; the statements are `store::notice`'s, the clients of the brokers `kafka`'s.
+//! the loop, what it waits for and its end; the statements are `store::notification`'s, the clients of the brokers `kafka`'s.
 //!
 //! It can be killed at any moment, started twice and repeated at will: what counts is what consumers find in the
 //! database. Kafka and its topics may be away for as long as they like; that is said, and waited for.
@@ -16,7 +16,7 @@ use clap::Args;
 use secrecy::SecretString;
 use sqlx::{PgConnection, PgPool};
 use store::error::{DatabaseError, During as _};
-use store::notice::{self, NoticeError, NotificationState, RunFacts, Selected, Uuid};
+use store::notification::{self, NoticeError, NotificationState, RunFacts, Selected, Uuid};
 use tokio_util::sync::CancellationToken;
 
 use self::pump::Pumped;
@@ -159,7 +159,7 @@ impl Publisher<'_> {
     /// Works until the database goes away.
     async fn session(&mut self, patience: &mut Patience) -> Result<Ended, Trouble> {
         let Publish { run_uid, round, kafka, .. } = self.order;
-        let pool = notice::connect(self.database, "monthend worker publish", 2).await?;
+        let pool = notification::connect(self.database, "monthend worker publish", 2).await?;
         let mut connection = own_connection(&pool).await?;
         let Some(run) = take_up(&mut connection, *run_uid, self.stop).await? else {
             return Ok(Ended::Stopped);
@@ -174,7 +174,7 @@ impl Publisher<'_> {
             if self.stop.is_cancelled() {
                 return Ok(Ended::Stopped);
             }
-            let publication = notice::publication(&mut connection, run.id, *round).await?;
+            let publication = notification::publication(&mut connection, run.id, *round).await?;
             if publication.done_at.is_some() {
                 return Ok(Ended::Done);
             }
@@ -188,8 +188,8 @@ impl Publisher<'_> {
             };
             match pumped {
                 Ok(Pumped::All) => {
-                    notice::close_round(&mut connection, run.id, *round).await?;
-                    let done = notice::publication(&mut connection, run.id, *round).await?;
+                    notification::close_round(&mut connection, run.id, *round).await?;
+                    let done = notification::publication(&mut connection, run.id, *round).await?;
                     let (time, messages) = (began.elapsed(), u64::try_from(done.messages).unwrap_or(0));
                     tracing::info!(
                         messages = grouped(done.messages),
@@ -223,7 +223,7 @@ impl Publisher<'_> {
             return Ok(true);
         }
         let began = Instant::now();
-        match notice::select_targets(connection, run, CHUNK, |_| !self.stop.is_cancelled()).await? {
+        match notification::select_targets(connection, run, CHUNK, |_| !self.stop.is_cancelled()).await? {
             Selected::Complete { targets } => {
                 let targets = grouped(targets);
                 tracing::info!(targets, elapsed = elapsed(began.elapsed()), "chose the targets");
@@ -243,7 +243,7 @@ impl Publisher<'_> {
         let delay = FIRST_DELAY.saturating_mul(2_u32.saturating_pow(self.waits.failures)).min(LONGEST_DELAY);
         self.waits.failures += 1;
         self.waits.log(text);
-        let state = notice::waits(connection, run.id, self.order.round, Some(text)).await?;
+        let state = notification::waits(connection, run.id, self.order.round, Some(text)).await?;
         pause(delay, self.stop).await;
         Ok(state)
     }
@@ -255,7 +255,7 @@ impl Publisher<'_> {
     ) -> Result<NotificationState, Trouble> {
         tracing::info!("the run is suspended; waiting");
         loop {
-            let state = notice::run_of(connection, run_uid).await?.state;
+            let state = notification::run_of(connection, run_uid).await?.state;
             if state != NotificationState::Suspended || pause(LOOK, self.stop).await {
                 return Ok(state);
             }
@@ -289,14 +289,14 @@ pub(crate) async fn take_up(
 ) -> Result<Option<RunFacts>, NoticeError> {
     let mut told = false;
     loop {
-        let run = notice::run_of(connection, run_uid).await?;
-        let why = if !notice::try_hold(connection, run.id).await? {
+        let run = notification::run_of(connection, run_uid).await?;
+        let why = if !notification::try_hold(connection, run.id).await? {
             "another process works for the run"
         } else if run.state == NotificationState::Suspended {
             "the run is suspended"
         } else {
             // As it is now that nobody else changes it.
-            return notice::run_of(connection, run_uid).await.map(Some);
+            return notification::run_of(connection, run_uid).await.map(Some);
         };
         if !told {
             tracing::info!("waiting: {why}");

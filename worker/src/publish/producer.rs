@@ -11,7 +11,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
-use store::notice::NoticeKey;
+use store::notification::NoticeKey;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use domain::ids::MemberId;
 use domain::notice_message::NoticeWriter;
 use sqlx::{PgConnection, PgPool};
-use store::notice::{self, NoticeKey, NotificationState, Publication, RunFacts};
+use store::notification::{self, NoticeKey, NotificationState, Publication, RunFacts};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -85,7 +85,7 @@ impl Publisher<'_> {
         loop {
             if all_read && producing.is_none() && on_their_way.is_empty() {
                 if waiting_is_told {
-                    notice::waits(connection, run.id, self.order.round, None).await?;
+                    notification::waits(connection, run.id, self.order.round, None).await?;
                 }
                 return Ok(Pumped::All);
             }
@@ -97,7 +97,7 @@ impl Publisher<'_> {
                     let Some(Sent { page, from, to }) = on_their_way.pop_front() else { continue };
                     let messages = i64::try_from(page.messages).unwrap_or(i64::MAX);
                     let state =
-                        notice::checkpoint(connection, run.id, self.order.round, from, to, messages).await?;
+                        notification::checkpoint(connection, run.id, self.order.round, from, to, messages).await?;
                     self.waits.over();
                     if let Some(ended) = ended_by(state) {
                         return Ok(ended);
@@ -126,7 +126,7 @@ impl Publisher<'_> {
                     if now != acknowledged.0 || idle {
                         acknowledged = (now, Instant::now());
                         if waiting_is_told {
-                            notice::waits(connection, run.id, self.order.round, None).await?;
+                            notification::waits(connection, run.id, self.order.round, None).await?;
                             waiting_is_told = false;
                             tracing::info!("goes on");
                         }
@@ -134,7 +134,7 @@ impl Publisher<'_> {
                         let text = self.silent(producer.trouble());
                         self.waits.log(&text);
                         let state =
-                            notice::waits(connection, run.id, self.order.round, Some(&text)).await?;
+                            notification::waits(connection, run.id, self.order.round, Some(&text)).await?;
                         waiting_is_told = true;
                         if let Some(ended) = ended_by(state) {
                             return Ok(ended);
@@ -231,7 +231,7 @@ async fn read(
 ) -> Result<(), Trouble> {
     let mut connection = own_connection(&pool).await?;
     loop {
-        let page = notice::open_targets(&mut connection, &run, after, CHUNK).await?;
+        let page = notification::open_targets(&mut connection, &run, after, CHUNK).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.member);
         if pages.send(page).await.is_err() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::price_book::PriceBook;
-use store::notice::{self, Begin, Beginning, Scope, Selection, TemplateSet, Uuid};
+use store::notification::{self, Begin, Beginning, Scope, Selection, TemplateSet, Uuid};
 
 use crate::harness::{Site, ended, signal};
 
@@ -63,8 +63,10 @@ async fn begun(rehearsal: bool) -> Site {
         templates: &TemplateSet { sha256, files },
         max_per_second: None,
     };
-    let Beginning::Begun(id) = notice::begin(&operator, &asked).await.unwrap() else { panic!("refused") };
-    notice::open_round(&operator, id, 0).await.unwrap();
+    let Beginning::Begun(id) = notification::begin(&operator, &asked).await.unwrap() else {
+        panic!("refused")
+    };
+    notification::open_round(&operator, id, 0).await.unwrap();
     site
 }
 

@@ -4,7 +4,7 @@ use api::{
     MemberRange,
     notification_run::{NoticeScope, TemplateRef},
 };
-use store::notice::Refusal;
+use store::notification::Refusal;
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! What a decision makes of what was said before it: reasons that stay, Events.
 
-use store::notice::Refusal;
+use store::notification::Refusal;
 
 use super::*;
 

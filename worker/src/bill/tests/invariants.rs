@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::ids::{MemberId, Revision};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use store::crypto::{Column, Keyring};
-use store::notice::{
+use store::notification::{
     self, Begin, Beginning, ConsumerId, Ended, NoticeKey, Outcome, Scope, Selection, TemplateSet,
 };
 use store::verify::{self, Asked, Checked, Uuid};
@@ -26,7 +26,7 @@ async fn told(fixture: &Fixture) {
     seal(fixture).await;
     fixture.bill().await;
     let mut worker = fixture.database.connect_as("monthend_worker").await;
-    let consumer = notice::register(&mut worker, "test", "mock://").await.unwrap();
+    let consumer = notification::register(&mut worker, "test", "mock://").await.unwrap();
 
     let first = Scope::Range { from: member(1), to: member(6) };
     let ends = [
@@ -64,28 +64,28 @@ async fn run(
         templates: &templates,
         max_per_second: None,
     };
-    let Beginning::Begun(id) = notice::begin(&fixture.operator, &asked).await.unwrap() else {
+    let Beginning::Begun(id) = notification::begin(&fixture.operator, &asked).await.unwrap() else {
         panic!("run {uid} was refused")
     };
-    let round = notice::open_round(&fixture.operator, id, 0).await.unwrap();
-    let facts = notice::run_of(worker, asked.run_uid).await.unwrap();
-    notice::select_targets(worker, &facts, 100, |_| true).await.unwrap();
-    let open = notice::open_targets(worker, &facts, None, 100).await.unwrap();
+    let round = notification::open_round(&fixture.operator, id, 0).await.unwrap();
+    let facts = notification::run_of(worker, asked.run_uid).await.unwrap();
+    notification::select_targets(worker, &facts, 100, |_| true).await.unwrap();
+    let open = notification::open_targets(worker, &facts, None, 100).await.unwrap();
     let last = open.last().expect("targets").member;
-    notice::checkpoint(worker, id, round, 0, last, i64::try_from(open.len()).unwrap()).await.unwrap();
+    notification::checkpoint(worker, id, round, 0, last, i64::try_from(open.len()).unwrap()).await.unwrap();
     if ends.is_empty() {
-        assert_eq!(notice::cancel(&fixture.operator, id, "deleted").await.unwrap(), 0);
+        assert_eq!(notification::cancel(&fixture.operator, id, "deleted").await.unwrap(), 0);
         return;
     }
-    notice::close_round(worker, id, round).await.unwrap();
-    let claims = notice::claim(worker, &facts, consumer, LEASE, &open).await.unwrap();
+    notification::close_round(worker, id, round).await.unwrap();
+    let claims = notification::claim(worker, &facts, consumer, LEASE, &open).await.unwrap();
     let hands: Vec<_> = claims.claimed.iter().map(|claimed| claimed.hand).collect();
     let outcome = |key: &NoticeKey| ends.iter().find(|(id, _)| *id == key.member.get()).expect("an end").1;
     let ended: Vec<Ended> =
         hands.iter().map(|hand| Ended { hand: *hand, outcome: outcome(&hand.key), reason: None }).collect();
-    assert_eq!(notice::advance(worker, consumer, LEASE, &hands, &[]).await.unwrap().granted, hands);
-    assert_eq!(notice::advance(worker, consumer, LEASE, &[], &ended).await.unwrap().recorded, hands);
-    assert!(notice::finish(&fixture.operator, id).await.unwrap());
+    assert_eq!(notification::advance(worker, consumer, LEASE, &hands, &[]).await.unwrap().granted, hands);
+    assert_eq!(notification::advance(worker, consumer, LEASE, &[], &ended).await.unwrap().recorded, hands);
+    assert!(notification::finish(&fixture.operator, id).await.unwrap());
 }
 
 /// Gives every member a name and an address in envelopes.

@@ -18,7 +18,7 @@ use domain::price_book::PriceBook;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, PgPool};
 use store::crypto::{Column, Keyring};
-use store::notice::{self, Begin, Beginning, RunFacts, Scope, Selection, TemplateSet, Uuid};
+use store::notification::{self, Begin, Beginning, RunFacts, Scope, Selection, TemplateSet, Uuid};
 use store::testing::TestDatabase;
 
 use self::server::MailServer;
@@ -140,13 +140,13 @@ impl Fixture {
             templates: &TemplateSet { sha256, files },
             max_per_second,
         };
-        let Beginning::Begun(_) = notice::begin(&self.operator, &asked).await.unwrap() else {
+        let Beginning::Begun(_) = notification::begin(&self.operator, &asked).await.unwrap() else {
             panic!("refused")
         };
         let mut worker = self.database.connect_as("monthend_worker").await;
-        let facts = notice::run_of(&mut worker, asked.run_uid).await.unwrap();
-        notice::select_targets(&mut worker, &facts, 1000, |_| true).await.unwrap();
-        notice::run_of(&mut worker, asked.run_uid).await.unwrap()
+        let facts = notification::run_of(&mut worker, asked.run_uid).await.unwrap();
+        notification::select_targets(&mut worker, &facts, 1000, |_| true).await.unwrap();
+        notification::run_of(&mut worker, asked.run_uid).await.unwrap()
     }
 
     fn transport(&self) -> Transport {
@@ -178,7 +178,7 @@ impl Fixture {
     /// Messages of all the run's open targets.
     async fn messages(&self, run: &RunFacts) -> Vec<NoticeMessage> {
         let mut worker = self.database.connect_as("monthend_worker").await;
-        let keys = notice::open_targets(&mut worker, run, None, 10_000).await.unwrap();
+        let keys = notification::open_targets(&mut worker, run, None, 10_000).await.unwrap();
         keys.into_iter()
             .map(|key| NoticeMessage {
                 month: run.month,
@@ -247,7 +247,7 @@ impl Fixture {
     async fn expire(&self) {
         self.sql("update delivery set lease_until = clock_timestamp() - interval '1 s' where lease_until is not null")
             .await;
-        notice::settle(&self.operator, MONTH.parse().unwrap()).await.unwrap();
+        notification::settle(&self.operator, MONTH.parse().unwrap()).await.unwrap();
     }
 
     /// Nothing is in hand; whatever is SENT was received exactly once, and whatever was received is SENT or UNKNOWN; each

@@ -8,7 +8,7 @@ use domain::price_book::PriceBook;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, PgPool};
 use store::crypto::{Column, Keyring};
-use store::notice::{self, Begin, Beginning, NotificationId, Scope, Selection, TemplateSet, Uuid};
+use store::notification::{self, Begin, Beginning, NotificationId, Scope, Selection, TemplateSet, Uuid};
 use store::testing::TestDatabase;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -130,11 +130,11 @@ impl Fixture {
             templates: &TemplateSet { sha256, files },
             max_per_second: None,
         };
-        let Beginning::Begun(id) = notice::begin(&self.operator, &asked).await.unwrap() else {
+        let Beginning::Begun(id) = notification::begin(&self.operator, &asked).await.unwrap() else {
             panic!("refused")
         };
         if !rehearsal {
-            notice::open_round(&self.operator, id, 0).await.unwrap();
+            notification::open_round(&self.operator, id, 0).await.unwrap();
         }
         id
     }

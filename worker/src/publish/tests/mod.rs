@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use domain::notice_message::NoticeMessage;
 use rdkafka::admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
-use store::notice;
+use store::notification;
 
 use self::fixture::{Fixture, MONTH, RUN};
 use super::Ended;
@@ -49,7 +49,7 @@ async fn every_open_target_is_published_once_a_round() {
 
     // Another round is about what is still open.
     fixture.sql("update notice_target set outcome = 'SENT', ended_at = now() where member_id % 5 > 0").await;
-    notice::open_round(&fixture.operator, id, 1).await.unwrap();
+    notification::open_round(&fixture.operator, id, 1).await.unwrap();
     assert_eq!(fixture.publisher(1, 2, &options).ended().await, Ended::Done);
     let found = on_topic(&options);
     assert!(found.iter().all(|(member, times)| *times == if member % 5 == 0 { 2 } else { 1 }));
@@ -164,17 +164,17 @@ async fn a_lost_database_connection_is_made_again() {
 async fn a_suspended_run_is_not_published_until_it_goes_on() {
     let (fixture, options) = (Fixture::new(1000).await, options());
     let id = fixture.begin(1, false).await;
-    notice::adjust(&fixture.operator, id, true, None).await.unwrap();
+    notification::adjust(&fixture.operator, id, true, None).await.unwrap();
     let publisher = fixture.publisher(1, 1, &options);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(publisher.is_running());
     assert_eq!(options.ends(&options.topic), BTreeMap::new());
-    notice::adjust(&fixture.operator, id, false, None).await.unwrap();
+    notification::adjust(&fixture.operator, id, false, None).await.unwrap();
     assert_eq!(publisher.ended().await, Ended::Done);
     assert_eq!(on_topic(&options).len(), 1000);
     // Of a run that is over nothing more is published.
     let other = fixture.begin(2, false).await;
-    notice::cancel(&fixture.operator, other, "deleted").await.unwrap();
+    notification::cancel(&fixture.operator, other, "deleted").await.unwrap();
     assert_eq!(fixture.publisher(2, 1, &options).ended().await, Ended::Done);
     assert_eq!(on_topic(&options).len(), 1000);
 }

@@ -8,7 +8,7 @@ use domain::month::BillingMonth;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
-use store::notice::{
+use store::notification::{
     self, Advanced, Begin, Beginning, Claims, ConsumerId, Ended, InHand, NoticeKey, NotificationId, Outcome,
     RunFacts, Scope, Selected, Selection, Snapshot, TemplateSet, Uuid,
 };
@@ -36,7 +36,7 @@ impl Fixture {
         let operator = as_role(&database.url, "monthend_operator");
         let operator = store::pool::connect(&operator, "test operator", 4).await.unwrap();
         let worker = as_role(&database.url, "monthend_worker");
-        let worker = notice::connect(&worker, "test worker", 8).await.unwrap();
+        let worker = notification::connect(&worker, "test worker", 8).await.unwrap();
         let fixture = Self { database, operator, worker };
         fixture
             .sql(&format!(
@@ -108,7 +108,7 @@ impl Fixture {
 
     pub(crate) async fn consumer(&self, name: &str) -> Consumer {
         let mut connection = self.worker().await;
-        let id = notice::register(&mut connection, name, "mock://").await.unwrap();
+        let id = notification::register(&mut connection, name, "mock://").await.unwrap();
         Consumer { id, connection }
     }
 
@@ -124,7 +124,7 @@ impl Fixture {
             templates: &templates(),
             max_per_second: None,
         };
-        notice::begin(&self.operator, &asked).await.unwrap()
+        notification::begin(&self.operator, &asked).await.unwrap()
     }
 
     /// Begins a run and chooses its targets.
@@ -139,14 +139,17 @@ impl Fixture {
 
     pub(crate) async fn choose(&self, uid: u128) -> RunFacts {
         let mut connection = self.worker().await;
-        let run = notice::run_of(&mut connection, Uuid::from_u128(uid)).await.unwrap();
-        let selected = notice::select_targets(&mut connection, &run, 3, |_| true).await.unwrap();
+        let run = notification::run_of(&mut connection, Uuid::from_u128(uid)).await.unwrap();
+        let selected = notification::select_targets(&mut connection, &run, 3, |_| true).await.unwrap();
         assert!(matches!(selected, Selected::Complete { .. }), "{selected:?}");
-        notice::run_of(&mut connection, Uuid::from_u128(uid)).await.unwrap()
+        notification::run_of(&mut connection, Uuid::from_u128(uid)).await.unwrap()
     }
 
     pub(crate) async fn look(&self, uid: u128) -> Snapshot {
-        notice::observe(&self.operator, Uuid::from_u128(uid)).await.unwrap().expect("a run that has begun")
+        notification::observe(&self.operator, Uuid::from_u128(uid))
+            .await
+            .unwrap()
+            .expect("a run that has begun")
     }
 
     /// Lets every lease run out.
@@ -158,7 +161,7 @@ impl Fixture {
     }
 
     pub(crate) async fn settle(&self) -> (i64, i64) {
-        let settled = notice::settle(&self.operator, month()).await.unwrap();
+        let settled = notification::settle(&self.operator, month()).await.unwrap();
         (settled.unknown, settled.freed)
     }
 
@@ -179,7 +182,7 @@ impl Fixture {
 
 impl Consumer {
     pub(crate) async fn claims(&mut self, run: &RunFacts, keys: &[NoticeKey]) -> Claims {
-        notice::claim(&mut self.connection, run, self.id, LEASE, keys).await.unwrap()
+        notification::claim(&mut self.connection, run, self.id, LEASE, keys).await.unwrap()
     }
 
     pub(crate) async fn claim(&mut self, run: &RunFacts, keys: &[NoticeKey]) -> Vec<InHand> {
@@ -187,7 +190,7 @@ impl Consumer {
     }
 
     pub(crate) async fn advance(&mut self, hand_over: &[InHand], ended: &[Ended]) -> Advanced {
-        notice::advance(&mut self.connection, self.id, LEASE, hand_over, ended).await.unwrap()
+        notification::advance(&mut self.connection, self.id, LEASE, hand_over, ended).await.unwrap()
     }
 
     /// Hands everything over.

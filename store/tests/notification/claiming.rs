@@ -1,6 +1,6 @@
 //! Who may take a bill up, and when.
 
-use store::notice::{self, Claims, Outcome, PutOff, RunFacts, Scope, Selection};
+use store::notification::{self, Claims, Outcome, PutOff, RunFacts, Scope, Selection};
 
 use crate::fixture::{Fixture, LEASE, keys, members};
 
@@ -41,8 +41,8 @@ impl Standing {
                 let mut consumer = fixture.consumer("first").await;
                 let run = fixture.ready(1).await;
                 let hands = consumer.claim(&run, &keys(&[1], 1)).await;
-                notice::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap();
-                notice::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
+                notification::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap();
+                notification::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
                 Selection::Ready
             }
             Before::Failed => {
@@ -201,7 +201,7 @@ async fn two_recovery_runs_at_once_send_each_bill_once() {
     for run in &runs {
         let mut consumer = fixture.consumer("again").await;
         assert!(consumer.claim(run, &keys(&everyone, 1)).await.is_empty());
-        assert!(notice::finish(&fixture.operator, run.id).await.unwrap());
+        assert!(notification::finish(&fixture.operator, run.id).await.unwrap());
     }
     let (two, three) = (fixture.look(2).await.counts, fixture.look(3).await.counts);
     assert_eq!((two.sent + three.sent, two.skipped + three.skipped), (200, 200));
@@ -220,7 +220,7 @@ async fn a_replay_claims_nothing() {
     let mut consumer = fixture.consumer("replays").await;
     let everything = keys(&[1, 2, 3, 4, 4, 3], 1);
     assert_eq!(consumer.claims(&run, &everything).await, Claims::default());
-    assert!(notice::finish(&fixture.operator, run.id).await.unwrap());
+    assert!(notification::finish(&fixture.operator, run.id).await.unwrap());
     assert_eq!(consumer.claims(&run, &everything).await, Claims::default());
     assert_eq!(fixture.deliveries().await, before);
     assert_eq!(before, "1 SENT 1, 2 FAILED 1, 3 UNKNOWN 1, 4 SKIPPED 1");
@@ -248,7 +248,7 @@ async fn a_superseded_bill_is_skipped() {
     // What was claimed before is not handed over any more.
     let advanced = consumer.advance(&hands, &[]).await;
     assert_eq!((members(&advanced.granted), members(&advanced.refused)), (vec![2], vec![1]));
-    notice::give_back(&mut consumer.connection, consumer.id, &advanced.refused).await.unwrap();
+    notification::give_back(&mut consumer.connection, consumer.id, &advanced.refused).await.unwrap();
     assert_eq!(consumer.claims(&run, &keys(&[1, 2, 3, 4], 1)).await.held, keys(&[2], 1));
     assert_eq!(
         fixture.outcomes(&run).await,
@@ -283,7 +283,7 @@ async fn what_is_given_back_is_what_it_was() {
     );
     // One was handed over already; its holder knows that it never went out.
     consumer.hand_over(&hands[..1]).await;
-    let mut given = notice::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap();
+    let mut given = notification::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap();
     given.sort_unstable_by_key(|hand| hand.key);
     assert_eq!(given, hands);
     assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 UNKNOWN 1, 3 PENDING 0");
@@ -303,7 +303,7 @@ async fn what_is_given_back_is_what_it_was() {
     fixture.expire().await;
     assert_eq!(fixture.settle().await, (0, 3));
     assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 UNKNOWN 1, 3 PENDING 0");
-    assert!(notice::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap().is_empty());
+    assert!(notification::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -314,27 +314,34 @@ async fn a_put_off_delivery_keeps_its_tries_over_consumers_but_not_over_runs() {
     let hand = consumer.claim(&run, &keys(&[1], 1)).await[0];
     consumer.hand_over(&[hand]).await;
     let counted = PutOff { hand, counts: true };
-    let put = notice::put_off(&mut consumer.connection, consumer.id, LEASE, &[counted]).await.unwrap();
+    let put = notification::put_off(&mut consumer.connection, consumer.id, LEASE, &[counted]).await.unwrap();
     assert_eq!((put[0].tries, put[0].hand), (1, hand));
     assert!(put[0].first_try.is_some());
     // A connection that broke before the server was asked is no try.
     consumer.hand_over(&[hand]).await;
     let lost = PutOff { hand, counts: false };
-    let put = notice::put_off(&mut consumer.connection, consumer.id, LEASE, &[lost]).await.unwrap();
+    let put = notification::put_off(&mut consumer.connection, consumer.id, LEASE, &[lost]).await.unwrap();
     assert_eq!(put[0].tries, 1);
     assert_eq!(fixture.deliveries().await, "1 CLAIMED 1");
-    assert_eq!(notice::renew(&mut consumer.connection, consumer.id, LEASE, &[hand]).await.unwrap(), [hand]);
+    assert_eq!(
+        notification::renew(&mut consumer.connection, consumer.id, LEASE, &[hand]).await.unwrap(),
+        [hand]
+    );
 
     let mut other = fixture.consumer("b").await;
-    assert!(notice::renew(&mut other.connection, other.id, LEASE, &[hand]).await.unwrap().is_empty());
-    assert!(notice::put_off(&mut other.connection, other.id, LEASE, &[counted]).await.unwrap().is_empty());
+    assert!(notification::renew(&mut other.connection, other.id, LEASE, &[hand]).await.unwrap().is_empty());
+    assert!(
+        notification::put_off(&mut other.connection, other.id, LEASE, &[counted]).await.unwrap().is_empty()
+    );
     fixture.expire().await;
     let taken_over = other.claims(&run, &keys(&[1], 1)).await.claimed[0];
     assert_eq!((taken_over.hand.attempt, taken_over.tries), (1, 1));
     assert!(taken_over.first_try.is_some());
-    assert!(notice::renew(&mut consumer.connection, consumer.id, LEASE, &[hand]).await.unwrap().is_empty());
+    assert!(
+        notification::renew(&mut consumer.connection, consumer.id, LEASE, &[hand]).await.unwrap().is_empty()
+    );
 
-    notice::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
+    notification::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
     let next = fixture.ready(2).await;
     let fresh = other.claims(&next, &keys(&[1], 1)).await.claimed[0];
     assert_eq!((fresh.hand.attempt, fresh.tries, fresh.first_try), (1, 0, None));

@@ -1,7 +1,7 @@
 //! What a notice is made of.
 
 use store::installation::Locale;
-use store::notice::{self, Uuid};
+use store::notification::{self, Uuid};
 
 use crate::fixture::{Fixture, keys, month, templates};
 
@@ -27,7 +27,7 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
         .await;
     let mut connection = fixture.worker().await;
     let asked = [keys(&[3, 77], 1), keys(&[2, 2], 2)].concat();
-    let rows = notice::read_notices(&mut connection, month(), &asked).await.unwrap();
+    let rows = notification::read_notices(&mut connection, month(), &asked).await.unwrap();
     assert_eq!(rows.len(), 2);
     let two = &rows[0];
     assert_eq!(
@@ -53,14 +53,14 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
     assert_eq!(reasons, [None, None, Some("sorry"), Some("a letter")]);
     let three = &rows[1];
     assert_eq!((three.locale, three.email.as_deref(), three.items.len()), (None, Some(&[2_u8][..]), 1));
-    assert_eq!(notice::price_book(&mut connection, &three.price_book).await.unwrap(), "the book");
+    assert_eq!(notification::price_book(&mut connection, &three.price_book).await.unwrap(), "the book");
 
     let run = fixture.ready(1).await;
-    assert_eq!(notice::templates(&mut connection, &run.templates).await.unwrap(), templates());
-    assert!(notice::templates(&mut connection, "none").await.is_err());
+    assert_eq!(notification::templates(&mut connection, &run.templates).await.unwrap(), templates());
+    assert!(notification::templates(&mut connection, "none").await.is_err());
     let names = ["test/run-1".to_owned(), "test/nobody".to_owned()];
-    let found = notice::runs(&mut connection, &names).await.unwrap();
-    assert_eq!(found, [notice::run_of(&mut connection, Uuid::from_u128(1)).await.unwrap()]);
+    let found = notification::runs(&mut connection, &names).await.unwrap();
+    assert_eq!(found, [notification::run_of(&mut connection, Uuid::from_u128(1)).await.unwrap()]);
 }
 
 #[tokio::test]
