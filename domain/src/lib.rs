@@ -9,7 +9,7 @@ pub mod locale;
 pub mod masking;
 pub mod money;
 pub mod month;
-pub mod notice_message;
+pub mod notification_message;
 pub mod price_book;
 pub mod pricing;
 pub mod scaling;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use domain::notice_message::NoticeWriter;
+use domain::notification_message::NotificationMessageWriter;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -45,7 +45,7 @@ pub(crate) async fn measure(
     targets: &[NoticeKey],
 ) -> anyhow::Result<Publishing> {
     let mut payloads = String::new();
-    let mut writer = NoticeWriter::new(run.month, RUN);
+    let mut writer = NotificationMessageWriter::new(run.month, RUN);
     // From everywhere, as ids grow longer.
     for target in targets.iter().step_by(targets.len().div_ceil(PAYLOADS).max(1)) {
         let (_, payload) = writer.message(target.member, target.revision);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use domain::notice_message::NoticeMessage;
+use domain::notification_message::NotificationMessage;
 use email::Mailbox;
 use secrecy::SecretString;
 use store::crypto::{Column, Keyring, OpenError};
@@ -154,7 +154,7 @@ impl Intake {
     ///
     /// # Errors
     /// The engine takes no more.
-    pub(crate) async fn submit(&self, messages: Vec<NoticeMessage>) -> Result<Submitted, Closed> {
+    pub(crate) async fn submit(&self, messages: Vec<NotificationMessage>) -> Result<Submitted, Closed> {
         let room = self.room.clone().acquire_owned().await.map_err(|_| Closed)?;
         let (done, told) = oneshot::channel();
         if messages.is_empty() {
@@ -168,7 +168,7 @@ impl Intake {
 
     /// An intake without an engine behind it.
     #[cfg(test)]
-    pub(crate) fn to(taken: mpsc::Sender<(Vec<NoticeMessage>, oneshot::Sender<BatchDone>)>) -> Self {
+    pub(crate) fn to(taken: mpsc::Sender<(Vec<NotificationMessage>, oneshot::Sender<BatchDone>)>) -> Self {
         let (batches, mut handed) = mpsc::unbounded_channel::<Handed>();
         tokio::spawn(async move {
             while let Some(Handed { messages, done, room: _room }) = handed.recv().await {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::notice_message::NoticeMessage;
+use domain::notification_message::NotificationMessage;
 use store::notification::{
     self, Claimed, Claims, ConsumerId, Ended, InHand, NoticeKey, NotificationState, Outcome, RunFacts,
 };
@@ -24,7 +24,7 @@ use super::session::Shared;
 
 /// A batch as it is handed in.
 pub(crate) struct Handed {
-    pub(super) messages: Vec<NoticeMessage>,
+    pub(super) messages: Vec<NotificationMessage>,
     pub(super) done: oneshot::Sender<BatchDone>,
     pub(super) room: OwnedSemaphorePermit,
 }
@@ -68,8 +68,12 @@ impl Preparer {
         }
     }
 
-    async fn prepare(&mut self, batch: &Arc<Batch>, messages: Vec<NoticeMessage>) -> Result<(), LinkError> {
-        let mut by_run: BTreeMap<String, Vec<(usize, NoticeMessage)>> = BTreeMap::new();
+    async fn prepare(
+        &mut self,
+        batch: &Arc<Batch>,
+        messages: Vec<NotificationMessage>,
+    ) -> Result<(), LinkError> {
+        let mut by_run: BTreeMap<String, Vec<(usize, NotificationMessage)>> = BTreeMap::new();
         for (place, message) in messages.into_iter().enumerate() {
             match by_run.get_mut(&message.run) {
                 Some(own) => own.push((place, message)),
@@ -91,7 +95,7 @@ impl Preparer {
         &mut self,
         batch: &Arc<Batch>,
         run: Option<&RunFacts>,
-        messages: Vec<(usize, NoticeMessage)>,
+        messages: Vec<(usize, NotificationMessage)>,
     ) -> Result<(), LinkError> {
         let Some(run) = run else {
             self.refuse(batch, messages.iter().map(|(place, _)| *place), "no run of this name is known");

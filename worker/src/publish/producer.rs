@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::notice_message::NoticeWriter;
+use domain::notification_message::NotificationMessageWriter;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -103,7 +103,7 @@ impl Producer {
     /// The library takes no more, or `stop` was cancelled while its queue was full.
     pub(super) fn put(
         &self,
-        writer: &mut NoticeWriter,
+        writer: &mut NotificationMessageWriter,
         keys: &[NoticeKey],
         stop: &CancellationToken,
     ) -> KafkaResult<Arc<Page>> {

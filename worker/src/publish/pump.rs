@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ids::MemberId;
-use domain::notice_message::NoticeWriter;
+use domain::notification_message::NotificationMessageWriter;
 use sqlx::{PgConnection, PgPool};
 use store::notification::{self, NoticeKey, NotificationState, Publication, RunFacts};
 use tokio::sync::mpsc;
@@ -42,7 +42,7 @@ struct Sent {
     to: MemberId,
 }
 
-type Producing = JoinHandle<(NoticeWriter, Result<Sent, Trouble>)>;
+type Producing = JoinHandle<(NotificationMessageWriter, Result<Sent, Trouble>)>;
 
 impl Publisher<'_> {
     /// Publishes what is open after the publication's checkpoint. What is on its way when it ends is forgotten.
@@ -74,7 +74,7 @@ impl Publisher<'_> {
         let mut acknowledged = (producer.acknowledged(), Instant::now());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut writer = Some(NoticeWriter::new(run.month, &run.run));
+        let mut writer = Some(NotificationMessageWriter::new(run.month, &run.run));
         let mut producing: Option<Producing> = None;
         let mut on_their_way: VecDeque<Sent> = VecDeque::with_capacity(WINDOW);
         let mut at = publication.published_to;
@@ -186,7 +186,7 @@ async fn joined<T>(task: Option<&mut JoinHandle<T>>) -> Result<T, tokio::task::J
 /// Produces a page on a thread that may block.
 fn start(
     producer: &Producer,
-    mut writer: NoticeWriter,
+    mut writer: NotificationMessageWriter,
     page: Vec<NoticeKey>,
     from: i64,
     to: MemberId,

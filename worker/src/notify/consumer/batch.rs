@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::notice_message::NoticeMessage;
+use domain::notification_message::NotificationMessage;
 use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ pub(super) struct DeadLetter {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) number: BatchNo,
-    pub(super) messages: Vec<NoticeMessage>,
+    pub(super) messages: Vec<NotificationMessage>,
     /// In the order of `messages`.
     pub(super) originals: Vec<Original>,
     pub(super) dead: Vec<DeadLetter>,
@@ -53,7 +53,7 @@ impl Batch {
     pub(super) fn add(&mut self, message: &BorrowedMessage<'_>) {
         self.due.get_or_insert_with(|| Instant::now() + GATHERING);
         let original = Original::of(message);
-        match NoticeMessage::parse(message.payload().unwrap_or_default()) {
+        match NotificationMessage::parse(message.payload().unwrap_or_default()) {
             Ok(notice) => {
                 self.messages.push(notice);
                 self.originals.push(original);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ids::MemberId;
-use domain::notice_message::NoticeMessage;
+use domain::notification_message::NotificationMessage;
 use domain::price_book::PriceBook;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -176,11 +176,11 @@ impl Fixture {
     }
 
     /// Messages of all the run's open targets.
-    async fn messages(&self, run: &RunFacts) -> Vec<NoticeMessage> {
+    async fn messages(&self, run: &RunFacts) -> Vec<NotificationMessage> {
         let mut worker = self.database.connect_as("monthend_worker").await;
         let keys = notification::open_targets(&mut worker, run, None, 10_000).await.unwrap();
         keys.into_iter()
-            .map(|key| NoticeMessage {
+            .map(|key| NotificationMessage {
                 month: run.month,
                 member: key.member,
                 revision: key.revision,

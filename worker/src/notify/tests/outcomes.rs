@@ -33,9 +33,9 @@ async fn a_message_that_no_run_can_use_is_told_with_its_reason() {
     let run = fixture.run(1).await;
     let good = fixture.messages(&run).await;
     let mut messages = good.clone();
-    messages.push(NoticeMessage { run: "test/nobody".to_owned(), ..good[0].clone() });
-    messages.push(NoticeMessage { month: "2026-09".parse().unwrap(), ..good[0].clone() });
-    messages.push(NoticeMessage { member: 4.try_into().unwrap(), ..good[0].clone() });
+    messages.push(NotificationMessage { run: "test/nobody".to_owned(), ..good[0].clone() });
+    messages.push(NotificationMessage { month: "2026-09".parse().unwrap(), ..good[0].clone() });
+    messages.push(NotificationMessage { member: 4.try_into().unwrap(), ..good[0].clone() });
     messages.push(good[1].clone());
     let engine = fixture.engine();
     let mut unusable = engine.intake().submit(messages).await.unwrap().await.unwrap().unusable;

@@ -5,7 +5,7 @@ pub(crate) mod fixture;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use domain::notice_message::NoticeMessage;
+use domain::notification_message::NotificationMessage;
 use rdkafka::admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use store::notification;
 
@@ -22,7 +22,7 @@ const PUBLISHED: &str = "select concat_ws(' ', round, published_to, messages, wa
 fn on_topic(options: &KafkaOptions) -> BTreeMap<i64, usize> {
     let mut members = BTreeMap::new();
     for found in options.read(&options.topic) {
-        let message = NoticeMessage::parse(found.payload.as_bytes()).unwrap();
+        let message = NotificationMessage::parse(found.payload.as_bytes()).unwrap();
         assert_eq!(found.key, Some(message.member.to_string()));
         assert_eq!((message.month.to_string().as_str(), message.run.as_str()), (MONTH, RUN));
         *members.entry(message.member.get()).or_default() += 1;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use domain::notice_message::NoticeMessage;
+use domain::notification_message::NotificationMessage;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +20,8 @@ use crate::notify::engine::{BatchDone, Intake};
 const BATCH: usize = 100;
 const SOON: Duration = Duration::from_secs(30);
 
-fn message(member: i64) -> NoticeMessage {
-    NoticeMessage {
+fn message(member: i64) -> NotificationMessage {
+    NotificationMessage {
         month: "2026-10".parse().unwrap(),
         member: member.try_into().unwrap(),
         revision: domain::ids::Revision::FIRST,
@@ -50,7 +50,7 @@ impl Desk {
         self.seen.lock().unwrap().len()
     }
 
-    fn note(&self, messages: &[NoticeMessage]) {
+    fn note(&self, messages: &[NotificationMessage]) {
         let mut seen = self.seen.lock().unwrap();
         for message in messages {
             *seen.entry(message.member.get()).or_default() += 1;
@@ -96,7 +96,7 @@ impl Running {
 /// An engine that has two batches in hand at once, finds members above 1,000,000 unusable, and on a stop keeps what is
 /// held.
 async fn end_batches(
-    mut taken: mpsc::Receiver<(Vec<NoticeMessage>, oneshot::Sender<BatchDone>)>,
+    mut taken: mpsc::Receiver<(Vec<NotificationMessage>, oneshot::Sender<BatchDone>)>,
     desk: Desk,
     held: watch::Receiver<bool>,
     stop: CancellationToken,
@@ -116,7 +116,7 @@ async fn end_batches(
                 }
                 () = stop.cancelled() => return,
             }
-            let place_of = |(at, message): (usize, &NoticeMessage)| {
+            let place_of = |(at, message): (usize, &NotificationMessage)| {
                 (message.member.get() > 1_000_000).then(|| (at, "nobody like this".to_owned()))
             };
             done.send(BatchDone { unusable: messages.iter().enumerate().filter_map(place_of).collect() })
@@ -174,7 +174,8 @@ async fn what_ends_after_the_stop_is_committed() {
     let task = tokio::spawn(async move { consume(&config, &Intake::to(batches), &stopped).await.unwrap() });
     let (mut open, mut came) = (Vec::new(), 0);
     while came < 150 {
-        let (messages, done): (Vec<NoticeMessage>, oneshot::Sender<BatchDone>) = taken.recv().await.unwrap();
+        let (messages, done): (Vec<NotificationMessage>, oneshot::Sender<BatchDone>) =
+            taken.recv().await.unwrap();
         came += messages.len();
         open.push(done);
     }
