@@ -1,6 +1,6 @@
 //! What can go wrong in the loop, each with the operation and the object, and the class that metrics count it under.
 
-use store::{billing::BillingError, error::StoreError, notification::NoticeError};
+use store::{billing::BillingError, error::StoreError, notification::NotificationError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -9,7 +9,7 @@ pub(crate) enum RunError {
     #[error("cannot {operation}")]
     Billing { operation: String, source: BillingError },
     #[error("cannot {operation}")]
-    Notice { operation: String, source: NoticeError },
+    Notice { operation: String, source: NotificationError },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0} has no {1}; only objects from the API server are reconciled")]
@@ -69,7 +69,7 @@ impl<T> Doing<T> for Result<T, BillingError> {
     }
 }
 
-impl<T> Doing<T> for Result<T, NoticeError> {
+impl<T> Doing<T> for Result<T, NotificationError> {
     fn doing(self, operation: impl FnOnce() -> String) -> Result<T, RunError> {
         self.map_err(|source| RunError::Notice { operation: operation(), source })
     }

@@ -15,7 +15,9 @@ use domain::ids::MemberId;
 use secrecy::SecretString;
 use store::crypto::Keyring;
 use store::error::DatabaseError;
-use store::notification::{self, NoticeError, NoticeKey, NotificationState, Outcome as Came, Selected, Uuid};
+use store::notification::{
+    self, NoticeKey, NotificationError, NotificationState, Outcome as Came, Selected, Uuid,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::Global;
@@ -58,7 +60,7 @@ enum Ended {
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error(transparent)]
-    Notice(#[from] NoticeError),
+    Notice(#[from] NotificationError),
     #[error(transparent)]
     Database(#[from] DatabaseError),
 }

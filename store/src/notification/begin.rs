@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 
-use super::{Begin, Beginning, NoticeError, NotificationId, Refusal, Scope, Selection};
+use super::{Begin, Beginning, NotificationError, NotificationId, Refusal, Scope, Selection};
 use crate::error::During as _;
 use crate::job_log::{self, JobKind};
 
@@ -11,7 +11,7 @@ use crate::job_log::{self, JobKind};
 ///
 /// # Errors
 /// When the database fails; nothing was written then.
-pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<Beginning, NoticeError> {
+pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<Beginning, NotificationError> {
     let mut tx = pool.begin().await.during("cannot open the transaction that begins a notification")?;
     if let Some(id) = begun_before(&mut tx, asked).await? {
         return Ok(Beginning::Begun(id));
@@ -43,7 +43,7 @@ pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<Beginning, Notice
 async fn begun_before(
     tx: &mut PgConnection,
     asked: &Begin<'_>,
-) -> Result<Option<NotificationId>, NoticeError> {
+) -> Result<Option<NotificationId>, NotificationError> {
     let id = sqlx::query_scalar!("select id from notification where run_uid = $1", asked.run_uid)
         .fetch_optional(tx)
         .await
@@ -51,7 +51,7 @@ async fn begun_before(
     Ok(id.map(NotificationId))
 }
 
-async fn write(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<NotificationId, NoticeError> {
+async fn write(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<NotificationId, NotificationError> {
     let month = asked.month.to_string();
     let templates = asked.templates;
     sqlx::query!(

@@ -7,8 +7,8 @@ use domain::month::BillingMonth;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{
-    Claimed, Claims, ConsumerId, InHand, NoticeError, NoticeKey, NotificationId, PutOff, RunFacts, number,
-    reasons,
+    Claimed, Claims, ConsumerId, InHand, NoticeKey, NotificationError, NotificationId, PutOff, RunFacts,
+    number, reasons,
 };
 use crate::error::During as _;
 
@@ -23,7 +23,7 @@ pub async fn claim(
     consumer: ConsumerId,
     lease: Duration,
     keys: &[NoticeKey],
-) -> Result<Claims, NoticeError> {
+) -> Result<Claims, NotificationError> {
     // In order, so that consumers who ask for the same bills don't wait for each other in a circle.
     let mut keys = keys.to_vec();
     keys.sort_unstable();
@@ -71,7 +71,7 @@ async fn take(
     consumer: ConsumerId,
     lease: Duration,
     keys: &[NoticeKey],
-) -> Result<BTreeMap<NoticeKey, Claimed>, NoticeError> {
+) -> Result<BTreeMap<NoticeKey, Claimed>, NotificationError> {
     let (members, revisions) = columns(keys);
     let rows = sqlx::query!(
         r#"with run as (
@@ -123,7 +123,7 @@ async fn judge(
     run: &RunFacts,
     keys: &[NoticeKey],
     claimed: &BTreeMap<NoticeKey, Claimed>,
-) -> Result<Vec<(NoticeKey, String)>, NoticeError> {
+) -> Result<Vec<(NoticeKey, String)>, NotificationError> {
     let (members, revisions) = columns(keys);
     let taken: Vec<bool> = keys.iter().map(|key| claimed.contains_key(key)).collect();
     // A bill of the month's latest live revision counts, whatever else there is; only of an older one is it a question.
@@ -168,7 +168,7 @@ async fn skip(
     tx: &mut PgConnection,
     run: &RunFacts,
     skipped: &[(NoticeKey, &'static str)],
-) -> Result<(), NoticeError> {
+) -> Result<(), NotificationError> {
     let keys: Vec<NoticeKey> = skipped.iter().map(|(key, _)| *key).collect();
     let (members, revisions) = columns(&keys);
     let reasons: Vec<String> = skipped.iter().map(|(_, reason)| (*reason).to_owned()).collect();
@@ -201,7 +201,7 @@ pub async fn put_off(
     consumer: ConsumerId,
     lease: Duration,
     what: &[PutOff],
-) -> Result<Vec<Claimed>, NoticeError> {
+) -> Result<Vec<Claimed>, NotificationError> {
     let mut still = Vec::new();
     for (month, what) in by_month(what, |put_off| &put_off.hand) {
         let hands: Vec<InHand> = what.iter().map(|put_off| put_off.hand).collect();
@@ -250,7 +250,7 @@ pub async fn renew(
     consumer: ConsumerId,
     lease: Duration,
     what: &[InHand],
-) -> Result<Vec<InHand>, NoticeError> {
+) -> Result<Vec<InHand>, NotificationError> {
     let mut still = Vec::new();
     for (month, what) in by_month(what, |hand| hand) {
         let Columns { runs, members, revisions, attempts } = hand_columns(&what);
@@ -288,7 +288,7 @@ pub async fn give_back(
     connection: &mut PgConnection,
     consumer: ConsumerId,
     what: &[InHand],
-) -> Result<Vec<InHand>, NoticeError> {
+) -> Result<Vec<InHand>, NotificationError> {
     let mut given = Vec::new();
     for (month, what) in by_month(what, |hand| hand) {
         let Columns { runs, members, revisions, attempts } = hand_columns(&what);
@@ -353,7 +353,7 @@ pub(super) fn by_month<T: Copy>(what: &[T], hand: impl Fn(&T) -> &InHand) -> BTr
     months
 }
 
-pub(super) fn read_key(member: i64, revision: i32) -> Result<NoticeKey, NoticeError> {
+pub(super) fn read_key(member: i64, revision: i32) -> Result<NoticeKey, NotificationError> {
     Ok(NoticeKey {
         member: number("delivery.member_id", member)?,
         revision: number("delivery.revision", revision.into())?,

@@ -4,7 +4,7 @@
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 
-use super::{NoticeCounts, NoticeError, NotificationId, NotificationState, touched};
+use super::{NoticeCounts, NotificationError, NotificationId, NotificationState, touched};
 use crate::error::During as _;
 use crate::error::StoreError;
 use crate::job_log::{self, JobCounts, JobStatus};
@@ -18,13 +18,13 @@ pub async fn adjust(
     id: NotificationId,
     suspended: bool,
     max_per_second: Option<i32>,
-) -> Result<NotificationState, NoticeError> {
+) -> Result<NotificationState, NotificationError> {
     let wanted = if suspended { NotificationState::Suspended } else { NotificationState::Open };
     let found = sqlx::query!("select state, max_per_second from notification where id = $1", id.0)
         .fetch_optional(pool)
         .await
         .during("cannot read the notification")?
-        .ok_or_else(|| NoticeError::NoSuchRun(id.0.to_string()))?;
+        .ok_or_else(|| NotificationError::NoSuchRun(id.0.to_string()))?;
     let state = NotificationState::parse(&found.state)?;
     if state.is_over() || (state == wanted && found.max_per_second == max_per_second) {
         return Ok(state);
@@ -52,13 +52,13 @@ pub async fn adjust(
 ///
 /// # Errors
 /// When the run was ended otherwise, or the database fails.
-pub async fn finish(pool: &PgPool, id: NotificationId) -> Result<bool, NoticeError> {
+pub async fn finish(pool: &PgPool, id: NotificationId) -> Result<bool, NotificationError> {
     let mut tx = pool.begin().await.during("cannot open the transaction that finishes a notification")?;
     let row = lock(&mut tx, id).await?;
     match row.state {
         NotificationState::Open | NotificationState::Suspended => {}
         NotificationState::Finished => return Ok(true),
-        state => return Err(NoticeError::WrongState { id: id.0, state, wanted: "finished" }),
+        state => return Err(NotificationError::WrongState { id: id.0, state, wanted: "finished" }),
     }
     let (counts, open) = count(&mut tx, &row, id).await?;
     if !row.selected || open > 0 || in_hand(&mut tx, &row, id).await? > 0 {
@@ -82,7 +82,7 @@ pub async fn finish(pool: &PgPool, id: NotificationId) -> Result<bool, NoticeErr
 ///
 /// # Errors
 /// When there is no such run, or the database fails.
-pub async fn cancel(pool: &PgPool, id: NotificationId, reason: &str) -> Result<i64, NoticeError> {
+pub async fn cancel(pool: &PgPool, id: NotificationId, reason: &str) -> Result<i64, NotificationError> {
     break_off(pool, id, NotificationState::Cancelled, reason).await
 }
 
@@ -90,7 +90,7 @@ pub async fn cancel(pool: &PgPool, id: NotificationId, reason: &str) -> Result<i
 ///
 /// # Errors
 /// When there is no such run, or the database fails.
-pub async fn fail(pool: &PgPool, id: NotificationId, reason: &str) -> Result<i64, NoticeError> {
+pub async fn fail(pool: &PgPool, id: NotificationId, reason: &str) -> Result<i64, NotificationError> {
     break_off(pool, id, NotificationState::Failed, reason).await
 }
 
@@ -99,7 +99,7 @@ async fn break_off(
     id: NotificationId,
     ending: NotificationState,
     reason: &str,
-) -> Result<i64, NoticeError> {
+) -> Result<i64, NotificationError> {
     let mut tx = pool.begin().await.during("cannot open the transaction that ends a notification")?;
     let row = lock(&mut tx, id).await?;
     if row.logged {
@@ -138,7 +138,7 @@ pub(super) struct Locked {
 }
 
 /// Waits for the claims and hand-overs under way, and keeps others off until the transaction ends.
-pub(super) async fn lock(tx: &mut PgConnection, id: NotificationId) -> Result<Locked, NoticeError> {
+pub(super) async fn lock(tx: &mut PgConnection, id: NotificationId) -> Result<Locked, NotificationError> {
     let row = sqlx::query!(
         r#"select n.run, n.month, n.state, n.selected, n.round, n.reason, n.job, j.status <> 'RUNNING' as "logged!"
            from notification n join job_log j on j.id = n.job where n.id = $1 for update of n"#,
@@ -147,7 +147,7 @@ pub(super) async fn lock(tx: &mut PgConnection, id: NotificationId) -> Result<Lo
     .fetch_optional(tx)
     .await
     .during("cannot take the notification")?
-    .ok_or_else(|| NoticeError::NoSuchRun(id.0.to_string()))?;
+    .ok_or_else(|| NotificationError::NoSuchRun(id.0.to_string()))?;
     Ok(Locked {
         run: row.run,
         month: row.month,
@@ -164,7 +164,7 @@ async fn count(
     tx: &mut PgConnection,
     row: &Locked,
     id: NotificationId,
-) -> Result<(NoticeCounts, i64), NoticeError> {
+) -> Result<(NoticeCounts, i64), NotificationError> {
     let row = sqlx::query!(
         r#"select count(*) filter (where outcome = 'SENT') as "sent!",
                   count(*) filter (where outcome = 'FAILED') as "failed!",
@@ -189,7 +189,7 @@ async fn count(
     Ok((counts, row.open))
 }
 
-async fn in_hand(tx: &mut PgConnection, row: &Locked, id: NotificationId) -> Result<i64, NoticeError> {
+async fn in_hand(tx: &mut PgConnection, row: &Locked, id: NotificationId) -> Result<i64, NotificationError> {
     let in_hand = sqlx::query_scalar!(
         r#"select count(*) as "in_hand!" from delivery
            where month = $1 and notification = $2 and state in ('CLAIMED', 'HANDED_OVER')"#,
@@ -207,7 +207,7 @@ async fn close(
     id: NotificationId,
     state: NotificationState,
     reason: Option<&str>,
-) -> Result<(), NoticeError> {
+) -> Result<(), NotificationError> {
     let closed = sqlx::query!(
         "update notification set state = $2, closed_at = clock_timestamp(), reason = $3
          where id = $1 and closed_at is null",
@@ -222,7 +222,7 @@ async fn close(
 }
 
 /// Takes every claim of the run back. What is handed over stays so.
-async fn free(tx: &mut PgConnection, row: &Locked, id: NotificationId) -> Result<(), NoticeError> {
+async fn free(tx: &mut PgConnection, row: &Locked, id: NotificationId) -> Result<(), NotificationError> {
     sqlx::query!(
         "update delivery
          set state = coalesce(before, 'PENDING'), attempt = attempt - 1, before = null, holder = null, lease_until = null
@@ -241,7 +241,7 @@ async fn close_publications(
     tx: &mut PgConnection,
     id: NotificationId,
     status: JobStatus,
-) -> Result<(), NoticeError> {
+) -> Result<(), NotificationError> {
     let open = sqlx::query!(
         "update publication set done_at = clock_timestamp(), waiting = null where notification = $1 and done_at is null
          returning job, messages",
@@ -265,7 +265,7 @@ async fn complete(
     counts: &NoticeCounts,
     open: i64,
     reason: Option<&str>,
-) -> Result<(), NoticeError> {
+) -> Result<(), NotificationError> {
     let NoticeCounts { sent, failed, unknown, skipped, rendered } = *counts;
     let mut detail = json!({ "unknown": unknown });
     if let Some(reason) = reason {
@@ -277,9 +277,9 @@ async fn complete(
 }
 
 /// What completing a row of the job log says, as an error of notices.
-pub(super) fn stored(error: StoreError) -> NoticeError {
+pub(super) fn stored(error: StoreError) -> NotificationError {
     match error {
-        StoreError::Database(error) => NoticeError::Database(error),
-        StoreError::State(state) => NoticeError::stored("job_log", state),
+        StoreError::Database(error) => NotificationError::Database(error),
+        StoreError::State(state) => NotificationError::stored("job_log", state),
     }
 }

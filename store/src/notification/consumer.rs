@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::{PgConnection, PgPool};
 
-use super::{ConsumerId, NoticeError, NotificationId, Slots};
+use super::{ConsumerId, NotificationError, NotificationId, Slots};
 use crate::error::{DatabaseError, During as _};
 use crate::pool;
 
@@ -35,7 +35,7 @@ pub async fn register(
     connection: &mut PgConnection,
     name: &str,
     transport: &str,
-) -> Result<ConsumerId, NoticeError> {
+) -> Result<ConsumerId, NotificationError> {
     let id = sqlx::query_scalar!(
         "insert into consumer (name, transport) values ($1, $2) returning id",
         name,
@@ -55,7 +55,7 @@ pub async fn alive(
     connection: &mut PgConnection,
     consumer: ConsumerId,
     trouble: Option<&str>,
-) -> Result<(), NoticeError> {
+) -> Result<(), NotificationError> {
     let seen = sqlx::query!(
         "update consumer set seen_at = clock_timestamp(), trouble = $2,
                 trouble_since = case when $2::text is not null then coalesce(trouble_since, clock_timestamp()) end
@@ -69,7 +69,7 @@ pub async fn alive(
     if seen.rows_affected() == 1 {
         Ok(())
     } else {
-        Err(NoticeError::NotKept(format!("consumer {}", consumer.0)))
+        Err(NotificationError::NotKept(format!("consumer {}", consumer.0)))
     }
 }
 
@@ -77,7 +77,7 @@ pub async fn alive(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn leave(connection: &mut PgConnection, consumer: ConsumerId) -> Result<(), NoticeError> {
+pub async fn leave(connection: &mut PgConnection, consumer: ConsumerId) -> Result<(), NotificationError> {
     sqlx::query!("delete from consumer where id = $1", consumer.0)
         .execute(connection)
         .await
@@ -89,7 +89,7 @@ pub async fn leave(connection: &mut PgConnection, consumer: ConsumerId) -> Resul
 ///
 /// # Errors
 /// When the database fails.
-pub async fn forget_consumers(pool: &PgPool) -> Result<u64, NoticeError> {
+pub async fn forget_consumers(pool: &PgPool) -> Result<u64, NotificationError> {
     let gone = sqlx::query!("delete from consumer where seen_at < now() - interval '1 day'")
         .execute(pool)
         .await
@@ -107,7 +107,7 @@ pub async fn take_slots(
     connection: &mut PgConnection,
     id: NotificationId,
     slots: u32,
-) -> Result<Slots, NoticeError> {
+) -> Result<Slots, NotificationError> {
     let row = sqlx::query!(
         r#"with clock as (select clock_timestamp() as now)
            update notification n
@@ -125,7 +125,7 @@ pub async fn take_slots(
     .during("cannot take slots of the run's rate")?;
     let Some(row) = row else { return Ok(Slots { first_in: Duration::ZERO, apart: Duration::ZERO }) };
     let per_second = u32::try_from(row.per_second)
-        .map_err(|_| NoticeError::stored("notification.max_per_second", row.per_second))?;
+        .map_err(|_| NotificationError::stored("notification.max_per_second", row.per_second))?;
     Ok(Slots {
         first_in: Duration::from_micros(u64::try_from(row.first_in).unwrap_or(0)),
         apart: Duration::from_secs(1) / per_second.max(1),

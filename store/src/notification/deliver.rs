@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::claim::{Columns, by_month, columns, hand_columns, millis};
 use super::{
-    Advanced, ConsumerId, Ended, InHand, NoticeError, NoticeKey, NotificationState, Outcome, RunFacts,
+    Advanced, ConsumerId, Ended, InHand, NoticeKey, NotificationError, NotificationState, Outcome, RunFacts,
     Settled, reasons, touched,
 };
 use crate::error::During as _;
@@ -24,7 +24,7 @@ pub async fn advance(
     lease: Duration,
     hand_over: &[InHand],
     ended: &[Ended],
-) -> Result<Advanced, NoticeError> {
+) -> Result<Advanced, NotificationError> {
     let steps: Vec<Step<'_>> = hand_over
         .iter()
         .map(|hand| Step { hand: *hand, end: None })
@@ -70,7 +70,7 @@ async fn advance_month(
     consumer: ConsumerId,
     lease: Duration,
     steps: &[Step<'_>],
-) -> Result<Vec<InHand>, NoticeError> {
+) -> Result<Vec<InHand>, NotificationError> {
     let hands: Vec<InHand> = steps.iter().map(|step| step.hand).collect();
     let Columns { runs, members, revisions, attempts } = hand_columns(&hands);
     let outcomes: Vec<Option<String>> =
@@ -141,7 +141,7 @@ async fn recorded_before(
     tx: &mut PgConnection,
     month: BillingMonth,
     ended: &[&Ended],
-) -> Result<Vec<InHand>, NoticeError> {
+) -> Result<Vec<InHand>, NotificationError> {
     let hands: Vec<InHand> = ended.iter().map(|ended| ended.hand).collect();
     let Columns { runs, members, revisions, attempts } = hand_columns(&hands);
     let outcomes: Vec<String> = ended.iter().map(|ended| ended.outcome.as_str().to_owned()).collect();
@@ -165,11 +165,11 @@ async fn recorded_before(
 }
 
 /// What stands at a position, which counts from 1.
-fn at(hands: &[InHand], position: i64) -> Result<InHand, NoticeError> {
+fn at(hands: &[InHand], position: i64) -> Result<InHand, NotificationError> {
     usize::try_from(position - 1)
         .ok()
         .and_then(|index| hands.get(index).copied())
-        .ok_or_else(|| NoticeError::stored("position", position))
+        .ok_or_else(|| NotificationError::stored("position", position))
 }
 
 /// Writes what came of a rehearsal's targets, unless they have an outcome or the run is not open; returns where it stands.
@@ -180,7 +180,7 @@ pub async fn end_targets(
     connection: &mut PgConnection,
     run: &RunFacts,
     ended: &[(NoticeKey, Outcome, Option<String>)],
-) -> Result<NotificationState, NoticeError> {
+) -> Result<NotificationState, NotificationError> {
     let keys: Vec<NoticeKey> = ended.iter().map(|(key, ..)| *key).collect();
     let (members, revisions) = columns(&keys);
     let outcomes: Vec<String> = ended.iter().map(|(_, outcome, _)| outcome.as_str().to_owned()).collect();
@@ -208,7 +208,7 @@ pub async fn end_targets(
     .fetch_optional(connection)
     .await
     .during("cannot write what came of a rehearsal's targets")?
-    .ok_or_else(|| NoticeError::NoSuchRun(run.id.0.to_string()))?;
+    .ok_or_else(|| NotificationError::NoSuchRun(run.id.0.to_string()))?;
     NotificationState::parse(&state)
 }
 
@@ -217,7 +217,7 @@ pub async fn end_targets(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn settle(pool: &PgPool, month: BillingMonth) -> Result<Settled, NoticeError> {
+pub async fn settle(pool: &PgPool, month: BillingMonth) -> Result<Settled, NotificationError> {
     let mut connection = pool.acquire().await.during("cannot connect to the database")?;
     settle_on(&mut connection, month).await
 }
@@ -225,7 +225,7 @@ pub async fn settle(pool: &PgPool, month: BillingMonth) -> Result<Settled, Notic
 pub(super) async fn settle_on(
     connection: &mut PgConnection,
     month: BillingMonth,
-) -> Result<Settled, NoticeError> {
+) -> Result<Settled, NotificationError> {
     let row = sqlx::query!(
         r#"with expired as materialized (
                select member_id, revision, state, notification from delivery

@@ -3,7 +3,7 @@
 use domain::month::BillingMonth;
 use sqlx::PgConnection;
 
-use super::{NoticeError, NotificationId, NotificationState, Selection, Uuid, read_month};
+use super::{NotificationError, NotificationId, NotificationState, Selection, Uuid, read_month};
 use crate::error::During as _;
 
 /// What everyone who works for a run needs to know of it.
@@ -42,9 +42,9 @@ struct FactsRow {
 }
 
 impl TryFrom<FactsRow> for RunFacts {
-    type Error = NoticeError;
+    type Error = NotificationError;
 
-    fn try_from(row: FactsRow) -> Result<Self, NoticeError> {
+    fn try_from(row: FactsRow) -> Result<Self, NotificationError> {
         Ok(Self {
             id: NotificationId(row.id),
             run: row.run,
@@ -65,7 +65,7 @@ impl TryFrom<FactsRow> for RunFacts {
 ///
 /// # Errors
 /// When it has not begun, or the database fails.
-pub async fn run_of(connection: &mut PgConnection, run_uid: Uuid) -> Result<RunFacts, NoticeError> {
+pub async fn run_of(connection: &mut PgConnection, run_uid: Uuid) -> Result<RunFacts, NotificationError> {
     sqlx::query_as!(
         FactsRow,
         "select id, run, month, selection, rehearsal, state, selected, targets, round, templates, max_per_second
@@ -75,7 +75,7 @@ pub async fn run_of(connection: &mut PgConnection, run_uid: Uuid) -> Result<RunF
     .fetch_optional(connection)
     .await
     .during("cannot read the run's notification")?
-    .ok_or_else(|| NoticeError::NoSuchRun(format!("of run {run_uid}")))?
+    .ok_or_else(|| NotificationError::NoSuchRun(format!("of run {run_uid}")))?
     .try_into()
 }
 
@@ -83,7 +83,10 @@ pub async fn run_of(connection: &mut PgConnection, run_uid: Uuid) -> Result<RunF
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn runs(connection: &mut PgConnection, names: &[String]) -> Result<Vec<RunFacts>, NoticeError> {
+pub async fn runs(
+    connection: &mut PgConnection,
+    names: &[String],
+) -> Result<Vec<RunFacts>, NotificationError> {
     sqlx::query_as!(
         FactsRow,
         "select distinct on (run) id, run, month, selection, rehearsal, state, selected, targets, round, templates,

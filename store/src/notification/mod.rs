@@ -69,11 +69,11 @@ impl Selection {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, NoticeError> {
+    fn parse(text: &str) -> Result<Self, NotificationError> {
         Self::ALL
             .into_iter()
             .find(|selection| selection.as_str() == text)
-            .ok_or_else(|| NoticeError::stored("notification.selection", text))
+            .ok_or_else(|| NotificationError::stored("notification.selection", text))
     }
 }
 
@@ -111,11 +111,11 @@ impl NotificationState {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, NoticeError> {
+    fn parse(text: &str) -> Result<Self, NotificationError> {
         [Self::Open, Self::Suspended, Self::Finished, Self::Cancelled, Self::Failed]
             .into_iter()
             .find(|state| state.as_str() == text)
-            .ok_or_else(|| NoticeError::stored("notification.state", text))
+            .ok_or_else(|| NotificationError::stored("notification.state", text))
     }
 
     /// Nothing more comes of it.
@@ -400,7 +400,7 @@ pub struct Settled {
 
 /// Why something about notices could not be done.
 #[derive(Debug, thiserror::Error)]
-pub enum NoticeError {
+pub enum NotificationError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     #[error("notification {0} is not in the database")]
@@ -417,7 +417,7 @@ pub enum NoticeError {
     RowsTouched { what: &'static str, rows: u64, expected: u64 },
 }
 
-impl NoticeError {
+impl NotificationError {
     /// Whether trying again later may help; see [`DatabaseError::is_transient`].
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -430,15 +430,15 @@ impl NoticeError {
 }
 
 /// Asserts how many rows a guarded statement touched.
-fn touched(what: &'static str, rows: u64, expected: u64) -> Result<(), NoticeError> {
-    if rows == expected { Ok(()) } else { Err(NoticeError::RowsTouched { what, rows, expected }) }
+fn touched(what: &'static str, rows: u64, expected: u64) -> Result<(), NotificationError> {
+    if rows == expected { Ok(()) } else { Err(NotificationError::RowsTouched { what, rows, expected }) }
 }
 
 /// A number that the schema keeps in range.
-fn number<T: TryFrom<i64>>(place: &'static str, value: i64) -> Result<T, NoticeError> {
-    T::try_from(value).map_err(|_| NoticeError::stored(place, value))
+fn number<T: TryFrom<i64>>(place: &'static str, value: i64) -> Result<T, NotificationError> {
+    T::try_from(value).map_err(|_| NotificationError::stored(place, value))
 }
 
-fn read_month(text: &str) -> Result<BillingMonth, NoticeError> {
-    text.parse().map_err(|_| NoticeError::stored("notification.month", text))
+fn read_month(text: &str) -> Result<BillingMonth, NotificationError> {
+    text.parse().map_err(|_| NotificationError::stored("notification.month", text))
 }

@@ -4,8 +4,8 @@ use domain::month::BillingMonth;
 use sqlx::PgPool;
 
 use super::{
-    ConsumerSeen, MonthTotals, NoticeCounts, NoticeError, NotificationId, NotificationState, Publication,
-    RunFacts, Selection, Snapshot, TargetTotals, Unfinished, Uuid, read_month,
+    ConsumerSeen, MonthTotals, NoticeCounts, NotificationError, NotificationId, NotificationState,
+    Publication, RunFacts, Selection, Snapshot, TargetTotals, Unfinished, Uuid, read_month,
 };
 use crate::error::During as _;
 
@@ -13,7 +13,7 @@ use crate::error::During as _;
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<Snapshot>, NoticeError> {
+pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<Snapshot>, NotificationError> {
     // Which partition to look at has to be known beforehand, for the targets to be counted by several processes.
     let Some(at) = sqlx::query!("select id, month from notification where run_uid = $1", run_uid)
         .fetch_optional(pool)
@@ -111,7 +111,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<Snapshot>, N
     }))
 }
 
-async fn consumers(pool: &PgPool) -> Result<Vec<ConsumerSeen>, NoticeError> {
+async fn consumers(pool: &PgPool) -> Result<Vec<ConsumerSeen>, NotificationError> {
     let rows = sqlx::query!(
         r#"select name, transport, trouble, trouble_since as "trouble_since: jiff_sqlx::Timestamp",
                   seen_at as "seen_at: jiff_sqlx::Timestamp"
@@ -134,7 +134,7 @@ async fn consumers(pool: &PgPool) -> Result<Vec<ConsumerSeen>, NoticeError> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn any_sending(pool: &PgPool) -> Result<bool, NoticeError> {
+pub async fn any_sending(pool: &PgPool) -> Result<bool, NotificationError> {
     let any = sqlx::query_scalar!(
         r#"select exists (select from notification where state = 'OPEN' and not rehearsal) as "any!""#
     )
@@ -148,7 +148,7 @@ pub async fn any_sending(pool: &PgPool) -> Result<bool, NoticeError> {
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn unfinished(pool: &PgPool) -> Result<Vec<Unfinished>, NoticeError> {
+pub async fn unfinished(pool: &PgPool) -> Result<Vec<Unfinished>, NotificationError> {
     let rows = sqlx::query!(
         "select n.id, n.run, n.run_uid, n.month, n.state from job_log j join notification n on n.job = j.id
          where j.status = 'RUNNING' order by n.id"
@@ -174,7 +174,7 @@ pub async fn unfinished(pool: &PgPool) -> Result<Vec<Unfinished>, NoticeError> {
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn totals(pool: &PgPool, only_changing: bool) -> Result<Vec<MonthTotals>, NoticeError> {
+pub async fn totals(pool: &PgPool, only_changing: bool) -> Result<Vec<MonthTotals>, NotificationError> {
     let months = sqlx::query_scalar!(
         "select month from notification group by month
          having not $1 or bool_or(closed_at is null or closed_at > now() - interval '10 minutes')
@@ -236,7 +236,7 @@ pub async fn totals(pool: &PgPool, only_changing: bool) -> Result<Vec<MonthTotal
                 .filter(|row| row.month == month)
                 .map(|row| (row.state.clone(), row.deliveries))
                 .collect(),
-            targets: of_month.collect::<Result<_, NoticeError>>()?,
+            targets: of_month.collect::<Result<_, NotificationError>>()?,
         });
     }
     Ok(totals)

@@ -7,8 +7,8 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::close::{self, stored};
 use super::{
-    NoticeError, NoticeKey, NotificationId, NotificationState, Publication, RunFacts, Selected, deliver,
-    number, touched,
+    NoticeKey, NotificationError, NotificationId, NotificationState, Publication, RunFacts, Selected,
+    deliver, number, touched,
 };
 use crate::error::During as _;
 use crate::job_log::{self, JobCounts, JobKind, JobStatus};
@@ -19,7 +19,7 @@ use crate::locks::Lock;
 ///
 /// # Errors
 /// When the database fails.
-pub async fn try_hold(connection: &mut PgConnection, id: NotificationId) -> Result<bool, NoticeError> {
+pub async fn try_hold(connection: &mut PgConnection, id: NotificationId) -> Result<bool, NotificationError> {
     let held =
         sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "held!""#, Lock::Publisher(id.0).key())
             .fetch_one(connection)
@@ -38,7 +38,7 @@ pub async fn select_targets(
     run: &RunFacts,
     chunk: i64,
     mut go_on: impl FnMut(i64) -> bool,
-) -> Result<Selected, NoticeError> {
+) -> Result<Selected, NotificationError> {
     let Some(scope) = scope(connection, run).await? else { return selected(connection, run).await };
     // Whether the scope is a list decides how its bills are found.
     sqlx::query!("select set_config('plan_cache_mode', 'force_custom_plan', false)")
@@ -75,7 +75,7 @@ struct Scope {
     members: Option<Vec<i64>>,
 }
 
-async fn scope(connection: &mut PgConnection, run: &RunFacts) -> Result<Option<Scope>, NoticeError> {
+async fn scope(connection: &mut PgConnection, run: &RunFacts) -> Result<Option<Scope>, NotificationError> {
     let row = sqlx::query!(
         r#"select n.to_member, n.member_ids,
                   coalesce((select max(t.member_id) from notice_target t where t.month = n.month and t.notification = n.id),
@@ -103,7 +103,7 @@ async fn chunk_end(
     scope: &Scope,
     after: i64,
     chunk: i64,
-) -> Result<Option<i64>, NoticeError> {
+) -> Result<Option<i64>, NotificationError> {
     sqlx::query_scalar!(
         "select member_id from bill
          where month = $1 and member_id > $2 and member_id <= $3 and ($4::bigint[] is null or member_id = any($4))
@@ -117,7 +117,7 @@ async fn chunk_end(
     .fetch_optional(connection)
     .await
     .during("cannot find the end of a chunk of bills")
-    .map_err(NoticeError::from)
+    .map_err(NotificationError::from)
 }
 
 async fn select_chunk(
@@ -126,7 +126,7 @@ async fn select_chunk(
     scope: &Scope,
     after: i64,
     upto: i64,
-) -> Result<Step, NoticeError> {
+) -> Result<Step, NotificationError> {
     let row = sqlx::query!(
         r#"with run as (
                select id from notification where id = $1 and not selected and closed_at is null for key share
@@ -167,7 +167,7 @@ async fn select_chunk(
     Ok(Step { open: row.open, chosen: row.chosen })
 }
 
-async fn close_selection(connection: &mut PgConnection, run: &RunFacts) -> Result<(), NoticeError> {
+async fn close_selection(connection: &mut PgConnection, run: &RunFacts) -> Result<(), NotificationError> {
     let mut tx = connection.begin().await.during("cannot open the transaction that ends the selection")?;
     // Somebody else who chooses for the run shares its row: counted is when all of them are through.
     let row = close::lock(&mut tx, run.id).await?;
@@ -193,12 +193,12 @@ async fn close_selection(connection: &mut PgConnection, run: &RunFacts) -> Resul
     Ok(())
 }
 
-async fn selected(connection: &mut PgConnection, run: &RunFacts) -> Result<Selected, NoticeError> {
+async fn selected(connection: &mut PgConnection, run: &RunFacts) -> Result<Selected, NotificationError> {
     let row = sqlx::query!("select selected, targets from notification where id = $1", run.id.0)
         .fetch_optional(connection)
         .await
         .during("cannot read the notification")?
-        .ok_or_else(|| NoticeError::NoSuchRun(run.id.0.to_string()))?;
+        .ok_or_else(|| NotificationError::NoSuchRun(run.id.0.to_string()))?;
     Ok(if row.selected { Selected::Complete { targets: row.targets } } else { Selected::Over })
 }
 
@@ -206,12 +206,16 @@ async fn selected(connection: &mut PgConnection, run: &RunFacts) -> Result<Selec
 ///
 /// # Errors
 /// When the run is not open, when the round before is not done, or when the database fails.
-pub async fn open_round(pool: &PgPool, id: NotificationId, after_round: i32) -> Result<i32, NoticeError> {
+pub async fn open_round(
+    pool: &PgPool,
+    id: NotificationId,
+    after_round: i32,
+) -> Result<i32, NotificationError> {
     let mut tx = pool.begin().await.during("cannot open the transaction that opens a round")?;
     let row = close::lock(&mut tx, id).await?;
     let round = after_round + 1;
     if row.state != NotificationState::Open {
-        return Err(NoticeError::WrongState { id: id.0, state: row.state, wanted: "published" });
+        return Err(NotificationError::WrongState { id: id.0, state: row.state, wanted: "published" });
     }
     if row.round == round {
         return Ok(round);
@@ -224,7 +228,7 @@ pub async fn open_round(pool: &PgPool, id: NotificationId, after_round: i32) -> 
     .await
     .during("cannot look for an unfinished publication")?;
     if row.round != after_round || pending {
-        return Err(NoticeError::Overtaken { id: id.0, round });
+        return Err(NotificationError::Overtaken { id: id.0, round });
     }
     let detail = json!({ "round": round });
     let job = job_log::start(&mut tx, JobKind::Publish, Some(&row.run), Some(&row.month), &detail).await?;
@@ -254,7 +258,7 @@ pub async fn open_targets(
     run: &RunFacts,
     after: Option<MemberId>,
     limit: i64,
-) -> Result<Vec<NoticeKey>, NoticeError> {
+) -> Result<Vec<NoticeKey>, NotificationError> {
     let rows = sqlx::query!(
         "select member_id, revision from notice_target
          where month = $1 and notification = $2 and member_id > $3 and outcome is null
@@ -285,7 +289,7 @@ pub async fn publication(
     connection: &mut PgConnection,
     id: NotificationId,
     round: i32,
-) -> Result<Publication, NoticeError> {
+) -> Result<Publication, NotificationError> {
     let row = sqlx::query!(
         r#"select published_to, messages, waiting, opened_at as "opened_at: jiff_sqlx::Timestamp",
                   done_at as "done_at: jiff_sqlx::Timestamp"
@@ -296,7 +300,7 @@ pub async fn publication(
     .fetch_optional(connection)
     .await
     .during("cannot read the publication")?
-    .ok_or_else(|| NoticeError::NotKept(format!("publication {round} of notification {}", id.0)))?;
+    .ok_or_else(|| NotificationError::NotKept(format!("publication {round} of notification {}", id.0)))?;
     Ok(Publication {
         round,
         published_to: row.published_to,
@@ -311,7 +315,7 @@ pub async fn publication(
 /// unless it is open, nothing more is to be published.
 ///
 /// # Errors
-/// [`NoticeError::Overtaken`] when the round is no longer at `from`, as somebody else publishes it, or is done; otherwise
+/// [`NotificationError::Overtaken`] when the round is no longer at `from`, as somebody else publishes it, or is done; otherwise
 /// when the database fails.
 pub async fn checkpoint(
     connection: &mut PgConnection,
@@ -320,7 +324,7 @@ pub async fn checkpoint(
     from: i64,
     to: MemberId,
     messages: i64,
-) -> Result<NotificationState, NoticeError> {
+) -> Result<NotificationState, NotificationError> {
     let state = sqlx::query_scalar!(
         "update publication p set published_to = $4, messages = p.messages + $5, waiting = null
          from notification n
@@ -335,20 +339,20 @@ pub async fn checkpoint(
     .fetch_optional(connection)
     .await
     .during("cannot write how far the publication came")?
-    .ok_or(NoticeError::Overtaken { id: id.0, round })?;
+    .ok_or(NotificationError::Overtaken { id: id.0, round })?;
     NotificationState::parse(&state)
 }
 
 /// Writes what the publisher waits for, or that it waits no longer; returns where the run stands now.
 ///
 /// # Errors
-/// [`NoticeError::Overtaken`] when the round is done; otherwise when the database fails.
+/// [`NotificationError::Overtaken`] when the round is done; otherwise when the database fails.
 pub async fn waits(
     connection: &mut PgConnection,
     id: NotificationId,
     round: i32,
     what: Option<&str>,
-) -> Result<NotificationState, NoticeError> {
+) -> Result<NotificationState, NotificationError> {
     let state = sqlx::query_scalar!(
         "update publication p set waiting = $3
          from notification n
@@ -361,7 +365,7 @@ pub async fn waits(
     .fetch_optional(connection)
     .await
     .during("cannot write what the publisher waits for")?
-    .ok_or(NoticeError::Overtaken { id: id.0, round })?;
+    .ok_or(NotificationError::Overtaken { id: id.0, round })?;
     NotificationState::parse(&state)
 }
 
@@ -373,7 +377,7 @@ pub async fn close_round(
     connection: &mut PgConnection,
     id: NotificationId,
     round: i32,
-) -> Result<(), NoticeError> {
+) -> Result<(), NotificationError> {
     let mut tx = connection.begin().await.during("cannot open the transaction that ends a round")?;
     let closed = sqlx::query!(
         "update publication set done_at = clock_timestamp(), waiting = null

@@ -8,7 +8,7 @@ use domain::pricing::{Amounts, Item, ItemKind};
 use sqlx::PgConnection;
 
 use super::claim::{columns, read_key};
-use super::{NoticeError, NoticeKey, TemplateSet};
+use super::{NoticeKey, NotificationError, TemplateSet};
 use crate::error::During as _;
 use crate::installation::Locale;
 
@@ -76,7 +76,7 @@ pub async fn read_notices(
     connection: &mut PgConnection,
     month: BillingMonth,
     keys: &[NoticeKey],
-) -> Result<Vec<NoticeRow>, NoticeError> {
+) -> Result<Vec<NoticeRow>, NotificationError> {
     let (members, revisions) = columns(keys);
     let mut items = read_items(connection, month, &members, &revisions).await?;
     let rows = sqlx::query!(
@@ -102,7 +102,9 @@ pub async fn read_notices(
             let key = read_key(row.member_id, row.revision)?;
             let locale = row
                 .locale
-                .map(|text| text.parse::<Locale>().map_err(|_| NoticeError::stored("member.locale", text)))
+                .map(|text| {
+                    text.parse::<Locale>().map_err(|_| NotificationError::stored("member.locale", text))
+                })
                 .transpose()?;
             Ok(NoticeRow {
                 key,
@@ -130,7 +132,7 @@ async fn read_items(
     month: BillingMonth,
     members: &[i64],
     revisions: &[i32],
-) -> Result<HashMap<NoticeKey, Vec<NoticeItem>>, NoticeError> {
+) -> Result<HashMap<NoticeKey, Vec<NoticeItem>>, NotificationError> {
     let rows = sqlx::query!(
         r#"select i.member_id, i.revision, i.kind::text as "kind!", i.code, i.quantity, i.amount, i.days, i.used_quantity,
                   i.free_allowance
@@ -149,7 +151,7 @@ async fn read_items(
         let kind = KINDS
             .into_iter()
             .find(|kind| kind.as_str() == row.kind)
-            .ok_or_else(|| NoticeError::stored("bill_item.kind", row.kind))?;
+            .ok_or_else(|| NotificationError::stored("bill_item.kind", row.kind))?;
         items.entry(read_key(row.member_id, row.revision)?).or_default().push(NoticeItem {
             kind,
             code: row.code,
@@ -172,7 +174,7 @@ async fn explain_adjustments(
     connection: &mut PgConnection,
     month: BillingMonth,
     items: &mut HashMap<NoticeKey, Vec<NoticeItem>>,
-) -> Result<(), NoticeError> {
+) -> Result<(), NotificationError> {
     let adjusted = items.iter_mut().filter_map(|(key, items)| {
         let adjustments: Vec<&mut NoticeItem> =
             items.iter_mut().filter(|item| item.kind == ItemKind::Adjustment).collect();
@@ -207,14 +209,17 @@ async fn explain_adjustments(
 ///
 /// # Errors
 /// When they are not kept, or the database fails.
-pub async fn templates(connection: &mut PgConnection, sha256: &str) -> Result<TemplateSet, NoticeError> {
+pub async fn templates(
+    connection: &mut PgConnection,
+    sha256: &str,
+) -> Result<TemplateSet, NotificationError> {
     let content = sqlx::query_scalar!("select content from template_set where sha256 = $1", sha256)
         .fetch_optional(connection)
         .await
         .during("cannot read the templates")?
-        .ok_or_else(|| NoticeError::NotKept(format!("templates {sha256}")))?;
-    let files: BTreeMap<String, String> =
-        serde_json::from_value(content).map_err(|_| NoticeError::stored("template_set.content", sha256))?;
+        .ok_or_else(|| NotificationError::NotKept(format!("templates {sha256}")))?;
+    let files: BTreeMap<String, String> = serde_json::from_value(content)
+        .map_err(|_| NotificationError::stored("template_set.content", sha256))?;
     Ok(TemplateSet { sha256: sha256.to_owned(), files })
 }
 
@@ -222,10 +227,10 @@ pub async fn templates(connection: &mut PgConnection, sha256: &str) -> Result<Te
 ///
 /// # Errors
 /// When it is not kept, or the database fails.
-pub async fn price_book(connection: &mut PgConnection, sha256: &str) -> Result<String, NoticeError> {
+pub async fn price_book(connection: &mut PgConnection, sha256: &str) -> Result<String, NotificationError> {
     sqlx::query_scalar!("select content from price_book where sha256 = $1", sha256)
         .fetch_optional(connection)
         .await
         .during("cannot read the price book")?
-        .ok_or_else(|| NoticeError::NotKept(format!("price book {sha256}")))
+        .ok_or_else(|| NotificationError::NotKept(format!("price book {sha256}")))
 }

@@ -1,7 +1,7 @@
 //! How runs end, and that every count says the same.
 
 use store::job_log::{self, JobKind};
-use store::notification::{self, NoticeError, NotificationState, Outcome, Scope, Selection, Uuid};
+use store::notification::{self, NotificationError, NotificationState, Outcome, Scope, Selection, Uuid};
 
 use crate::fixture::{Fixture, id, keys, member, month, templates};
 
@@ -36,7 +36,7 @@ async fn a_run_is_finished_when_every_target_has_an_outcome() {
     assert_eq!(fixture.look(1).await.facts.state, NotificationState::Finished);
     assert!(matches!(
         notification::open_round(&fixture.operator, run, 0).await,
-        Err(NoticeError::WrongState { state: NotificationState::Finished, .. })
+        Err(NotificationError::WrongState { state: NotificationState::Finished, .. })
     ));
 }
 

@@ -1,6 +1,6 @@
 //! Putting targets on the topic, in rounds.
 
-use store::notification::{self, NoticeError, NotificationState, Outcome};
+use store::notification::{self, NotificationError, NotificationState, Outcome};
 
 use crate::fixture::{Fixture, keys, member};
 
@@ -17,7 +17,7 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
     assert_eq!(state, NotificationState::Open);
     // Another publisher of the same round, who doesn't know it.
     let overtaken = notification::checkpoint(&mut publisher, run.id, round, 0, member(3), 3).await;
-    assert!(matches!(overtaken, Err(NoticeError::Overtaken { .. })), "{overtaken:?}");
+    assert!(matches!(overtaken, Err(NotificationError::Overtaken { .. })), "{overtaken:?}");
     notification::waits(&mut publisher, run.id, round, Some("Kafka is away")).await.unwrap();
     let look = fixture.look(1).await;
     let publication = look.publication.unwrap();
@@ -29,7 +29,7 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
     assert_eq!(fixture.look(1).await.publication.unwrap().waiting, None);
 
     let early = notification::open_round(&fixture.operator, run.id, round).await;
-    assert!(matches!(early, Err(NoticeError::Overtaken { .. })), "{early:?}");
+    assert!(matches!(early, Err(NotificationError::Overtaken { .. })), "{early:?}");
     for _ in 0..2 {
         notification::close_round(&mut publisher, run.id, round).await.unwrap();
     }
@@ -38,7 +38,7 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
         .await;
     assert_eq!(logged, "SUCCEEDED 7 7");
     let late = notification::checkpoint(&mut publisher, run.id, round, 7, member(8), 1).await;
-    assert!(matches!(late, Err(NoticeError::Overtaken { .. })), "{late:?}");
+    assert!(matches!(late, Err(NotificationError::Overtaken { .. })), "{late:?}");
 
     // The next round brings what is open still.
     fixture.end(&run, &[1, 2, 4, 5, 6], Outcome::Sent).await;
@@ -47,7 +47,7 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
     assert_eq!(notification::open_targets(&mut publisher, &run, None, 10).await.unwrap(), keys(&[3, 7], 1));
     assert_eq!(fixture.look(1).await.published, 7);
     let stale = notification::open_round(&fixture.operator, run.id, 0).await;
-    assert!(matches!(stale, Err(NoticeError::Overtaken { .. })), "{stale:?}");
+    assert!(matches!(stale, Err(NotificationError::Overtaken { .. })), "{stale:?}");
 }
 
 #[tokio::test]
@@ -60,10 +60,10 @@ async fn a_publisher_hears_that_its_run_is_not_open() {
     let state = notification::checkpoint(&mut publisher, run.id, round, 0, member(1), 1).await.unwrap();
     assert_eq!(state, NotificationState::Suspended);
     let refused = notification::open_round(&fixture.operator, run.id, round).await;
-    assert!(matches!(refused, Err(NoticeError::WrongState { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(NotificationError::WrongState { .. })), "{refused:?}");
     notification::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
     let gone = notification::waits(&mut publisher, run.id, round, None).await;
-    assert!(matches!(gone, Err(NoticeError::Overtaken { .. })), "{gone:?}");
+    assert!(matches!(gone, Err(NotificationError::Overtaken { .. })), "{gone:?}");
     notification::close_round(&mut publisher, run.id, round).await.unwrap();
     assert_eq!(fixture.one("select status from job_log where kind = 'PUBLISH'").await, "CANCELLED");
 }

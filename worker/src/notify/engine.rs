@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use store::crypto::{Column, Keyring, OpenError};
 use store::error::StoreError;
 use store::notification as deliveries;
-use store::notification::{ConsumerId, NoticeError};
+use store::notification::{ConsumerId, NotificationError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -87,7 +87,7 @@ pub(crate) struct Closed;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EngineError {
     #[error("the deliveries cannot be kept")]
-    Store(#[from] NoticeError),
+    Store(#[from] NotificationError),
     #[error("the keys do not open what is in the database")]
     Keys(#[from] OpenError),
     #[error("a task of the engine ended before its time")]
@@ -292,8 +292,8 @@ async fn begin(
     let transport = config.transport.name();
     let begun = insist!(link, |connection| async {
         let sealed = store::member::any_sealed_name(connection).await.map_err(|error| match error {
-            StoreError::Database(error) => NoticeError::from(error),
-            StoreError::State(why) => NoticeError::NotKept(why),
+            StoreError::Database(error) => NotificationError::from(error),
+            StoreError::State(why) => NotificationError::NotKept(why),
         })?;
         Ok((sealed, deliveries::register(connection, &config.name, &transport).await?))
     });

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
 use store::error::StoreError;
-use store::notification::{NoticeError, NoticeKey, NoticeRow, RunFacts};
+use store::notification::{NoticeKey, NoticeRow, NotificationError, RunFacts};
 use store::{clock, installation};
 
 /// What one batch composes at a time on each core.
@@ -64,7 +64,7 @@ impl Shelf {
         connection: &mut PgConnection,
         run: &RunFacts,
         rows: &[NoticeRow],
-    ) -> Result<Kit, NoticeError> {
+    ) -> Result<Kit, NotificationError> {
         let locale = match self.locale {
             Some(locale) => locale,
             None => *self.locale.insert(default_locale(connection).await?),
@@ -97,12 +97,12 @@ impl Shelf {
     }
 }
 
-async fn default_locale(connection: &mut PgConnection) -> Result<Locale, NoticeError> {
+async fn default_locale(connection: &mut PgConnection) -> Result<Locale, NotificationError> {
     match installation::read(connection).await {
         Ok(installation) => Ok(installation.locale),
         Err(StoreError::Database(error)) => Err(error.into()),
         Err(StoreError::State(why)) => {
-            Err(NoticeError::NotKept(format!("the installation's settings ({why})")))
+            Err(NotificationError::NotKept(format!("the installation's settings ({why})")))
         }
     }
 }

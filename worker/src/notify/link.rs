@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::error::{DatabaseError, During as _};
-use store::notification::{self, NoticeError};
+use store::notification::{self, NotificationError};
 use tokio_util::sync::CancellationToken;
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ pub(crate) struct Link {
 pub(crate) enum LinkError {
     /// Nothing that another try could change.
     #[error(transparent)]
-    Fatal(#[from] NoticeError),
+    Fatal(#[from] NotificationError),
     #[error("told to stop while the database was away")]
     GivenUp,
 }
@@ -87,7 +87,11 @@ impl Link {
     }
 
     /// Waits before the next try, if there is to be one.
-    pub(crate) async fn failed(&mut self, failure: NoticeError, failures: u32) -> Result<(), LinkError> {
+    pub(crate) async fn failed(
+        &mut self,
+        failure: NotificationError,
+        failures: u32,
+    ) -> Result<(), LinkError> {
         self.open = None;
         if !failure.is_transient() {
             return Err(failure.into());
@@ -107,8 +111,8 @@ async fn connect(database: &SecretString) -> Result<PgConnection, DatabaseError>
 }
 
 pub(crate) async fn in_time<T>(
-    attempt: impl Future<Output = Result<T, NoticeError>>,
-) -> Result<T, NoticeError> {
+    attempt: impl Future<Output = Result<T, NotificationError>>,
+) -> Result<T, NotificationError> {
     match tokio::time::timeout(TO_GIVE_UP, attempt).await {
         Ok(result) => result,
         Err(_) => {

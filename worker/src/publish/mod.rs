@@ -16,7 +16,7 @@ use clap::Args;
 use secrecy::SecretString;
 use sqlx::{PgConnection, PgPool};
 use store::error::{DatabaseError, During as _};
-use store::notification::{self, NoticeError, NotificationState, RunFacts, Selected, Uuid};
+use store::notification::{self, NotificationError, NotificationState, RunFacts, Selected, Uuid};
 use tokio_util::sync::CancellationToken;
 
 use self::pump::Pumped;
@@ -64,7 +64,7 @@ pub(crate) enum Ended {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Trouble {
     #[error(transparent)]
-    Notice(#[from] NoticeError),
+    Notice(#[from] NotificationError),
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The text is for the run's status.
@@ -80,7 +80,7 @@ impl Trouble {
     fn is_transient(&self) -> bool {
         match self {
             // Somebody was quicker: another look tells what is left to do.
-            Self::Notice(NoticeError::Overtaken { .. }) => true,
+            Self::Notice(NotificationError::Overtaken { .. }) => true,
             Self::Notice(error) => error.is_transient(),
             Self::Database(error) => error.is_transient(),
             Self::Kafka(_) => true,
@@ -286,7 +286,7 @@ pub(crate) async fn take_up(
     connection: &mut PgConnection,
     run_uid: Uuid,
     stop: &CancellationToken,
-) -> Result<Option<RunFacts>, NoticeError> {
+) -> Result<Option<RunFacts>, NotificationError> {
     let mut told = false;
     loop {
         let run = notification::run_of(connection, run_uid).await?;
