@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use store::crypto::Keyring;
 use store::error::DatabaseError;
 use store::notification::{
-    self, NoticeKey, NotificationError, NotificationState, Outcome as Came, Selected, Uuid,
+    self, BillKey, NotificationError, NotificationState, Outcome as Came, Selected, Uuid,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -182,7 +182,7 @@ impl Rehearse {
 }
 
 /// What came of each target. One whose bill was not found can't be told either.
-fn outcomes(keys: &[NoticeKey], letters: Vec<(NoticeKey, Letter)>) -> Vec<(NoticeKey, Came, Option<String>)> {
+fn outcomes(keys: &[BillKey], letters: Vec<(BillKey, Letter)>) -> Vec<(BillKey, Came, Option<String>)> {
     let mut ended: Vec<_> = letters
         .into_iter()
         .map(|(key, letter)| match letter {
@@ -191,7 +191,7 @@ fn outcomes(keys: &[NoticeKey], letters: Vec<(NoticeKey, Letter)>) -> Vec<(Notic
             Letter::Failed(reason) => (key, Came::Failed, Some(reason)),
         })
         .collect();
-    let found: std::collections::HashSet<NoticeKey> = ended.iter().map(|(key, ..)| *key).collect();
+    let found: std::collections::HashSet<BillKey> = ended.iter().map(|(key, ..)| *key).collect();
     let missing = keys.iter().filter(|key| !found.contains(key));
     ended.extend(missing.map(|key| {
         (*key, Came::Failed, Some("NO_BILL: the bill or its member is not in the database".to_owned()))

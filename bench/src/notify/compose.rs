@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
-use store::notification::{NoticeKey, NoticeRow, RunFacts};
+use store::notification::{BillKey, NoticeRow, RunFacts};
 
 /// Bills at a time, as consumers read them.
 const BATCH: usize = 1000;
@@ -37,7 +37,7 @@ pub(crate) async fn measure(
     run: &RunFacts,
     book: &PriceBook,
     templates: Templates,
-    targets: &[NoticeKey],
+    targets: &[BillKey],
 ) -> anyhow::Result<Composing> {
     let keyring = Keyring::from_folder(keys)?;
     let composer = Composer::new(templates, FROM.parse()?);

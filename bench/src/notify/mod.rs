@@ -17,7 +17,7 @@ use email::Templates;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::notification::{
-    Begin, Beginning, NoticeKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid,
+    Begin, Beginning, BillKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid,
 };
 use test_servers::{Broker, Java};
 
@@ -111,8 +111,8 @@ async fn begin(
 }
 
 /// All targets of the run, in order.
-async fn keys_of(connection: &mut PgConnection, run: &RunFacts) -> anyhow::Result<Vec<NoticeKey>> {
-    let mut keys: Vec<NoticeKey> = Vec::new();
+async fn keys_of(connection: &mut PgConnection, run: &RunFacts) -> anyhow::Result<Vec<BillKey>> {
+    let mut keys: Vec<BillKey> = Vec::new();
     loop {
         let after = keys.last().map(|key| key.member);
         let page = store::notification::open_targets(connection, run, after, CHUNK).await?;

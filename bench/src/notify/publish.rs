@@ -10,7 +10,7 @@ use domain::notification_message::NotificationMessageWriter;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use store::notification::{NoticeKey, RunFacts};
+use store::notification::{BillKey, RunFacts};
 use test_servers::Broker;
 
 use super::{PARTITIONS, RUN, RUN_UID};
@@ -42,7 +42,7 @@ pub(crate) async fn measure(
     worker: &Worker<'_>,
     server: &Server,
     run: &RunFacts,
-    targets: &[NoticeKey],
+    targets: &[BillKey],
 ) -> anyhow::Result<Publishing> {
     let mut payloads = String::new();
     let mut writer = NotificationMessageWriter::new(run.month, RUN);

@@ -7,7 +7,7 @@ use domain::month::BillingMonth;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{
-    Claimed, Claims, ConsumerId, InHand, NoticeKey, NotificationError, NotificationId, PutOff, RunFacts,
+    BillKey, Claimed, Claims, ConsumerId, InHand, NotificationError, NotificationId, PutOff, RunFacts,
     number, reasons,
 };
 use crate::error::During as _;
@@ -22,7 +22,7 @@ pub async fn claim(
     run: &RunFacts,
     consumer: ConsumerId,
     lease: Duration,
-    keys: &[NoticeKey],
+    keys: &[BillKey],
 ) -> Result<Claims, NotificationError> {
     // In order, so that consumers who ask for the same bills don't wait for each other in a circle.
     let mut keys = keys.to_vec();
@@ -31,7 +31,7 @@ pub async fn claim(
     let mut tx = connection.begin().await.during("cannot open the claiming transaction")?;
     let claimed = take(&mut tx, run, consumer, lease, &keys).await?;
     let mut claims = Claims::default();
-    let mut skipped: Vec<(NoticeKey, &'static str)> = Vec::new();
+    let mut skipped: Vec<(BillKey, &'static str)> = Vec::new();
     let mut superseded: Vec<InHand> = Vec::new();
     for (key, verdict) in judge(&mut tx, run, &keys, &claimed).await? {
         let reason = match verdict.as_str() {
@@ -70,8 +70,8 @@ async fn take(
     run: &RunFacts,
     consumer: ConsumerId,
     lease: Duration,
-    keys: &[NoticeKey],
-) -> Result<BTreeMap<NoticeKey, Claimed>, NotificationError> {
+    keys: &[BillKey],
+) -> Result<BTreeMap<BillKey, Claimed>, NotificationError> {
     let (members, revisions) = columns(keys);
     let rows = sqlx::query!(
         r#"with run as (
@@ -121,9 +121,9 @@ async fn take(
 async fn judge(
     tx: &mut PgConnection,
     run: &RunFacts,
-    keys: &[NoticeKey],
-    claimed: &BTreeMap<NoticeKey, Claimed>,
-) -> Result<Vec<(NoticeKey, String)>, NotificationError> {
+    keys: &[BillKey],
+    claimed: &BTreeMap<BillKey, Claimed>,
+) -> Result<Vec<(BillKey, String)>, NotificationError> {
     let (members, revisions) = columns(keys);
     let taken: Vec<bool> = keys.iter().map(|key| claimed.contains_key(key)).collect();
     // A bill of the month's latest live revision counts, whatever else there is; only of an older one is it a question.
@@ -167,9 +167,9 @@ async fn judge(
 async fn skip(
     tx: &mut PgConnection,
     run: &RunFacts,
-    skipped: &[(NoticeKey, &'static str)],
+    skipped: &[(BillKey, &'static str)],
 ) -> Result<(), NotificationError> {
-    let keys: Vec<NoticeKey> = skipped.iter().map(|(key, _)| *key).collect();
+    let keys: Vec<BillKey> = skipped.iter().map(|(key, _)| *key).collect();
     let (members, revisions) = columns(&keys);
     let reasons: Vec<String> = skipped.iter().map(|(_, reason)| (*reason).to_owned()).collect();
     // Somebody else may have come to the same meanwhile, or the run be over: then there is nothing left to write.
@@ -337,7 +337,7 @@ pub(super) fn hand_columns(what: &[InHand]) -> Columns {
     }
 }
 
-pub(super) fn columns(keys: &[NoticeKey]) -> (Vec<i64>, Vec<i32>) {
+pub(super) fn columns(keys: &[BillKey]) -> (Vec<i64>, Vec<i32>) {
     keys.iter().map(|key| (key.member.get(), key.revision.get())).unzip()
 }
 
@@ -353,8 +353,8 @@ pub(super) fn by_month<T: Copy>(what: &[T], hand: impl Fn(&T) -> &InHand) -> BTr
     months
 }
 
-pub(super) fn read_key(member: i64, revision: i32) -> Result<NoticeKey, NotificationError> {
-    Ok(NoticeKey {
+pub(super) fn read_key(member: i64, revision: i32) -> Result<BillKey, NotificationError> {
+    Ok(BillKey {
         member: number("delivery.member_id", member)?,
         revision: number("delivery.revision", revision.into())?,
     })

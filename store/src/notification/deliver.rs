@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::claim::{Columns, by_month, columns, hand_columns, millis};
 use super::{
-    Advanced, ConsumerId, Ended, InHand, NoticeKey, NotificationError, NotificationState, Outcome, RunFacts,
+    Advanced, BillKey, ConsumerId, Ended, InHand, NotificationError, NotificationState, Outcome, RunFacts,
     Settled, reasons, touched,
 };
 use crate::error::During as _;
@@ -179,9 +179,9 @@ fn at(hands: &[InHand], position: i64) -> Result<InHand, NotificationError> {
 pub async fn end_targets(
     connection: &mut PgConnection,
     run: &RunFacts,
-    ended: &[(NoticeKey, Outcome, Option<String>)],
+    ended: &[(BillKey, Outcome, Option<String>)],
 ) -> Result<NotificationState, NotificationError> {
-    let keys: Vec<NoticeKey> = ended.iter().map(|(key, ..)| *key).collect();
+    let keys: Vec<BillKey> = ended.iter().map(|(key, ..)| *key).collect();
     let (members, revisions) = columns(&keys);
     let outcomes: Vec<String> = ended.iter().map(|(_, outcome, _)| outcome.as_str().to_owned()).collect();
     let reasons: Vec<Option<String>> = ended.iter().map(|(.., reason)| reason.clone()).collect();

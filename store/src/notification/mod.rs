@@ -163,7 +163,7 @@ pub mod reasons {
 
 /// A bill of a month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NoticeKey {
+pub struct BillKey {
     pub member: MemberId,
     pub revision: Revision,
 }
@@ -326,7 +326,7 @@ pub enum Selected {
 pub struct InHand {
     pub run: NotificationId,
     pub month: BillingMonth,
-    pub key: NoticeKey,
+    pub key: BillKey,
     pub attempt: i32,
 }
 
@@ -345,9 +345,9 @@ pub struct Claimed {
 pub struct Claims {
     pub claimed: Vec<Claimed>,
     /// In somebody else's hands, or not to be had now; still open.
-    pub held: Vec<NoticeKey>,
+    pub held: Vec<BillKey>,
     /// No target of the run.
-    pub not_targets: Vec<NoticeKey>,
+    pub not_targets: Vec<BillKey>,
 }
 
 /// What a consumer came to with what it had in hand.

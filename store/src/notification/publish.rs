@@ -7,8 +7,8 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::close::{self, stored};
 use super::{
-    NoticeKey, NotificationError, NotificationId, NotificationState, Publication, RunFacts, Selected,
-    deliver, number, touched,
+    BillKey, NotificationError, NotificationId, NotificationState, Publication, RunFacts, Selected, deliver,
+    number, touched,
 };
 use crate::error::During as _;
 use crate::job_log::{self, JobCounts, JobKind, JobStatus};
@@ -258,7 +258,7 @@ pub async fn open_targets(
     run: &RunFacts,
     after: Option<MemberId>,
     limit: i64,
-) -> Result<Vec<NoticeKey>, NotificationError> {
+) -> Result<Vec<BillKey>, NotificationError> {
     let rows = sqlx::query!(
         "select member_id, revision from notice_target
          where month = $1 and notification = $2 and member_id > $3 and outcome is null
@@ -273,7 +273,7 @@ pub async fn open_targets(
     .during("cannot read the open targets")?;
     rows.into_iter()
         .map(|row| {
-            Ok(NoticeKey {
+            Ok(BillKey {
                 member: number("notice_target.member_id", row.member_id)?,
                 revision: number("notice_target.revision", row.revision.into())?,
             })

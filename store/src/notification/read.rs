@@ -8,7 +8,7 @@ use domain::pricing::{Amounts, Item, ItemKind};
 use sqlx::PgConnection;
 
 use super::claim::{columns, read_key};
-use super::{NoticeKey, NotificationError, TemplateSet};
+use super::{BillKey, NotificationError, TemplateSet};
 use crate::error::During as _;
 use crate::installation::Locale;
 
@@ -25,7 +25,7 @@ const KINDS: [ItemKind; 7] = [
 /// What a notice is made of. Envelopes are sealed still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoticeRow {
-    pub key: NoticeKey,
+    pub key: BillKey,
     pub name: Vec<u8>,
     pub email: Option<Vec<u8>>,
     /// None: the installation's.
@@ -75,7 +75,7 @@ impl NoticeItem {
 pub async fn read_notices(
     connection: &mut PgConnection,
     month: BillingMonth,
-    keys: &[NoticeKey],
+    keys: &[BillKey],
 ) -> Result<Vec<NoticeRow>, NotificationError> {
     let (members, revisions) = columns(keys);
     let mut items = read_items(connection, month, &members, &revisions).await?;
@@ -132,7 +132,7 @@ async fn read_items(
     month: BillingMonth,
     members: &[i64],
     revisions: &[i32],
-) -> Result<HashMap<NoticeKey, Vec<NoticeItem>>, NotificationError> {
+) -> Result<HashMap<BillKey, Vec<NoticeItem>>, NotificationError> {
     let rows = sqlx::query!(
         r#"select i.member_id, i.revision, i.kind::text as "kind!", i.code, i.quantity, i.amount, i.days, i.used_quantity,
                   i.free_allowance
@@ -146,7 +146,7 @@ async fn read_items(
     .fetch_all(&mut *connection)
     .await
     .during("cannot read the bills' items")?;
-    let mut items: HashMap<NoticeKey, Vec<NoticeItem>> = HashMap::with_capacity(members.len());
+    let mut items: HashMap<BillKey, Vec<NoticeItem>> = HashMap::with_capacity(members.len());
     for row in rows {
         let kind = KINDS
             .into_iter()
@@ -173,14 +173,14 @@ async fn read_items(
 async fn explain_adjustments(
     connection: &mut PgConnection,
     month: BillingMonth,
-    items: &mut HashMap<NoticeKey, Vec<NoticeItem>>,
+    items: &mut HashMap<BillKey, Vec<NoticeItem>>,
 ) -> Result<(), NotificationError> {
     let adjusted = items.iter_mut().filter_map(|(key, items)| {
         let adjustments: Vec<&mut NoticeItem> =
             items.iter_mut().filter(|item| item.kind == ItemKind::Adjustment).collect();
         (!adjustments.is_empty()).then_some((*key, adjustments.into_iter()))
     });
-    let mut adjusted: HashMap<NoticeKey, _> = adjusted.collect();
+    let mut adjusted: HashMap<BillKey, _> = adjusted.collect();
     let (members, revisions) = columns(&adjusted.keys().copied().collect::<Vec<_>>());
     let rows = sqlx::query!(
         r#"select k.member_id as "member_id!", k.revision as "revision!", a.code, a.reason

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use store::notification::{
-    self, Advanced, Begin, Beginning, Claims, ConsumerId, Ended, InHand, NoticeKey, NotificationId, Outcome,
+    self, Advanced, Begin, Beginning, BillKey, Claims, ConsumerId, Ended, InHand, NotificationId, Outcome,
     RunFacts, Scope, Selected, Selection, Snapshot, TemplateSet, Uuid,
 };
 use store::testing::TestDatabase;
@@ -181,11 +181,11 @@ impl Fixture {
 }
 
 impl Consumer {
-    pub(crate) async fn claims(&mut self, run: &RunFacts, keys: &[NoticeKey]) -> Claims {
+    pub(crate) async fn claims(&mut self, run: &RunFacts, keys: &[BillKey]) -> Claims {
         notification::claim(&mut self.connection, run, self.id, LEASE, keys).await.unwrap()
     }
 
-    pub(crate) async fn claim(&mut self, run: &RunFacts, keys: &[NoticeKey]) -> Vec<InHand> {
+    pub(crate) async fn claim(&mut self, run: &RunFacts, keys: &[BillKey]) -> Vec<InHand> {
         self.claims(run, keys).await.claimed.into_iter().map(|claimed| claimed.hand).collect()
     }
 
@@ -220,9 +220,9 @@ pub(crate) fn member(id: i64) -> MemberId {
     MemberId::try_from(id).unwrap()
 }
 
-pub(crate) fn keys(members: &[i64], revision: i32) -> Vec<NoticeKey> {
+pub(crate) fn keys(members: &[i64], revision: i32) -> Vec<BillKey> {
     let revision = Revision::try_from(i64::from(revision)).unwrap();
-    members.iter().map(|id| NoticeKey { member: member(*id), revision }).collect()
+    members.iter().map(|id| BillKey { member: member(*id), revision }).collect()
 }
 
 pub(crate) fn members(hands: &[InHand]) -> Vec<i64> {

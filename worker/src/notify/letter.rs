@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
 use store::error::StoreError;
-use store::notification::{NoticeKey, NoticeRow, NotificationError, RunFacts};
+use store::notification::{BillKey, NoticeRow, NotificationError, RunFacts};
 use store::{clock, installation};
 
 /// What one batch composes at a time on each core.
@@ -152,12 +152,12 @@ impl Kit {
 }
 
 /// Writes all of them, on every core and off the async threads, in the order of the rows.
-pub(crate) async fn write_all(kit: &Kit, mut rows: Vec<NoticeRow>) -> Vec<(NoticeKey, Letter)> {
+pub(crate) async fn write_all(kit: &Kit, mut rows: Vec<NoticeRow>) -> Vec<(BillKey, Letter)> {
     let mut parts = Vec::new();
     while !rows.is_empty() {
         let rest = rows.split_off(rows.len().min(AT_ONCE));
         let part = std::mem::replace(&mut rows, rest);
-        let keys: Vec<NoticeKey> = part.iter().map(|row| row.key).collect();
+        let keys: Vec<BillKey> = part.iter().map(|row| row.key).collect();
         let kit = kit.clone();
         let written =
             tokio::task::spawn_blocking(move || part.iter().map(|row| kit.write(row)).collect::<Vec<_>>());

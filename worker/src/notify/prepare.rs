@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::notification_message::NotificationMessage;
 use store::notification::{
-    self, Claimed, Claims, ConsumerId, Ended, InHand, NoticeKey, NotificationState, Outcome, RunFacts,
+    self, BillKey, Claimed, Claims, ConsumerId, Ended, InHand, NotificationState, Outcome, RunFacts,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
@@ -116,9 +116,9 @@ impl Preparer {
             self.settle(Taken::NotOpen, own.iter().map(|_| batch.ticket()));
             return Ok(());
         }
-        let mut places: HashMap<NoticeKey, usize> = HashMap::with_capacity(own.len());
+        let mut places: HashMap<BillKey, usize> = HashMap::with_capacity(own.len());
         for (place, message) in own {
-            let key = NoticeKey { member: message.member, revision: message.revision };
+            let key = BillKey { member: message.member, revision: message.revision };
             if places.insert(key, place).is_some() {
                 self.settle(Taken::Held, [batch.ticket()]);
             }
@@ -126,7 +126,7 @@ impl Preparer {
         if places.is_empty() {
             return Ok(());
         }
-        let mut keys: Vec<NoticeKey> = places.keys().copied().collect();
+        let mut keys: Vec<BillKey> = places.keys().copied().collect();
         keys.sort_unstable();
         let (consumer, lease) = (self.consumer, self.lease);
         let Claims { claimed, held, not_targets } =
@@ -151,7 +151,7 @@ impl Preparer {
             return Ok(());
         }
         let Self { link, shelf, .. } = self;
-        let keys: Vec<NoticeKey> = claimed.iter().map(|claimed| claimed.hand.key).collect();
+        let keys: Vec<BillKey> = claimed.iter().map(|claimed| claimed.hand.key).collect();
         let read = insist!(*link, |connection| async {
             let rows = notification::read_notices(connection, run.month, &keys).await?;
             let kit = shelf.kit(connection, run, &rows).await?;
@@ -166,7 +166,7 @@ impl Preparer {
                 return Err(error);
             }
         };
-        let mut claims: HashMap<NoticeKey, Claimed> =
+        let mut claims: HashMap<BillKey, Claimed> =
             claimed.into_iter().map(|claimed| (claimed.hand.key, claimed)).collect();
         let now = Instant::now();
         let mut mails = Vec::with_capacity(rows.len());

@@ -11,7 +11,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
-use store::notification::NoticeKey;
+use store::notification::BillKey;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -104,7 +104,7 @@ impl Producer {
     pub(super) fn put(
         &self,
         writer: &mut NotificationMessageWriter,
-        keys: &[NoticeKey],
+        keys: &[BillKey],
         stop: &CancellationToken,
     ) -> KafkaResult<Arc<Page>> {
         let page = Page::of(keys.len());

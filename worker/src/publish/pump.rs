@@ -8,7 +8,7 @@ use std::time::Duration;
 use domain::ids::MemberId;
 use domain::notification_message::NotificationMessageWriter;
 use sqlx::{PgConnection, PgPool};
-use store::notification::{self, NoticeKey, NotificationState, Publication, RunFacts};
+use store::notification::{self, BillKey, NotificationState, Publication, RunFacts};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -187,7 +187,7 @@ async fn joined<T>(task: Option<&mut JoinHandle<T>>) -> Result<T, tokio::task::J
 fn start(
     producer: &Producer,
     mut writer: NotificationMessageWriter,
-    page: Vec<NoticeKey>,
+    page: Vec<BillKey>,
     from: i64,
     to: MemberId,
     stop: tokio_util::sync::CancellationToken,
@@ -205,7 +205,7 @@ fn start(
 
 /// Reads pages ahead, on a connection of its own. Ends with this value.
 struct Reader {
-    pages: mpsc::Receiver<Vec<NoticeKey>>,
+    pages: mpsc::Receiver<Vec<BillKey>>,
     task: JoinSet<Result<(), Trouble>>,
 }
 
@@ -227,7 +227,7 @@ async fn read(
     pool: PgPool,
     run: RunFacts,
     mut after: Option<MemberId>,
-    pages: mpsc::Sender<Vec<NoticeKey>>,
+    pages: mpsc::Sender<Vec<BillKey>>,
 ) -> Result<(), Trouble> {
     let mut connection = own_connection(&pool).await?;
     loop {

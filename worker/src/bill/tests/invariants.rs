@@ -7,7 +7,7 @@ use domain::ids::{MemberId, Revision};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use store::crypto::{Column, Keyring};
 use store::notification::{
-    self, Begin, Beginning, ConsumerId, Ended, NoticeKey, Outcome, Scope, Selection, TemplateSet,
+    self, Begin, Beginning, BillKey, ConsumerId, Ended, Outcome, Scope, Selection, TemplateSet,
 };
 use store::verify::{self, Asked, Checked, Uuid};
 
@@ -80,7 +80,7 @@ async fn run(
     notification::close_round(worker, id, round).await.unwrap();
     let claims = notification::claim(worker, &facts, consumer, LEASE, &open).await.unwrap();
     let hands: Vec<_> = claims.claimed.iter().map(|claimed| claimed.hand).collect();
-    let outcome = |key: &NoticeKey| ends.iter().find(|(id, _)| *id == key.member.get()).expect("an end").1;
+    let outcome = |key: &BillKey| ends.iter().find(|(id, _)| *id == key.member.get()).expect("an end").1;
     let ended: Vec<Ended> =
         hands.iter().map(|hand| Ended { hand: *hand, outcome: outcome(&hand.key), reason: None }).collect();
     assert_eq!(notification::advance(worker, consumer, LEASE, &hands, &[]).await.unwrap().granted, hands);
