@@ -150,7 +150,7 @@ impl Rehearse {
             let keys = notification::open_targets(&mut connection, &run, after, AT_ONCE).await?;
             let Some(last) = keys.last() else { break };
             after = Some(last.member);
-            let rows = notification::read_notices(&mut connection, run.month, &keys).await?;
+            let rows = notification::read_bills_for_email(&mut connection, run.month, &keys).await?;
             let kit = shelf.kit(&mut connection, &run, &rows).await?;
             let ended = outcomes(&keys, write_all(&kit, rows).await);
             for (_, came, _) in &ended {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
-use store::notification::{BillKey, NoticeRow, RunFacts};
+use store::notification::{BillForEmail, BillKey, RunFacts};
 
 /// Bills at a time, as consumers read them.
 const BATCH: usize = 1000;
@@ -45,7 +45,7 @@ pub(crate) async fn measure(
     // From everywhere, as members differ.
     let skip = (targets.len() / BATCH).div_ceil(BILLS / BATCH).max(1);
     for batch in targets.chunks(BATCH).step_by(skip) {
-        let rows = store::notification::read_notices(connection, run.month, batch).await?;
+        let rows = store::notification::read_bills_for_email(connection, run.month, batch).await?;
         let begun = Instant::now();
         for row in &rows {
             let Some(email) = &row.email else { continue };
@@ -67,7 +67,7 @@ fn compose(
     run: &RunFacts,
     book: &PriceBook,
     member: MemberId,
-    row: &NoticeRow,
+    row: &BillForEmail,
     name: &SecretString,
     email: &SecretString,
 ) -> anyhow::Result<u64> {

@@ -37,7 +37,7 @@ pub use self::observe::{any_sending, observe, totals, unfinished};
 pub use self::publish::{
     checkpoint, close_round, open_round, open_targets, publication, select_targets, try_hold, waits,
 };
-pub use self::read::{NoticeItem, NoticeRow, price_book, read_notices, templates};
+pub use self::read::{BillForEmail, BillForEmailItem, price_book, read_bills_for_email, templates};
 use crate::error::DatabaseError;
 
 /// A run that began.

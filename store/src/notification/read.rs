@@ -24,7 +24,7 @@ const KINDS: [ItemKind; 7] = [
 
 /// What a notice is made of. Envelopes are sealed still.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoticeRow {
+pub struct BillForEmail {
     pub key: BillKey,
     pub name: Vec<u8>,
     pub email: Option<Vec<u8>>,
@@ -34,11 +34,11 @@ pub struct NoticeRow {
     /// The digest of the price book that it was billed with.
     pub price_book: String,
     /// In order of `line_no`.
-    pub items: Vec<NoticeItem>,
+    pub items: Vec<BillForEmailItem>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoticeItem {
+pub struct BillForEmailItem {
     pub kind: ItemKind,
     pub code: String,
     pub quantity: i64,
@@ -50,7 +50,7 @@ pub struct NoticeItem {
     pub reason: Option<String>,
 }
 
-impl NoticeItem {
+impl BillForEmailItem {
     /// As pricing made it.
     #[must_use]
     pub fn item(&self, line_no: i32) -> Item<'_> {
@@ -72,11 +72,11 @@ impl NoticeItem {
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn read_notices(
+pub async fn read_bills_for_email(
     connection: &mut PgConnection,
     month: BillingMonth,
     keys: &[BillKey],
-) -> Result<Vec<NoticeRow>, NotificationError> {
+) -> Result<Vec<BillForEmail>, NotificationError> {
     let (members, revisions) = columns(keys);
     let mut items = read_items(connection, month, &members, &revisions).await?;
     let rows = sqlx::query!(
@@ -106,7 +106,7 @@ pub async fn read_notices(
                     text.parse::<Locale>().map_err(|_| NotificationError::stored("member.locale", text))
                 })
                 .transpose()?;
-            Ok(NoticeRow {
+            Ok(BillForEmail {
                 key,
                 name: row.name,
                 email: row.email,
@@ -132,7 +132,7 @@ async fn read_items(
     month: BillingMonth,
     members: &[i64],
     revisions: &[i32],
-) -> Result<HashMap<BillKey, Vec<NoticeItem>>, NotificationError> {
+) -> Result<HashMap<BillKey, Vec<BillForEmailItem>>, NotificationError> {
     let rows = sqlx::query!(
         r#"select i.member_id, i.revision, i.kind::text as "kind!", i.code, i.quantity, i.amount, i.days, i.used_quantity,
                   i.free_allowance
@@ -146,13 +146,13 @@ async fn read_items(
     .fetch_all(&mut *connection)
     .await
     .during("cannot read the bills' items")?;
-    let mut items: HashMap<BillKey, Vec<NoticeItem>> = HashMap::with_capacity(members.len());
+    let mut items: HashMap<BillKey, Vec<BillForEmailItem>> = HashMap::with_capacity(members.len());
     for row in rows {
         let kind = KINDS
             .into_iter()
             .find(|kind| kind.as_str() == row.kind)
             .ok_or_else(|| NotificationError::stored("bill_item.kind", row.kind))?;
-        items.entry(read_key(row.member_id, row.revision)?).or_default().push(NoticeItem {
+        items.entry(read_key(row.member_id, row.revision)?).or_default().push(BillForEmailItem {
             kind,
             code: row.code,
             quantity: row.quantity,
@@ -173,10 +173,10 @@ async fn read_items(
 async fn explain_adjustments(
     connection: &mut PgConnection,
     month: BillingMonth,
-    items: &mut HashMap<BillKey, Vec<NoticeItem>>,
+    items: &mut HashMap<BillKey, Vec<BillForEmailItem>>,
 ) -> Result<(), NotificationError> {
     let adjusted = items.iter_mut().filter_map(|(key, items)| {
-        let adjustments: Vec<&mut NoticeItem> =
+        let adjustments: Vec<&mut BillForEmailItem> =
             items.iter_mut().filter(|item| item.kind == ItemKind::Adjustment).collect();
         (!adjustments.is_empty()).then_some((*key, adjustments.into_iter()))
     });

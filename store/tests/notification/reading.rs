@@ -27,7 +27,7 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
         .await;
     let mut connection = fixture.worker().await;
     let asked = [keys(&[3, 77], 1), keys(&[2, 2], 2)].concat();
-    let rows = notification::read_notices(&mut connection, month(), &asked).await.unwrap();
+    let rows = notification::read_bills_for_email(&mut connection, month(), &asked).await.unwrap();
     assert_eq!(rows.len(), 2);
     let two = &rows[0];
     assert_eq!(

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
 use store::error::StoreError;
-use store::notification::{BillKey, NoticeRow, NotificationError, RunFacts};
+use store::notification::{BillForEmail, BillKey, NotificationError, RunFacts};
 use store::{clock, installation};
 
 /// What one batch composes at a time on each core.
@@ -63,7 +63,7 @@ impl Shelf {
         &mut self,
         connection: &mut PgConnection,
         run: &RunFacts,
-        rows: &[NoticeRow],
+        rows: &[BillForEmail],
     ) -> Result<Kit, NotificationError> {
         let locale = match self.locale {
             Some(locale) => locale,
@@ -108,7 +108,7 @@ async fn default_locale(connection: &mut PgConnection) -> Result<Locale, Notific
 }
 
 impl Kit {
-    pub(crate) fn write(&self, row: &NoticeRow) -> Letter {
+    pub(crate) fn write(&self, row: &BillForEmail) -> Letter {
         match self.try_write(row) {
             Ok(Some(email)) => Letter::Ready(email),
             Ok(None) => Letter::NoAddress,
@@ -116,7 +116,7 @@ impl Kit {
         }
     }
 
-    fn try_write(&self, row: &NoticeRow) -> Result<Option<Email>, String> {
+    fn try_write(&self, row: &BillForEmail) -> Result<Option<Email>, String> {
         let Content { keyring, month, locale, date, composer, books } = &*self.0;
         let member = row.key.member;
         let Some(email) = &row.email else { return Ok(None) };
@@ -152,7 +152,7 @@ impl Kit {
 }
 
 /// Writes all of them, on every core and off the async threads, in the order of the rows.
-pub(crate) async fn write_all(kit: &Kit, mut rows: Vec<NoticeRow>) -> Vec<(BillKey, Letter)> {
+pub(crate) async fn write_all(kit: &Kit, mut rows: Vec<BillForEmail>) -> Vec<(BillKey, Letter)> {
     let mut parts = Vec::new();
     while !rows.is_empty() {
         let rest = rows.split_off(rows.len().min(AT_ONCE));

@@ -153,7 +153,7 @@ impl Preparer {
         let Self { link, shelf, .. } = self;
         let keys: Vec<BillKey> = claimed.iter().map(|claimed| claimed.hand.key).collect();
         let read = insist!(*link, |connection| async {
-            let rows = notification::read_notices(connection, run.month, &keys).await?;
+            let rows = notification::read_bills_for_email(connection, run.month, &keys).await?;
             let kit = shelf.kit(connection, run, &rows).await?;
             Ok((kit, rows))
         });
