@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::status::{Consumers, NoticeCounts, NoticeProgress, NotificationRunStatus, Phase};
+pub use self::status::{Consumers, NotificationCounts, NotificationProgress, NotificationRunStatus, Phase};
 use crate::{MemberRange, run::impl_run};
 
 impl_run!(NotificationRun, NotificationRunSpec, NotificationRunStatus, Phase);
@@ -101,7 +101,7 @@ pub struct NotificationRunSpec {
 
     /// Some of the members. Default: everyone. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope: Option<NoticeScope>,
+    pub scope: Option<NotificationScope>,
 
     /// The ConfigMap, in the run's namespace, that holds the templates. They are pinned when the run starts. Default: the
     /// chart's. Immutable.
@@ -150,7 +150,7 @@ pub enum Select {
     validation = Rule::new("!has(self.memberRange) || (self.memberRange.from >= 1 && self.memberRange.from <= self.memberRange.to)")
         .message("scope.memberRange must begin at 1 or more and not end before it begins").field_path(".memberRange")
 )]
-pub struct NoticeScope {
+pub struct NotificationScope {
     /// Members by a span of ids, both ends inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member_range: Option<MemberRange>,

@@ -74,7 +74,7 @@ async fn set_totals(pool: &PgPool, metrics: &Metrics, all_told: bool) -> Result<
     metrics.set_months(&billing::totals(pool).await.doing(|| "add up the months' bills".to_owned())?);
     let notices =
         notification::totals(pool, all_told).await.doing(|| "add up the months' notices".to_owned())?;
-    metrics.set_notices(&notices);
+    metrics.set_notification_totals(&notices);
     Ok(())
 }
 

@@ -205,7 +205,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn set_notices(&self, totals: &[notification::MonthTotals]) {
+    pub(crate) fn set_notification_totals(&self, totals: &[notification::MonthTotals]) {
         for of_month in totals {
             let month = of_month.month.to_string();
             for state in DELIVERY_STATES {
@@ -256,15 +256,15 @@ mod tests {
     use api::billing_run::Phase;
     use store::{
         billing::Counts,
-        notification::{NoticeCounts, TargetTotals},
+        notification::{NotificationCounts, TargetTotals},
     };
 
     use super::*;
 
     fn notices() -> notification::MonthTotals {
-        let counts = NoticeCounts { sent: 7, failed: 1, ..NoticeCounts::default() };
+        let counts = NotificationCounts { sent: 7, failed: 1, ..NotificationCounts::default() };
         let ready = TargetTotals { selection: Selection::Ready, rehearsal: false, counts, open: 2 };
-        let rendered = NoticeCounts { rendered: 10, ..NoticeCounts::default() };
+        let rendered = NotificationCounts { rendered: 10, ..NotificationCounts::default() };
         let rehearsal = TargetTotals { rehearsal: true, counts: rendered, open: 0, ..ready.clone() };
         notification::MonthTotals {
             month: "2026-10".parse().unwrap(),
@@ -290,7 +290,7 @@ mod tests {
     fn totals_of_a_month_are_told_by_month_alone() {
         let metrics = Metrics::new().unwrap();
         metrics.set_months(&[a_month()]);
-        metrics.set_notices(&[notices()]);
+        metrics.set_notification_totals(&[notices()]);
         metrics.count_runs("BillingRun", [Phase::Running, Phase::Running].into_iter());
         metrics.reconciled("BillingRun", Err(ErrorClass::Database), Duration::from_millis(3));
         let text = metrics.render().unwrap();
@@ -325,7 +325,7 @@ mod tests {
         };
         let metrics = Metrics::new().unwrap();
         metrics.set_months(&[a_month()]);
-        metrics.set_notices(&[notices()]);
+        metrics.set_notification_totals(&[notices()]);
         metrics.count_runs::<Phase>("BillingRun", std::iter::empty());
         metrics.reconciled("BillingRun", Ok(()), Duration::from_millis(3));
         let mut exported: Vec<String> =

@@ -18,10 +18,10 @@ pub struct NotificationRunStatus {
     pub round: Option<i32>,
     /// How far it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub progress: Option<NoticeProgress>,
+    pub progress: Option<NotificationProgress>,
     /// Bills by what became of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counts: Option<NoticeCounts>,
+    pub counts: Option<NotificationCounts>,
     /// Who sends, for all runs together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumers: Option<Consumers>,
@@ -87,7 +87,7 @@ impl RunPhase for Phase {
 /// How far the run is.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct NoticeProgress {
+pub struct NotificationProgress {
     /// Bills that have an outcome.
     pub done: i64,
     /// Bills that it chose.
@@ -106,7 +106,7 @@ pub struct NoticeProgress {
 /// together `targets`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct NoticeCounts {
+pub struct NotificationCounts {
     /// Bills that it chose.
     pub targets: i64,
     /// Bills that were put on the topic at least once.

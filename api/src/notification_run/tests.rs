@@ -66,9 +66,10 @@ fn phases_are_written_as_they_are_named() {
 
 #[test]
 fn a_scope_reads_in_both_forms() {
-    let range: NoticeScope = serde_json::from_value(json!({"memberRange": {"from": 1, "to": 1000}})).unwrap();
+    let range: NotificationScope =
+        serde_json::from_value(json!({"memberRange": {"from": 1, "to": 1000}})).unwrap();
     assert_eq!(range.member_range, Some(MemberRange { from: 1, to: 1000 }));
-    let ids: NoticeScope =
+    let ids: NotificationScope =
         serde_json::from_value(json!({"memberIds": [7, 9_007_199_254_740_993_i64]})).unwrap();
     assert_eq!(ids.member_ids.as_deref(), Some(&[7, 9_007_199_254_740_993][..]));
 }

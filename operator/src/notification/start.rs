@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::{
     NotificationRun,
     conditions::{self, STARTED, Said},
-    notification_run::{NoticeScope, Phase, Select},
+    notification_run::{NotificationScope, Phase, Select},
     run::Run as _,
 };
 use domain::{ids::MemberId, month::BillingMonth};
@@ -80,7 +80,7 @@ fn plan(run: &NotificationRun, world: &World) -> Result<Plan, (&'static str, Str
     Ok(Plan { month, selection, scope, templates })
 }
 
-fn scope(wanted: Option<&NoticeScope>) -> Result<Scope, String> {
+fn scope(wanted: Option<&NotificationScope>) -> Result<Scope, String> {
     let member = |id: i64| MemberId::try_from(id).map_err(|error| format!("spec.scope: {error}"));
     match wanted.map(|scope| (&scope.member_range, &scope.member_ids)) {
         None => Ok(Scope::Everyone),

@@ -3,7 +3,7 @@
 use api::{
     NotificationRun, NotificationRunStatus,
     conditions::{STARTED, Said},
-    notification_run::{Consumers, NoticeCounts, NoticeProgress, Phase},
+    notification_run::{Consumers, NotificationCounts, NotificationProgress, Phase},
 };
 use store::notification::Snapshot;
 
@@ -61,9 +61,9 @@ pub(super) fn summary(snapshot: &Snapshot) -> String {
     )
 }
 
-fn counts(snapshot: &Snapshot) -> NoticeCounts {
+fn counts(snapshot: &Snapshot) -> NotificationCounts {
     let counts = &snapshot.counts;
-    NoticeCounts {
+    NotificationCounts {
         targets: snapshot.facts.targets,
         published: snapshot.published,
         sent: counts.sent,
@@ -95,7 +95,7 @@ fn consumers(world: &World, snapshot: &Snapshot) -> Consumers {
     }
 }
 
-pub(super) fn progress(snapshot: &Snapshot) -> NoticeProgress {
+pub(super) fn progress(snapshot: &Snapshot) -> NotificationProgress {
     let (done, targets) = (snapshot.counts.ended(), snapshot.facts.targets);
     let complete = snapshot.facts.selected && snapshot.open == 0;
     let (count, until) = match snapshot.closed_at {
@@ -103,7 +103,7 @@ pub(super) fn progress(snapshot: &Snapshot) -> NoticeProgress {
         None => (snapshot.ended_recently, snapshot.now.duration_since(snapshot.opened_at).min(RECENTLY)),
     };
     let rate = snapshot.facts.selected.then(|| progress::per_second(count, until)).flatten();
-    NoticeProgress {
+    NotificationProgress {
         done,
         targets,
         percent: progress::percent(done, targets, complete),

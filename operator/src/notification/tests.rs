@@ -19,8 +19,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use store::{
     installation::{Installation, Locale},
     notification::{
-        ConsumerSeen, NoticeCounts, NotificationId, NotificationState, Publication, RunFacts, Selection,
-        Snapshot,
+        ConsumerSeen, NotificationCounts, NotificationId, NotificationState, Publication, RunFacts,
+        Selection, Snapshot,
     },
 };
 
@@ -103,7 +103,7 @@ fn begun() -> Snapshot {
         },
         publication: None,
         published: 0,
-        counts: NoticeCounts::default(),
+        counts: NotificationCounts::default(),
         open: 0,
         claimed: 0,
         handed_over: 0,
@@ -149,7 +149,7 @@ fn publishing() -> Snapshot {
 /// All 10 are on the topic; 6 have an outcome and 2 are in hand.
 fn sending() -> Snapshot {
     let mut snapshot = publishing();
-    snapshot.counts = NoticeCounts { sent: 4, failed: 1, skipped: 1, ..NoticeCounts::default() };
+    snapshot.counts = NotificationCounts { sent: 4, failed: 1, skipped: 1, ..NotificationCounts::default() };
     snapshot.open = 4;
     snapshot.claimed = 1;
     snapshot.handed_over = 1;
@@ -170,7 +170,7 @@ fn left_over() -> Snapshot {
 
 fn all_told() -> Snapshot {
     Snapshot {
-        counts: NoticeCounts { sent: 9, skipped: 1, ..NoticeCounts::default() },
+        counts: NotificationCounts { sent: 9, skipped: 1, ..NotificationCounts::default() },
         open: 0,
         ..left_over()
     }

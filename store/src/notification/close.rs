@@ -4,7 +4,7 @@
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 
-use super::{NoticeCounts, NotificationError, NotificationId, NotificationState, touched};
+use super::{NotificationCounts, NotificationError, NotificationId, NotificationState, touched};
 use crate::error::During as _;
 use crate::error::StoreError;
 use crate::job_log::{self, JobCounts, JobStatus};
@@ -164,7 +164,7 @@ async fn count(
     tx: &mut PgConnection,
     row: &Locked,
     id: NotificationId,
-) -> Result<(NoticeCounts, i64), NotificationError> {
+) -> Result<(NotificationCounts, i64), NotificationError> {
     let row = sqlx::query!(
         r#"select count(*) filter (where outcome = 'SENT') as "sent!",
                   count(*) filter (where outcome = 'FAILED') as "failed!",
@@ -179,7 +179,7 @@ async fn count(
     .fetch_one(tx)
     .await
     .during("cannot count the run's targets")?;
-    let counts = NoticeCounts {
+    let counts = NotificationCounts {
         sent: row.sent,
         failed: row.failed,
         unknown: row.unknown,
@@ -262,11 +262,11 @@ async fn complete(
     tx: &mut PgConnection,
     job: i64,
     status: JobStatus,
-    counts: &NoticeCounts,
+    counts: &NotificationCounts,
     open: i64,
     reason: Option<&str>,
 ) -> Result<(), NotificationError> {
-    let NoticeCounts { sent, failed, unknown, skipped, rendered } = *counts;
+    let NotificationCounts { sent, failed, unknown, skipped, rendered } = *counts;
     let mut detail = json!({ "unknown": unknown });
     if let Some(reason) = reason {
         detail["reason"] = json!(reason);

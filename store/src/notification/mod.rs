@@ -213,7 +213,7 @@ pub struct Snapshot {
     pub publication: Option<Publication>,
     /// Targets that were on the topic at least once.
     pub published: i64,
-    pub counts: NoticeCounts,
+    pub counts: NotificationCounts,
     /// Targets without an outcome.
     pub open: i64,
     /// Of them: claimed under a lease.
@@ -244,7 +244,7 @@ impl Snapshot {
 
 /// Targets by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NoticeCounts {
+pub struct NotificationCounts {
     pub sent: i64,
     pub failed: i64,
     pub unknown: i64,
@@ -252,7 +252,7 @@ pub struct NoticeCounts {
     pub rendered: i64,
 }
 
-impl NoticeCounts {
+impl NotificationCounts {
     #[must_use]
     pub const fn ended(&self) -> i64 {
         self.sent + self.failed + self.unknown + self.skipped + self.rendered
@@ -306,7 +306,7 @@ pub struct MonthTotals {
 pub struct TargetTotals {
     pub selection: Selection,
     pub rehearsal: bool,
-    pub counts: NoticeCounts,
+    pub counts: NotificationCounts,
     pub open: i64,
 }
 

@@ -4,7 +4,7 @@ use domain::month::BillingMonth;
 use sqlx::PgPool;
 
 use super::{
-    ConsumerSeen, MonthTotals, NoticeCounts, NotificationError, NotificationId, NotificationState,
+    ConsumerSeen, MonthTotals, NotificationCounts, NotificationError, NotificationId, NotificationState,
     Publication, RunFacts, Selection, Snapshot, TargetTotals, Unfinished, Uuid, read_month,
 };
 use crate::error::During as _;
@@ -91,7 +91,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<Snapshot>, N
         },
         publication,
         published: if row.rehearsal { 0 } else { row.published },
-        counts: NoticeCounts {
+        counts: NotificationCounts {
             sent: row.sent,
             failed: row.failed,
             unknown: row.unknown,
@@ -219,7 +219,7 @@ pub async fn totals(pool: &PgPool, only_changing: bool) -> Result<Vec<MonthTotal
             Ok(TargetTotals {
                 selection: Selection::parse(&row.selection)?,
                 rehearsal: row.rehearsal,
-                counts: NoticeCounts {
+                counts: NotificationCounts {
                     sent: row.sent,
                     failed: row.failed,
                     unknown: row.unknown,

@@ -2,7 +2,7 @@
 
 use api::{
     MemberRange,
-    notification_run::{NoticeScope, TemplateRef},
+    notification_run::{NotificationScope, TemplateRef},
 };
 use store::notification::Refusal;
 
@@ -57,7 +57,7 @@ fn before_it_begins() {
     let month = "2026-10".parse().unwrap();
     let refused = World { refused: Some(Refusal::MonthNotBilled { month }), ..world(None) };
     let range = MemberRange { from: 0, to: 3 };
-    let scope = NoticeScope { member_range: Some(range), member_ids: None };
+    let scope = NotificationScope { member_range: Some(range), member_ids: None };
     assert_decisions(vec![
         row("new", unheld(run()), world(None), "Pending | hold | !Started:Starting"),
         row("held", run(), world(None), "Pending | Begin(month 2026-10, READY) | !Started:Starting"),
@@ -191,7 +191,7 @@ fn while_it_sends() {
             "nothing to tell",
             run(),
             world(Some(Snapshot {
-                counts: NoticeCounts::default(),
+                counts: NotificationCounts::default(),
                 facts: RunFacts { targets: 0, ..all_told().facts },
                 ..all_told()
             })),
@@ -292,11 +292,11 @@ fn while_it_sends() {
 fn while_it_rehearses() {
     let none_yet = rehearsing(Snapshot { facts: begun().facts, ..begun() });
     let some = rehearsing(Snapshot {
-        counts: NoticeCounts { rendered: 6, ..NoticeCounts::default() },
+        counts: NotificationCounts { rendered: 6, ..NotificationCounts::default() },
         ..left_over()
     });
     let all = rehearsing(Snapshot {
-        counts: NoticeCounts { rendered: 9, failed: 1, ..NoticeCounts::default() },
+        counts: NotificationCounts { rendered: 9, failed: 1, ..NotificationCounts::default() },
         open: 0,
         ..left_over()
     });

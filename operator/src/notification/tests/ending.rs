@@ -12,7 +12,10 @@ fn with_ttl(mut run: NotificationRun, seconds: i64) -> NotificationRun {
 fn once_it_is_over() {
     let succeeded = |run: NotificationRun| after(&run, &decide::decide(&run, &world(Some(finished()))));
     let unknown = closed(
-        Snapshot { counts: NoticeCounts { sent: 9, unknown: 1, ..NoticeCounts::default() }, ..all_told() },
+        Snapshot {
+            counts: NotificationCounts { sent: 9, unknown: 1, ..NotificationCounts::default() },
+            ..all_told()
+        },
         NotificationState::Finished,
         None,
     );

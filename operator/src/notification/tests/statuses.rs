@@ -50,7 +50,7 @@ fn the_rate_follows_the_last_seconds_and_then_tells_the_whole() {
     // 300 bills in the last 10 seconds; 400 are left.
     let going = Snapshot {
         facts: RunFacts { targets: 1000, ..sending().facts },
-        counts: NoticeCounts { sent: 600, ..NoticeCounts::default() },
+        counts: NotificationCounts { sent: 600, ..NotificationCounts::default() },
         open: 400,
         ended_recently: 300,
         ..sending()
