@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 /// Everything that a message says. The recipient's address is not part of it.
 #[derive(Clone, Copy)]
-pub struct Notice<'a> {
+pub struct Bill<'a> {
     pub month: BillingMonth,
     pub member: MemberId,
     pub revision: Revision,
@@ -24,10 +24,10 @@ pub struct Notice<'a> {
     pub book: &'a PriceBook,
 }
 
-impl fmt::Debug for Notice<'_> {
+impl fmt::Debug for Bill<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Amounts are as private as names.
-        f.debug_struct("Notice")
+        f.debug_struct("Bill")
             .field("month", &self.month)
             .field("member", &self.member)
             .field("revision", &self.revision)

@@ -8,7 +8,7 @@ use handlebars::Context;
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value};
 
-use crate::bill::{Line, Notice};
+use crate::bill::{Bill, Line};
 use crate::email::ComposeError;
 use crate::words;
 
@@ -45,27 +45,27 @@ pub(crate) const IN_LISTS: [(&str, &[&str]); 5] = [
 ];
 
 /// The context of one bill. Every variable is always there, so that an unknown one is found with any bill.
-pub(crate) fn context(notice: &Notice<'_>) -> Result<Context, ComposeError> {
-    let month = notice.month;
+pub(crate) fn context(bill: &Bill<'_>) -> Result<Context, ComposeError> {
+    let month = bill.month;
     let month_days = month.days();
     let mut lists = Lists::default();
-    for line in notice.lines {
-        lists.add(notice, line, month_days)?;
+    for line in bill.lines {
+        lists.add(bill, line, month_days)?;
     }
-    let amounts = &notice.amounts;
+    let amounts = &bill.amounts;
     // An exclusive tax is a line of the bill; an inclusive one is only said.
     let included = lists.tax.is_null() && amounts.tax != MinorUnits::ZERO;
     let last_day = month.next_first_day().yesterday().unwrap_or(month.first_day());
     let mut top = Map::new();
     let mut put = |key: &str, value: Value| top.insert(key.to_owned(), value);
-    put("name", cleaned(notice.name.expose_secret()).into());
-    put("memberId", notice.member.to_string().into());
+    put("name", cleaned(bill.name.expose_secret()).into());
+    put("memberId", bill.member.to_string().into());
     put("month", month.to_string().into());
     put("firstDay", month.first_day().to_string().into());
     put("lastDay", last_day.to_string().into());
     put("monthDays", month_days.into());
-    put("revision", notice.revision.get().into());
-    put("currency", notice.book.currency.code().into());
+    put("revision", bill.revision.get().into());
+    put("currency", bill.book.currency.code().into());
     put("plans", lists.plans.into());
     put("addons", lists.addons.into());
     put("discounts", lists.discounts.into());
@@ -118,7 +118,7 @@ impl Default for Lists {
 }
 
 impl Lists {
-    fn add(&mut self, notice: &Notice<'_>, line: &Line<'_>, month_days: u32) -> Result<(), ComposeError> {
+    fn add(&mut self, bill: &Bill<'_>, line: &Line<'_>, month_days: u32) -> Result<(), ComposeError> {
         let item = &line.item;
         let amount = Value::from(item.amount.get());
         let days = item.days.unwrap_or_default();
@@ -132,7 +132,7 @@ impl Lists {
             entry
         };
         // What the price book doesn't name is known by its code.
-        let plan_name = || notice.book.plan(item.code).map_or(item.code, |plan| &plan.name);
+        let plan_name = || bill.book.plan(item.code).map_or(item.code, |plan| &plan.name);
         let mut entry = match item.kind {
             ItemKind::Base => {
                 let mut entry = of_days(plan_name());
@@ -141,10 +141,10 @@ impl Lists {
             }
             ItemKind::Addon => of_days(plan_name()),
             ItemKind::Discount => {
-                let named = notice.book.discounts().iter().find(|discount| discount.code == item.code);
+                let named = bill.book.discounts().iter().find(|discount| discount.code == item.code);
                 of_days(named.map_or(item.code, |discount| &discount.name))
             }
-            ItemKind::Usage => return self.add_usage(notice, line),
+            ItemKind::Usage => return self.add_usage(bill, line),
             ItemKind::Adjustment => {
                 let mut entry = Map::new();
                 let reason = line.reason.map(cleaned).filter(|reason| !reason.is_empty());
@@ -174,15 +174,15 @@ impl Lists {
     }
 
     /// Usage belongs to the base fee that it comes after.
-    fn add_usage(&mut self, notice: &Notice<'_>, line: &Line<'_>) -> Result<(), ComposeError> {
+    fn add_usage(&mut self, bill: &Bill<'_>, line: &Line<'_>) -> Result<(), ComposeError> {
         let item = &line.item;
         let orphan = || ComposeError::Orphan { line: item.line_no };
         let plan = self.plans.last_mut().and_then(Value::as_object_mut).ok_or_else(orphan)?;
-        let rates = plan.get("code").and_then(Value::as_str).and_then(|code| notice.book.plan(code));
+        let rates = plan.get("code").and_then(Value::as_str).and_then(|code| bill.book.plan(code));
         let rate = rates.and_then(|plan| plan.usage.iter().find(|rate| rate.kind == item.code));
         let (used, free) = (item.used.unwrap_or_default(), item.free.unwrap_or_default());
         let mut entry = Map::new();
-        entry.insert("name".to_owned(), words::usage_kind(item.code, notice.locale).into());
+        entry.insert("name".to_owned(), words::usage_kind(item.code, bill.locale).into());
         entry.insert("kind".to_owned(), item.code.into());
         entry.insert("used".to_owned(), used.into());
         entry.insert("free".to_owned(), free.into());
@@ -212,8 +212,8 @@ mod tests {
             names.sort_unstable();
             names
         };
-        sample::try_all(|notice| {
-            let context = context(notice)?;
+        sample::try_all(|bill| {
+            let context = context(bill)?;
             let top = context.data();
             assert_eq!(keys(top), sorted(&TOP));
             for (list, variables) in IN_LISTS {

@@ -12,7 +12,7 @@ use lettre::message::header::{self, ContentTransferEncoding, ContentType, Header
 use lettre::message::{Body, Mailbox, Mailboxes, MultiPart, SinglePart};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::bill::Notice;
+use crate::bill::Bill;
 use crate::context;
 use crate::templates::{Rendered, Templates};
 
@@ -53,15 +53,15 @@ impl Composer {
     /// Mail can't be sent to the address, or the bill is unlike any that the templates were tried with.
     pub fn compose(
         &self,
-        notice: &Notice<'_>,
+        bill: &Bill<'_>,
         to: &SecretString,
         date: Timestamp,
     ) -> Result<Email, ComposeError> {
         let to: Address = to.expose_secret().parse().map_err(|_| ComposeError::Address)?;
-        let name = context::cleaned(notice.name.expose_secret());
-        let Rendered { subject, html, text } = self.templates.render(notice)?;
-        let message_id = message_id(notice.month, notice.member, notice.revision, self.from.email.domain());
-        let boundary = format!("=_{}_{}_{}", notice.month, notice.member, notice.revision);
+        let name = context::cleaned(bill.name.expose_secret());
+        let Rendered { subject, html, text } = self.templates.render(bill)?;
+        let message_id = message_id(bill.month, bill.member, bill.revision, self.from.email.domain());
+        let boundary = format!("=_{}_{}_{}", bill.month, bill.member, bill.revision);
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.clone()]);
         let envelope = envelope.map_err(|_| ComposeError::Address)?;
         let name = Some(name.into_owned()).filter(|name| !name.is_empty());

@@ -2,7 +2,7 @@
 //! network, no clock.
 //!
 //! [`Templates`] in hand are valid ones: they have rendered every kind of bill. A [`Composer`] makes an [`Email`] of a
-//! [`Notice`] and an address. Nothing here prints a name, an address or what was composed.
+//! [`Bill`] and an address. Nothing here prints a name, an address or what was composed.
 
 mod bill;
 mod context;
@@ -11,7 +11,7 @@ pub mod mock;
 mod templates;
 mod words;
 
-pub use bill::{Line, Notice};
+pub use bill::{Bill, Line};
 pub use email::{ComposeError, Composer, Content, Email, message_id};
 pub use lettre::message::Mailbox;
 pub use templates::{FILES, TemplateError, Templates};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use domain::ids::MemberId;
 use domain::locale::Locale;
 use domain::price_book::PriceBook;
-use email::{Composer, Line, Notice, Templates};
+use email::{Bill, Composer, Line, Templates};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use sqlx::PgConnection;
@@ -75,7 +75,7 @@ fn compose(
         .zip(&row.items)
         .map(|(line_no, item)| Line { item: item.item(line_no), reason: item.reason.as_deref() })
         .collect();
-    let notice = Notice {
+    let bill = Bill {
         month: run.month,
         member,
         revision: row.key.revision,
@@ -85,5 +85,5 @@ fn compose(
         lines: &lines,
         book,
     };
-    Ok(u64::try_from(composer.compose(&notice, email, DATE)?.content().expose().len())?)
+    Ok(u64::try_from(composer.compose(&bill, email, DATE)?.content().expose().len())?)
 }

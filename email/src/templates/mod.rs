@@ -16,7 +16,7 @@ use handlebars::{Context, Handlebars, RenderError, html_escape, no_escape};
 
 pub use error::TemplateError;
 
-use crate::bill::Notice;
+use crate::bill::Bill;
 use crate::context::{self, unwanted};
 use crate::email::ComposeError;
 
@@ -64,10 +64,10 @@ impl Templates {
         let sha256 = Sha256Digest::of(json.as_bytes()).to_string();
         let language = |locale| Language::parse(files, locale);
         let templates = Self { json, sha256, ko: language(Locale::Ko)?, en: language(Locale::En)? };
-        sample::try_all(|notice| {
+        sample::try_all(|bill| {
             let context =
-                context::context(notice).map_err(|error| TemplateError::Content(error.to_string()))?;
-            let language = templates.language(notice.locale);
+                context::context(bill).map_err(|error| TemplateError::Content(error.to_string()))?;
+            let language = templates.language(bill.locale);
             for template in [&language.subject, &language.text, &language.html] {
                 template
                     .render(&context)
@@ -103,9 +103,9 @@ impl Templates {
         &self.sha256
     }
 
-    pub(crate) fn render(&self, notice: &Notice<'_>) -> Result<Rendered, ComposeError> {
-        let context = context::context(notice)?;
-        let language = self.language(notice.locale);
+    pub(crate) fn render(&self, bill: &Bill<'_>) -> Result<Rendered, ComposeError> {
+        let context = context::context(bill)?;
+        let language = self.language(bill.locale);
         let render = |template: &Template| {
             template.render(&context).map_err(|error| ComposeError::Render {
                 file: template.file.clone(),

@@ -8,10 +8,10 @@ use domain::price_book::PriceBook;
 use domain::pricing::{Amounts, Item, ItemKind};
 use secrecy::SecretString;
 
-use crate::bill::{Line, Notice};
+use crate::bill::{Bill, Line};
 
 /// Shows each sample to `check` until one is refused.
-pub(crate) fn try_all<E>(mut check: impl FnMut(&Notice<'_>) -> Result<(), E>) -> Result<(), E> {
+pub(crate) fn try_all<E>(mut check: impl FnMut(&Bill<'_>) -> Result<(), E>) -> Result<(), E> {
     let won = PriceBook::parse(include_str!("sample.yaml")).expect("the samples' own price book");
     let mut dollars = won.clone();
     dollars.currency = "USD".parse().expect("a currency of ISO 4217");
@@ -27,7 +27,7 @@ pub(crate) fn try_all<E>(mut check: impl FnMut(&Notice<'_>) -> Result<(), E>) ->
     ];
     for locale in Locale::ALL {
         for (book, lines, amounts) in bills {
-            check(&Notice {
+            check(&Bill {
                 month,
                 member: MemberId::LAST,
                 revision: Revision::FIRST,

@@ -9,7 +9,7 @@ use domain::locale::Locale;
 use domain::money::MinorUnits;
 use domain::price_book::PriceBook;
 use domain::pricing::{Amounts, Item, ItemKind};
-use email::{ComposeError, Composer, Email, Line, Notice, Templates};
+use email::{Bill, ComposeError, Composer, Email, Line, Templates};
 use secrecy::SecretString;
 
 pub(crate) const FROM: &str = "Monthend <billing@example.com>";
@@ -88,7 +88,7 @@ impl Bill {
     }
 
     pub(crate) fn compose(&self, templates: Templates) -> Result<Email, ComposeError> {
-        let notice = Notice {
+        let bill = Bill {
             month: "2026-10".parse().unwrap(),
             member: MemberId::try_from(9_007_199_254_740_993).unwrap(),
             revision: Revision::FIRST,
@@ -99,7 +99,7 @@ impl Bill {
             book: &self.book,
         };
         let composer = Composer::new(templates, FROM.parse().unwrap());
-        composer.compose(&notice, &self.email, "2026-11-02T01:23:45Z".parse().unwrap())
+        composer.compose(&bill, &self.email, "2026-11-02T01:23:45Z".parse().unwrap())
     }
 
     pub(crate) fn mail(&self) -> Mail {

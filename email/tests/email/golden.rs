@@ -1,4 +1,4 @@
-//! Whole mails against files. `MONTHEND_UPDATE_GOLDEN=1 cargo test -p notice` writes them anew: look at the difference.
+//! Whole mails against files. `MONTHEND_UPDATE_GOLDEN=1 cargo test -p bill` writes them anew: look at the difference.
 
 use std::path::Path;
 

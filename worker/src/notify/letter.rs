@@ -7,7 +7,7 @@ use std::sync::Arc;
 use domain::locale::Locale;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use email::{Composer, Email, Line, Mailbox, Notice, Templates};
+use email::{Bill, Composer, Email, Line, Mailbox, Templates};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
@@ -134,7 +134,7 @@ impl Kit {
             .zip(&row.items)
             .map(|(line_no, item)| Line { item: item.item(line_no), reason: item.reason.as_deref() })
             .collect();
-        let notice = Notice {
+        let bill = Bill {
             month: *month,
             member,
             revision: row.key.revision,
@@ -144,7 +144,7 @@ impl Kit {
             lines: &lines,
             book,
         };
-        match composer.compose(&notice, &email, *date) {
+        match composer.compose(&bill, &email, *date) {
             Ok(email) => Ok(Some(email)),
             Err(error) => Err(format!("COMPOSE: {error}")),
         }
