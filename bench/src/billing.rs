@@ -9,7 +9,7 @@ use base64::Engine as _;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use secrecy::SecretString;
-use store::billing::{self, Begin, Beginning, Begun, Uuid};
+use store::billing::{self, Begin, BeginResult, Started, Uuid};
 
 use crate::report::Figures;
 use crate::seed::{one, raw_copy};
@@ -131,9 +131,9 @@ pub(crate) async fn bill(
         shards: WORKERS,
     };
     let planning = Instant::now();
-    let Begun { key, .. } = match billing::begin(&pool, &begin).await? {
-        Beginning::Begun(begun) => begun,
-        Beginning::Refused(refusal) => bail!(refusal),
+    let Started { key, .. } = match billing::begin(&pool, &begin).await? {
+        BeginResult::Started(begun) => begun,
+        BeginResult::Refused(refusal) => bail!(refusal),
     };
     let planning = planning.elapsed();
     let before = server.cpu()? + cpu::of_tree(std::process::id())?;

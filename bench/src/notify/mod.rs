@@ -17,7 +17,7 @@ use email::Templates;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::notification::{
-    Begin, Beginning, BillKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid,
+    Begin, BeginResult, BillKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid,
 };
 use test_servers::{Broker, Java};
 
@@ -98,8 +98,8 @@ async fn begin(
         max_per_second: None,
     };
     let id = match store::notification::begin(&pool, &begin).await? {
-        Beginning::Begun(id) => id,
-        Beginning::Refused(refusal) => bail!(refusal),
+        BeginResult::Started(id) => id,
+        BeginResult::Refused(refusal) => bail!(refusal),
     };
     let run = store::notification::run_of(connection, RUN_UID).await?;
     let begun = Instant::now();

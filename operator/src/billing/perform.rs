@@ -2,7 +2,7 @@
 //! where it takes effect, so that a decision made on a stale look changes nothing.
 
 use api::BillingRun;
-use store::billing::{self, Begin, Beginning, Refusal};
+use store::billing::{self, Begin, BeginResult, Refusal};
 
 use super::{BillingRuns, Do, Plan};
 use crate::{
@@ -51,7 +51,7 @@ async fn begin(kind: &BillingRuns, run: &BillingRun, plan: &Plan) -> Result<Opti
         shards: run.spec.shards,
     };
     match billing::begin(&kind.database.pool, &asked).await.doing(|| format!("begin month {}", plan.month))? {
-        Beginning::Begun(begun) => {
+        BeginResult::Started(begun) => {
             tracing::info!(
                 month = %begun.key.month,
                 revision = i64::from(begun.key.revision),
@@ -62,6 +62,6 @@ async fn begin(kind: &BillingRuns, run: &BillingRun, plan: &Plan) -> Result<Opti
             );
             Ok(None)
         }
-        Beginning::Refused(refusal) => Ok(Some(refusal)),
+        BeginResult::Refused(refusal) => Ok(Some(refusal)),
     }
 }

@@ -2,7 +2,7 @@
 //! where it takes effect, so that a decision made on a stale look changes nothing.
 
 use api::NotificationRun;
-use store::notification::{self, Begin, Beginning, Refusal};
+use store::notification::{self, Begin, BeginResult, Refusal};
 
 use super::{Do, NotificationRuns, Plan};
 use crate::{
@@ -59,10 +59,10 @@ async fn begin(
         .await
         .doing(|| format!("begin the notices of {}", plan.month))?
     {
-        Beginning::Begun(id) => {
+        BeginResult::Started(id) => {
             tracing::info!(month = %plan.month, notification = id.0, "began the notices");
             Ok(None)
         }
-        Beginning::Refused(refusal) => Ok(Some(refusal)),
+        BeginResult::Refused(refusal) => Ok(Some(refusal)),
     }
 }

@@ -6,7 +6,7 @@ use domain::price_book::PlanKind;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::{PgConnection, PgPool};
 
-use super::{Begin, Beginning, Begun, BillingError, Refusal, RevisionKey, number, touched};
+use super::{Begin, BeginResult, BillingError, Refusal, RevisionKey, Started, number, touched};
 use crate::error::During as _;
 
 /// Takes the month and plans its next revision, or says why not. Repeating it for the same run changes nothing and gives
@@ -14,7 +14,7 @@ use crate::error::During as _;
 ///
 /// # Errors
 /// When the database fails; nothing was written then.
-pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<Beginning, BillingError> {
+pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<BeginResult, BillingError> {
     let mut tx = pool.begin().await.during("cannot open the planning transaction")?;
     // First without the lock: the chunks of the run that holds the month share it, one after the other, and whoever only
     // asks would wait for them all.
@@ -27,12 +27,12 @@ pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<Beginning, Billin
     }
     let data_cutoff = match admit(&mut tx, asked).await? {
         Ok(cutoff) => cutoff,
-        Err(refusal) => return Ok(Beginning::Refused(refusal)),
+        Err(refusal) => return Ok(BeginResult::Refused(refusal)),
     };
     let key = open_revision(&mut tx, asked, data_cutoff, fence).await?;
     let (chunks, members) = cut_chunks(&mut tx, asked, &key, data_cutoff).await?;
     tx.commit().await.during("cannot commit the planning")?;
-    Ok(Beginning::Begun(Begun { key, data_cutoff, members, chunks, shards: asked.shards }))
+    Ok(BeginResult::Started(Started { key, data_cutoff, members, chunks, shards: asked.shards }))
 }
 
 /// Waits until nobody else plans or closes this month, and returns the fence that the next holder gets.
@@ -53,19 +53,19 @@ async fn lock_month(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<i64, Bil
 async fn answered_before(
     tx: &mut PgConnection,
     asked: &Begin<'_>,
-) -> Result<Option<Beginning>, BillingError> {
+) -> Result<Option<BeginResult>, BillingError> {
     if let Some(begun) = begun_before(tx, asked).await? {
-        return Ok(Some(Beginning::Begun(begun)));
+        return Ok(Some(BeginResult::Started(begun)));
     }
     let month = asked.month;
     let held = sqlx::query_scalar!("select run from month_lock where month = $1", month.to_string())
         .fetch_optional(tx)
         .await
         .during("cannot read the month's lock")?;
-    Ok(held.flatten().map(|by| Beginning::Refused(Refusal::MonthLocked { month, by })))
+    Ok(held.flatten().map(|by| BeginResult::Refused(Refusal::MonthLocked { month, by })))
 }
 
-async fn begun_before(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<Option<Begun>, BillingError> {
+async fn begun_before(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<Option<Started>, BillingError> {
     let Some(row) = sqlx::query!(
         r#"select revision, fence, data_cutoff, members, shards,
                   (select count(*) from chunk c where c.month = r.month and c.revision = r.revision) as "chunks!"
@@ -79,7 +79,7 @@ async fn begun_before(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<Option
     else {
         return Ok(None);
     };
-    Ok(Some(Begun {
+    Ok(Some(Started {
         key: RevisionKey {
             month: asked.month,
             revision: number("revision.revision", row.revision.into())?,

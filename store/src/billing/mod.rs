@@ -53,14 +53,14 @@ pub struct Begin<'a> {
 
 /// What became of an attempt to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beginning {
-    Begun(Begun),
+pub enum BeginResult {
+    Started(Started),
     Refused(Refusal),
 }
 
 /// A revision that was planned, now or by an earlier attempt of the same run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begun {
+pub struct Started {
     pub key: RevisionKey,
     pub data_cutoff: LoadNumber,
     pub members: i64,

@@ -19,7 +19,7 @@ use crate::locks::Lock;
 
 /// A load or seed that has begun, in the session that holds the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Begun {
+pub struct Started {
     pub number: i64,
     /// Its row in `job_log`.
     pub job: i64,
@@ -129,7 +129,7 @@ pub async fn begin(
     fingerprint: Option<&str>,
     month: Option<&str>,
     detail: &Value,
-) -> Result<Begun, StoreError> {
+) -> Result<Started, StoreError> {
     const OPERATION: &str = "cannot open the load";
     let mut tx = connection.begin().await.during(OPERATION)?;
     let job = job_log::start(&mut tx, kind, None, month, detail).await?;
@@ -146,7 +146,7 @@ pub async fn begin(
     .await
     .during(OPERATION)?;
     tx.commit().await.during(OPERATION)?;
-    Ok(Begun { number, job })
+    Ok(Started { number, job })
 }
 
 /// Marks the load as finished, in the transaction of `connection`: with its commit the load is visible, as a whole.
@@ -155,7 +155,7 @@ pub async fn begin(
 /// The database refused, or the load is no longer this session's.
 pub async fn finish(
     connection: &mut PgConnection,
-    begun: Begun,
+    begun: Started,
     counts: JobCounts,
     detail: &Value,
 ) -> Result<(), StoreError> {
@@ -179,7 +179,7 @@ pub async fn finish(
 /// The database refused; the next load does the same then.
 pub async fn abandon(
     connection: &mut PgConnection,
-    begun: Begun,
+    begun: Started,
     kind: JobKind,
     status: JobStatus,
     counts: JobCounts,

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 
-use super::{Begin, Beginning, NotificationError, NotificationId, Refusal, Scope, Selection};
+use super::{Begin, BeginResult, NotificationError, NotificationId, Refusal, Scope, Selection};
 use crate::error::During as _;
 use crate::job_log::{self, JobKind};
 
@@ -11,10 +11,10 @@ use crate::job_log::{self, JobKind};
 ///
 /// # Errors
 /// When the database fails; nothing was written then.
-pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<Beginning, NotificationError> {
+pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<BeginResult, NotificationError> {
     let mut tx = pool.begin().await.during("cannot open the transaction that begins a notification")?;
     if let Some(id) = begun_before(&mut tx, asked).await? {
-        return Ok(Beginning::Begun(id));
+        return Ok(BeginResult::Started(id));
     }
     let month = asked.month.to_string();
     let billed = sqlx::query_scalar!(
@@ -25,7 +25,7 @@ pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<Beginning, Notifi
     .await
     .during("cannot look for a live revision")?;
     if !billed {
-        return Ok(Beginning::Refused(Refusal::MonthNotBilled { month: asked.month }));
+        return Ok(BeginResult::Refused(Refusal::MonthNotBilled { month: asked.month }));
     }
     // Also waits for whoever else begins a run of this month, be it the same one.
     sqlx::query!("select open_notice_month($1)", month)
@@ -33,11 +33,11 @@ pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<Beginning, Notifi
         .await
         .during("cannot make the month's partitions for notices")?;
     if let Some(id) = begun_before(&mut tx, asked).await? {
-        return Ok(Beginning::Begun(id));
+        return Ok(BeginResult::Started(id));
     }
     let id = write(&mut tx, asked).await?;
     tx.commit().await.during("cannot commit the beginning of a notification")?;
-    Ok(Beginning::Begun(id))
+    Ok(BeginResult::Started(id))
 }
 
 async fn begun_before(

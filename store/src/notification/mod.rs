@@ -194,8 +194,8 @@ pub struct TemplateSet {
 
 /// What became of an attempt to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beginning {
-    Begun(NotificationId),
+pub enum BeginResult {
+    Started(NotificationId),
     Refused(Refusal),
 }
 

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use store::notification::{
-    self, Advanced, Begin, Beginning, BillKey, Claims, ConsumerId, Ended, InHand, NotificationId, Outcome,
+    self, Advanced, Begin, BeginResult, BillKey, Claims, ConsumerId, Ended, InHand, NotificationId, Outcome,
     RunFacts, Scope, Selected, Selection, Snapshot, TemplateSet, Uuid,
 };
 use store::testing::TestDatabase;
@@ -112,7 +112,7 @@ impl Fixture {
         Consumer { id, connection }
     }
 
-    pub(crate) async fn try_begin(&self, uid: u128, selection: Selection, scope: &Scope) -> Beginning {
+    pub(crate) async fn try_begin(&self, uid: u128, selection: Selection, scope: &Scope) -> BeginResult {
         let name = format!("test/run-{uid}");
         let asked = Begin {
             run: &name,
@@ -129,7 +129,7 @@ impl Fixture {
 
     /// Begins a run and chooses its targets.
     pub(crate) async fn run(&self, uid: u128, selection: Selection, scope: &Scope) -> RunFacts {
-        let Beginning::Begun(_) = self.try_begin(uid, selection, scope).await else { panic!("refused") };
+        let BeginResult::Started(_) = self.try_begin(uid, selection, scope).await else { panic!("refused") };
         self.choose(uid).await
     }
 
@@ -229,10 +229,10 @@ pub(crate) fn members(hands: &[InHand]) -> Vec<i64> {
     hands.iter().map(|hand| hand.key.member.get()).collect()
 }
 
-pub(crate) fn id(beginning: Beginning) -> NotificationId {
+pub(crate) fn id(beginning: BeginResult) -> NotificationId {
     match beginning {
-        Beginning::Begun(id) => id,
-        Beginning::Refused(refusal) => panic!("{refusal}"),
+        BeginResult::Started(id) => id,
+        BeginResult::Refused(refusal) => panic!("{refusal}"),
     }
 }
 

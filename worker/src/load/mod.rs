@@ -28,7 +28,7 @@ use store::crypto::Keyring;
 use store::error::{DatabaseError, During as _};
 use store::installation::{self, Installation};
 use store::job_log::{JobCounts, JobKind, JobStatus};
-use store::load::{self, Begun, Earlier, Written};
+use store::load::{self, Earlier, Started, Written};
 use store::migrate::check_version;
 use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
@@ -124,7 +124,7 @@ impl Load {
     }
 }
 
-async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> Outcome<Begun> {
+async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> Outcome<Started> {
     let folder = prepared.folder.path.canonicalize().unwrap_or_else(|_| prepared.folder.path.clone());
     let detail = json!({
         "folder": folder.display().to_string(),
@@ -141,7 +141,7 @@ async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> Outcome<Be
 /// A load that has begun.
 struct Loading {
     prepared: Prepared,
-    begun: Begun,
+    begun: Started,
     progress: Progress,
     started: Instant,
 }

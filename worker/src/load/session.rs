@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use sqlx::PgConnection;
 use store::job_log::JobKind;
-use store::load::{self, Begun, Holder};
+use store::load::{self, Holder, Started};
 use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +74,7 @@ pub(crate) async fn give_up(
     url: &SecretString,
     connection: PgConnection,
     server_process: i32,
-    begun: Begun,
+    begun: Started,
     kind: JobKind,
     stopped: &Stop,
 ) {

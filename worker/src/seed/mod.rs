@@ -21,7 +21,7 @@ use sqlx::{Connection as _, PgConnection};
 use store::error::During as _;
 use store::installation;
 use store::job_log::{JobCounts, JobKind};
-use store::load::{self, Begun};
+use store::load::{self, Started};
 use store::migrate::check_version;
 use store::pool::connect_one;
 use store::seed;
@@ -140,7 +140,7 @@ impl Seed {
         &self,
         url: &SecretString,
         connection: &mut PgConnection,
-        begun: Begun,
+        begun: Started,
         plan: &Arc<Plan>,
         progress: &Progress,
         stop: &CancellationToken,
@@ -189,7 +189,7 @@ fn interrupted() -> Stop {
 /// Indexes what was written and makes it visible.
 async fn finish(
     connection: &mut PgConnection,
-    begun: Begun,
+    begun: Started,
     plan: &Plan,
     rows: u64,
     progress: &Progress,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::price_book::PriceBook;
-use store::notification::{self, Begin, Beginning, Scope, Selection, TemplateSet, Uuid};
+use store::notification::{self, Begin, BeginResult, Scope, Selection, TemplateSet, Uuid};
 
 use crate::harness::{Site, ended, signal};
 
@@ -63,7 +63,7 @@ async fn begun(rehearsal: bool) -> Site {
         templates: &TemplateSet { sha256, files },
         max_per_second: None,
     };
-    let Beginning::Begun(id) = notification::begin(&operator, &asked).await.unwrap() else {
+    let BeginResult::Started(id) = notification::begin(&operator, &asked).await.unwrap() else {
         panic!("refused")
     };
     notification::open_round(&operator, id, 0).await.unwrap();

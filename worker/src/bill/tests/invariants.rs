@@ -7,7 +7,7 @@ use domain::ids::{MemberId, Revision};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use store::crypto::{Column, Keyring};
 use store::notification::{
-    self, Begin, Beginning, BillKey, ConsumerId, Ended, Outcome, Scope, Selection, TemplateSet,
+    self, Begin, BeginResult, BillKey, ConsumerId, Ended, Outcome, Scope, Selection, TemplateSet,
 };
 use store::verify::{self, Asked, Checked, Uuid};
 
@@ -64,7 +64,7 @@ async fn run(
         templates: &templates,
         max_per_second: None,
     };
-    let Beginning::Begun(id) = notification::begin(&fixture.operator, &asked).await.unwrap() else {
+    let BeginResult::Started(id) = notification::begin(&fixture.operator, &asked).await.unwrap() else {
         panic!("run {uid} was refused")
     };
     let round = notification::open_round(&fixture.operator, id, 0).await.unwrap();

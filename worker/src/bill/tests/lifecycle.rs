@@ -1,6 +1,6 @@
-//! Beginning, issuing and rejecting, once and again.
+//! BeginResult, issuing and rejecting, once and again.
 
-use store::billing::{self, Beginning, BillingError, Ending, Refusal, RevisionState};
+use store::billing::{self, BeginResult, BillingError, Ending, Refusal, RevisionState};
 
 use super::Fixture;
 use super::data::EVERYTHING;
@@ -36,9 +36,9 @@ async fn one_run_at_a_time_has_a_month() {
     fixture.load(1, EVERYTHING).await;
     let first = fixture.begin(1).await;
     let month = first.key.month;
-    let refused = |refusal: &Beginning| match refusal {
-        Beginning::Refused(refusal) => refusal.clone(),
-        Beginning::Begun(begun) => panic!("begun: {begun:?}"),
+    let refused = |refusal: &BeginResult| match refusal {
+        BeginResult::Refused(refusal) => refusal.clone(),
+        BeginResult::Started(begun) => panic!("begun: {begun:?}"),
     };
     let second = refused(&fixture.attempt("test/other", 2, None).await);
     assert_eq!(second, Refusal::MonthLocked { month, by: "test/run".to_owned() });
@@ -61,16 +61,19 @@ async fn two_that_begin_at_once_get_one_month() {
     let fixture = Fixture::new().await;
     fixture.load(1, EVERYTHING).await;
     let (one, other) = tokio::join!(fixture.attempt("test/a", 1, None), fixture.attempt("test/b", 2, None));
-    let begun = [&one, &other].iter().filter(|beginning| matches!(beginning, Beginning::Begun(_))).count();
+    let begun =
+        [&one, &other].iter().filter(|beginning| matches!(beginning, BeginResult::Started(_))).count();
     assert_eq!(begun, 1, "{one:?} {other:?}");
 }
 
 #[tokio::test]
 async fn a_run_needs_a_finished_load() {
     let fixture = Fixture::new().await;
-    assert_eq!(fixture.attempt("test/run", 1, None).await, Beginning::Refused(Refusal::NoDataLoaded));
+    assert_eq!(fixture.attempt("test/run", 1, None).await, BeginResult::Refused(Refusal::NoDataLoaded));
     fixture.load(3, "select 1").await;
-    let Beginning::Refused(refusal) = fixture.attempt("test/run", 1, Some(2)).await else { panic!("begun") };
+    let BeginResult::Refused(refusal) = fixture.attempt("test/run", 1, Some(2)).await else {
+        panic!("begun")
+    };
     assert_eq!(refusal.to_string(), "dataCutoff 2 is no finished load; the last finished one is 3");
     assert_eq!(fixture.one("select count(*) from revision").await, "0");
     assert_eq!(fixture.one("select count(*) from month_lock where run is not null").await, "0");

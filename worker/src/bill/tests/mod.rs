@@ -12,7 +12,7 @@ use domain::ids::LoadNumber;
 use domain::price_book::PriceBook;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, PgPool};
-use store::billing::{self, Begin, Beginning, Begun, RevisionKey, RunSnapshot, Uuid, Verification};
+use store::billing::{self, Begin, BeginResult, RevisionKey, RunSnapshot, Started, Uuid, Verification};
 use store::testing::TestDatabase;
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +69,7 @@ impl Fixture {
         .await;
     }
 
-    async fn attempt(&self, run: &str, uid: u128, cutoff: Option<i64>) -> Beginning {
+    async fn attempt(&self, run: &str, uid: u128, cutoff: Option<i64>) -> BeginResult {
         let price_book = PriceBook::parse(&self.book_text).unwrap();
         let asked = Begin {
             run,
@@ -84,10 +84,10 @@ impl Fixture {
         billing::begin(&self.operator, &asked).await.unwrap()
     }
 
-    async fn begin(&self, uid: u128) -> Begun {
+    async fn begin(&self, uid: u128) -> Started {
         match self.attempt("test/run", uid, None).await {
-            Beginning::Begun(begun) => begun,
-            Beginning::Refused(refusal) => panic!("{refusal}"),
+            BeginResult::Started(begun) => begun,
+            BeginResult::Refused(refusal) => panic!("{refusal}"),
         }
     }
 

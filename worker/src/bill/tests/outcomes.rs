@@ -99,7 +99,7 @@ async fn a_later_version_counts_and_an_older_cutoff_does_not_see_it() {
     let fixture = Fixture::new().await;
     fixture.load(1, EVERYTHING).await;
     fixture.load(2, "insert into subscription (member_id, plan_code, from_date, to_date, load) values (3, 'UNLIMITED-89', '2025-01-01', '2026-10-11', 2)").await;
-    let store::billing::Beginning::Begun(begun) = fixture.attempt("test/run", 1, Some(1)).await else {
+    let store::billing::BeginResult::Started(begun) = fixture.attempt("test/run", 1, Some(1)).await else {
         panic!("load 1 has finished");
     };
     fixture.work_all(&begun.key).await;

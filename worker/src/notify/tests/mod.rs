@@ -18,7 +18,7 @@ use domain::price_book::PriceBook;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, PgPool};
 use store::crypto::{Column, Keyring};
-use store::notification::{self, Begin, Beginning, RunFacts, Scope, Selection, TemplateSet, Uuid};
+use store::notification::{self, Begin, BeginResult, RunFacts, Scope, Selection, TemplateSet, Uuid};
 use store::testing::TestDatabase;
 
 use self::server::MailServer;
@@ -140,7 +140,7 @@ impl Fixture {
             templates: &TemplateSet { sha256, files },
             max_per_second,
         };
-        let Beginning::Begun(_) = notification::begin(&self.operator, &asked).await.unwrap() else {
+        let BeginResult::Started(_) = notification::begin(&self.operator, &asked).await.unwrap() else {
             panic!("refused")
         };
         let mut worker = self.database.connect_as("monthend_worker").await;

@@ -8,7 +8,7 @@ use domain::price_book::PriceBook;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, PgPool};
 use store::crypto::{Column, Keyring};
-use store::notification::{self, Begin, Beginning, NotificationId, Scope, Selection, TemplateSet, Uuid};
+use store::notification::{self, Begin, BeginResult, NotificationId, Scope, Selection, TemplateSet, Uuid};
 use store::testing::TestDatabase;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -130,7 +130,7 @@ impl Fixture {
             templates: &TemplateSet { sha256, files },
             max_per_second: None,
         };
-        let Beginning::Begun(id) = notification::begin(&self.operator, &asked).await.unwrap() else {
+        let BeginResult::Started(id) = notification::begin(&self.operator, &asked).await.unwrap() else {
             panic!("refused")
         };
         if !rehearsal {
