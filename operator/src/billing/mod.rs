@@ -17,7 +17,7 @@ use api::{BillingRun, BillingRunStatus, run::Run as _};
 use domain::{ids::LoadNumber, month::BillingMonth, price_book::PriceBook};
 use jiff::Timestamp;
 use kube::Client;
-use store::billing::{Ending, Refusal, RevisionKey, RunSnapshot};
+use store::billing::{Ending, Rejection, RevisionKey, RunSnapshot};
 
 use crate::{
     clock::Clock,
@@ -49,7 +49,7 @@ pub(crate) struct World {
     /// Why workers can't start; looked for only while nothing gets done.
     stuck: Option<String>,
     /// What the attempt to begin that was just made met.
-    refused: Option<Refusal>,
+    refused: Option<Rejection>,
     /// What a worker Job is built from.
     job_parts: JobParts,
 }
@@ -108,7 +108,7 @@ impl RunKind for BillingRuns {
     type Object = BillingRun;
     type World = World;
     type Action = Do;
-    type Outcome = Option<Refusal>;
+    type Outcome = Option<Rejection>;
 
     fn without_time(status: &BillingRunStatus) -> BillingRunStatus {
         status::without_time(status)
@@ -118,7 +118,7 @@ impl RunKind for BillingRuns {
         !run.has_begun() && run.spec.price_book_ref.name == config_map
     }
 
-    async fn observe(&self, run: &BillingRun, refused: Option<Option<Refusal>>) -> Result<World, RunError> {
+    async fn observe(&self, run: &BillingRun, refused: Option<Option<Rejection>>) -> Result<World, RunError> {
         observe::observe(self, run, refused.flatten()).await
     }
 
@@ -126,7 +126,7 @@ impl RunKind for BillingRuns {
         decide::decide(run, world)
     }
 
-    async fn perform(&self, run: &BillingRun, action: Do) -> Result<Option<Refusal>, RunError> {
+    async fn perform(&self, run: &BillingRun, action: Do) -> Result<Option<Rejection>, RunError> {
         perform::perform(self, run, action).await
     }
 }

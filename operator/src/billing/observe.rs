@@ -2,7 +2,7 @@
 
 use api::{BillingRun, run::Run as _};
 use kube::ResourceExt as _;
-use store::billing::{self, Refusal};
+use store::billing::{self, Rejection};
 
 use super::{BillingRuns, PriceBookFound, World, job};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 pub(super) async fn observe(
     kind: &BillingRuns,
     run: &BillingRun,
-    refused: Option<Refusal>,
+    refused: Option<Rejection>,
 ) -> Result<World, RunError> {
     let client = &kind.client;
     let over = run.is_over();

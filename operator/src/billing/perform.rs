@@ -2,7 +2,7 @@
 //! where it takes effect, so that a decision made on a stale look changes nothing.
 
 use api::BillingRun;
-use store::billing::{self, Begin, BeginResult, Refusal};
+use store::billing::{self, Begin, BeginResult, Rejection};
 
 use super::{BillingRuns, Do, Plan};
 use crate::{
@@ -14,7 +14,7 @@ pub(super) async fn perform(
     kind: &BillingRuns,
     run: &BillingRun,
     action: Do,
-) -> Result<Option<Refusal>, RunError> {
+) -> Result<Option<Rejection>, RunError> {
     let pool = &kind.database.pool;
     match action {
         Do::Begin(plan) => return begin(kind, run, &plan).await,
@@ -38,7 +38,7 @@ pub(super) async fn perform(
     Ok(None)
 }
 
-async fn begin(kind: &BillingRuns, run: &BillingRun, plan: &Plan) -> Result<Option<Refusal>, RunError> {
+async fn begin(kind: &BillingRuns, run: &BillingRun, plan: &Plan) -> Result<Option<Rejection>, RunError> {
     let name = look::full_name(run)?;
     let asked = Begin {
         run: &name,

@@ -9,7 +9,7 @@ use api::{
     run::Run as _,
 };
 use domain::{ids::LoadNumber, month::BillingMonth, price_book::PriceBook};
-use store::billing::{Refusal, RunSnapshot};
+use store::billing::{Rejection, RunSnapshot};
 
 use super::{BillingDecision, Do, Plan, PriceBookFound, World};
 use crate::{
@@ -111,10 +111,10 @@ fn plan(run: &BillingRun, world: &World, stored: &Stored<RunSnapshot>) -> Result
     Ok(Plan { month, price_book, price_book_text: text.clone(), data_cutoff })
 }
 
-fn refused(run: &BillingRun, world: &World, refusal: &Refusal) -> BillingDecision {
+fn refused(run: &BillingRun, world: &World, refusal: &Rejection) -> BillingDecision {
     let message = refusal.to_string();
     match refusal {
-        Refusal::MonthAlreadyBilled { .. } => {
+        Rejection::MonthAlreadyBilled { .. } => {
             let said = |type_| Said::new(type_, true, "MonthAlreadyBilled", message.clone());
             let report = report(run, world, Phase::Failed)
                 .saying(Said::new(STARTED, false, "MonthAlreadyBilled", message.clone()))
@@ -123,9 +123,9 @@ fn refused(run: &BillingRun, world: &World, refusal: &Refusal) -> BillingDecisio
                 .ended(world.now);
             lifecycle::end(run, world.now, report.status())
         }
-        Refusal::MonthLocked { .. } => pending(run, world, "MonthLocked", message, Next::Wait(LOOK_SOON)),
-        Refusal::NoDataLoaded => pending(run, world, "NoDataLoaded", message, Next::Wait(LOOK_SOON)),
-        Refusal::CutoffUnknown { .. } => {
+        Rejection::MonthLocked { .. } => pending(run, world, "MonthLocked", message, Next::Wait(LOOK_SOON)),
+        Rejection::NoDataLoaded => pending(run, world, "NoDataLoaded", message, Next::Wait(LOOK_SOON)),
+        Rejection::CutoffUnknown { .. } => {
             pending(run, world, "DataCutoffUnknown", message, Next::Wait(LOOK_SOON))
         }
     }

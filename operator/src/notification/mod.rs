@@ -18,7 +18,7 @@ use api::{NotificationRun, NotificationRunStatus, run::Run as _};
 use domain::month::BillingMonth;
 use jiff::Timestamp;
 use kube::Client;
-use store::notification::{NotificationId, Refusal, Scope, Selection, Snapshot, TemplateSet};
+use store::notification::{NotificationId, Rejection, Scope, Selection, Snapshot, TemplateSet};
 
 use crate::{
     clock::Clock,
@@ -66,7 +66,7 @@ pub(crate) struct World {
     /// The topic, when it was last looked at.
     lag: Option<LagView>,
     /// What the attempt to begin that was just made met.
-    refused: Option<Refusal>,
+    refused: Option<Rejection>,
     parts: Parts,
 }
 
@@ -140,7 +140,7 @@ impl RunKind for NotificationRuns {
     type Object = NotificationRun;
     type World = World;
     type Action = Do;
-    type Outcome = Option<Refusal>;
+    type Outcome = Option<Rejection>;
 
     fn without_time(status: &NotificationRunStatus) -> NotificationRunStatus {
         status::without_time(status)
@@ -153,7 +153,7 @@ impl RunKind for NotificationRuns {
     async fn observe(
         &self,
         run: &NotificationRun,
-        refused: Option<Option<Refusal>>,
+        refused: Option<Option<Rejection>>,
     ) -> Result<World, RunError> {
         observe::observe(self, run, refused.flatten()).await
     }
@@ -162,7 +162,7 @@ impl RunKind for NotificationRuns {
         decide::decide(run, world)
     }
 
-    async fn perform(&self, run: &NotificationRun, action: Do) -> Result<Option<Refusal>, RunError> {
+    async fn perform(&self, run: &NotificationRun, action: Do) -> Result<Option<Rejection>, RunError> {
         perform::perform(self, run, action).await
     }
 }

@@ -1,7 +1,7 @@
 //! Looks: at the run's Jobs, the templates, the database, the lag. Writes nothing and concludes nothing.
 
 use api::{NotificationRun, run::Run as _};
-use store::notification::{self, Refusal};
+use store::notification::{self, Rejection};
 
 use super::{NotificationRuns, TemplatesFound, World, job::Errand};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 pub(super) async fn observe(
     kind: &NotificationRuns,
     run: &NotificationRun,
-    refused: Option<Refusal>,
+    refused: Option<Rejection>,
 ) -> Result<World, RunError> {
     let client = &kind.client;
     let over = run.is_over();

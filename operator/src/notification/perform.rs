@@ -2,7 +2,7 @@
 //! where it takes effect, so that a decision made on a stale look changes nothing.
 
 use api::NotificationRun;
-use store::notification::{self, Begin, BeginResult, Refusal};
+use store::notification::{self, Begin, BeginResult, Rejection};
 
 use super::{Do, NotificationRuns, Plan};
 use crate::{
@@ -14,7 +14,7 @@ pub(super) async fn perform(
     kind: &NotificationRuns,
     run: &NotificationRun,
     action: Do,
-) -> Result<Option<Refusal>, RunError> {
+) -> Result<Option<Rejection>, RunError> {
     let pool = &kind.database.pool;
     match action {
         Do::Begin(plan) => return begin(kind, run, &plan).await,
@@ -44,7 +44,7 @@ async fn begin(
     kind: &NotificationRuns,
     run: &NotificationRun,
     plan: &Plan,
-) -> Result<Option<Refusal>, RunError> {
+) -> Result<Option<Rejection>, RunError> {
     let asked = Begin {
         run: &look::full_name(run)?,
         run_uid: look::uid(run)?,

@@ -10,7 +10,7 @@ use api::{
 };
 use domain::{ids::MemberId, month::BillingMonth};
 use email::Templates;
-use store::notification::{Refusal, Scope, Selection, TemplateSet};
+use store::notification::{Rejection, Scope, Selection, TemplateSet};
 
 use super::{Do, NotificationDecision, Plan, TemplatesFound, World, observe};
 use crate::{
@@ -37,7 +37,7 @@ pub(super) fn decide(run: &NotificationRun, world: &World) -> NotificationDecisi
         Ok(plan) => plan,
         Err((reason, message)) => return pending(run, world, reason, message, LOOK_LATER),
     };
-    if let Some(refusal @ Refusal::MonthNotBilled { .. }) = &world.refused {
+    if let Some(refusal @ Rejection::MonthNotBilled { .. }) = &world.refused {
         return pending(run, world, MONTH_NOT_BILLED, refusal.to_string(), LOOK_SOON);
     }
     let next = if lifecycle::is_held(run) { Next::Do(Do::Begin(Box::new(plan))) } else { Next::Hold };

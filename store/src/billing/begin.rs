@@ -6,7 +6,7 @@ use domain::price_book::PlanKind;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::{PgConnection, PgPool};
 
-use super::{Begin, BeginResult, BillingError, Refusal, RevisionKey, Started, number, touched};
+use super::{Begin, BeginResult, BillingError, Rejection, RevisionKey, Started, number, touched};
 use crate::error::During as _;
 
 /// Takes the month and plans its next revision, or says why not. Repeating it for the same run changes nothing and gives
@@ -62,7 +62,7 @@ async fn answered_before(
         .fetch_optional(tx)
         .await
         .during("cannot read the month's lock")?;
-    Ok(held.flatten().map(|by| BeginResult::Refused(Refusal::MonthLocked { month, by })))
+    Ok(held.flatten().map(|by| BeginResult::Refused(Rejection::MonthLocked { month, by })))
 }
 
 async fn begun_before(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<Option<Started>, BillingError> {
@@ -97,7 +97,7 @@ async fn begun_before(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<Option
 async fn admit(
     tx: &mut PgConnection,
     asked: &Begin<'_>,
-) -> Result<Result<LoadNumber, Refusal>, BillingError> {
+) -> Result<Result<LoadNumber, Rejection>, BillingError> {
     let month = asked.month;
     let live = sqlx::query!(
         "select revision, run from revision where month = $1 and state = 'LIVE' order by revision desc limit 1",
@@ -108,7 +108,7 @@ async fn admit(
     .during("cannot look for a live revision")?;
     if let Some(live) = live {
         let revision = number("revision.revision", live.revision.into())?;
-        return Ok(Err(Refusal::MonthAlreadyBilled { month, revision, by: live.run }));
+        return Ok(Err(Rejection::MonthAlreadyBilled { month, revision, by: live.run }));
     }
     let loads = sqlx::query!(
         r#"select max(number) as last, coalesce(bool_or(number = $1), false) as "asked_is_finished!"
@@ -118,12 +118,12 @@ async fn admit(
     .fetch_one(tx)
     .await
     .during("cannot read the finished loads")?;
-    let Some(last) = loads.last else { return Ok(Err(Refusal::NoDataLoaded)) };
+    let Some(last) = loads.last else { return Ok(Err(Rejection::NoDataLoaded)) };
     let last = number("load.number", last)?;
     Ok(match asked.data_cutoff {
         None => Ok(last),
         Some(cutoff) if loads.asked_is_finished => Ok(cutoff),
-        Some(asked) => Err(Refusal::CutoffUnknown { asked, last }),
+        Some(asked) => Err(Rejection::CutoffUnknown { asked, last }),
     })
 }
 

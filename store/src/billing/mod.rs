@@ -55,7 +55,7 @@ pub struct Begin<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BeginResult {
     Started(Started),
-    Refused(Refusal),
+    Refused(Rejection),
 }
 
 /// A revision that was planned, now or by an earlier attempt of the same run.
@@ -70,7 +70,7 @@ pub struct Started {
 
 /// Why a run can't begin; nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum Rejection {
     #[error(
         "month {month} is locked by the unfinished run {by}; this run starts when that one has ended or is deleted"
     )]

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 
-use super::{Begin, BeginResult, NotificationError, NotificationId, Refusal, Scope, Selection};
+use super::{Begin, BeginResult, NotificationError, NotificationId, Rejection, Scope, Selection};
 use crate::error::During as _;
 use crate::job_log::{self, JobKind};
 
@@ -25,7 +25,7 @@ pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<BeginResult, Noti
     .await
     .during("cannot look for a live revision")?;
     if !billed {
-        return Ok(BeginResult::Refused(Refusal::MonthNotBilled { month: asked.month }));
+        return Ok(BeginResult::Refused(Rejection::MonthNotBilled { month: asked.month }));
     }
     // Also waits for whoever else begins a run of this month, be it the same one.
     sqlx::query!("select open_notice_month($1)", month)

@@ -196,12 +196,12 @@ pub struct TemplateSet {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BeginResult {
     Started(NotificationId),
-    Refused(Refusal),
+    Refused(Rejection),
 }
 
 /// Why a run can't begin; nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum Rejection {
     #[error("month {month} has no live bills yet; this run starts when a BillingRun has issued them")]
     MonthNotBilled { month: BillingMonth },
 }

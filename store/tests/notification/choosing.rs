@@ -1,6 +1,6 @@
 //! Which bills a run is about.
 
-use store::notification::{self, BeginResult, Outcome, Refusal, Scope, Selected, Selection, Uuid};
+use store::notification::{self, BeginResult, Outcome, Rejection, Scope, Selected, Selection, Uuid};
 use store::testing::TestDatabase;
 
 use crate::fixture::{Fixture, id, keys, member, month, templates};
@@ -28,7 +28,7 @@ async fn a_month_without_live_bills_refuses_runs() {
         templates: &templates(),
         max_per_second: None,
     };
-    let refused = BeginResult::Refused(Refusal::MonthNotBilled { month: month() });
+    let refused = BeginResult::Refused(Rejection::MonthNotBilled { month: month() });
     assert_eq!(notification::begin(&database.pool, &asked).await.unwrap(), refused);
     let written: i64 =
         sqlx::query_scalar("select count(*) from job_log").fetch_one(&database.pool).await.unwrap();

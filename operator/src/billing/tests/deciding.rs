@@ -2,7 +2,7 @@
 
 use api::Limit;
 use api::billing_run::Limits;
-use store::billing::Refusal;
+use store::billing::Rejection;
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn with_ttl(mut run: BillingRun, seconds: i64) -> BillingRun {
     run
 }
 
-fn refused(refusal: Refusal) -> World {
+fn refused(refusal: Rejection) -> World {
     World { refused: Some(refusal), ..world(None) }
 }
 
@@ -54,10 +54,13 @@ fn before_it_begins() {
     if let Ok(stored) = &mut early.database {
         stored.now = time("2026-10-31T14:59:59Z");
     }
-    let locked = Refusal::MonthLocked { month, by: "billing/other".to_owned() };
-    let billed =
-        Refusal::MonthAlreadyBilled { month, revision: "1".parse().unwrap(), by: "billing/other".to_owned() };
-    let cutoff = Refusal::CutoffUnknown { asked: "9".parse().unwrap(), last: "3".parse().unwrap() };
+    let locked = Rejection::MonthLocked { month, by: "billing/other".to_owned() };
+    let billed = Rejection::MonthAlreadyBilled {
+        month,
+        revision: "1".parse().unwrap(),
+        by: "billing/other".to_owned(),
+    };
+    let cutoff = Rejection::CutoffUnknown { asked: "9".parse().unwrap(), last: "3".parse().unwrap() };
     assert_decisions(&[
         ("new", unheld(run()), world(None), "Planning | hold | !Started:Planning"),
         ("held", run(), world(None), "Planning | Begin(month 2026-10) | !Started:Planning"),
@@ -99,7 +102,7 @@ fn before_it_begins() {
             "Pending | back off | !Started:DatabaseUnavailable",
         ),
         ("locked", run(), refused(locked), "Pending | wait | !Started:MonthLocked"),
-        ("no data", run(), refused(Refusal::NoDataLoaded), "Pending | wait | !Started:NoDataLoaded"),
+        ("no data", run(), refused(Rejection::NoDataLoaded), "Pending | wait | !Started:NoDataLoaded"),
         ("unknown cut-off", run(), refused(cutoff), "Pending | wait | !Started:DataCutoffUnknown"),
         (
             "billed",

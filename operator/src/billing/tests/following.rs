@@ -1,7 +1,7 @@
 //! What a decision makes of what was said before it: phases that stay, conditions that are answered, Events.
 
 use super::*;
-use store::billing::Refusal;
+use store::billing::Rejection;
 
 fn news(run: &BillingRun, decision: &BillingDecision) -> Vec<String> {
     news::between(run.conditions(), &decision.status.conditions)
@@ -14,7 +14,7 @@ fn news(run: &BillingRun, decision: &BillingDecision) -> Vec<String> {
 fn a_run_that_asks_again_for_its_month_does_not_flicker() {
     let month = "2026-10".parse().unwrap();
     let refused = World {
-        refused: Some(Refusal::MonthLocked { month, by: "billing/other".to_owned() }),
+        refused: Some(Rejection::MonthLocked { month, by: "billing/other".to_owned() }),
         ..world(None)
     };
     let run = run();

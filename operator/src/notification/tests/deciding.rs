@@ -4,7 +4,7 @@ use api::{
     MemberRange,
     notification_run::{NotificationScope, TemplateRef},
 };
-use store::notification::Refusal;
+use store::notification::Rejection;
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn before_it_begins() {
     files.insert("ko.subject.hbs".to_owned(), "{{nobody}}".to_owned());
     let invalid = World { templates: Some(TemplatesFound::Files(files)), ..world(None) };
     let month = "2026-10".parse().unwrap();
-    let refused = World { refused: Some(Refusal::MonthNotBilled { month }), ..world(None) };
+    let refused = World { refused: Some(Rejection::MonthNotBilled { month }), ..world(None) };
     let range = MemberRange { from: 0, to: 3 };
     let scope = NotificationScope { member_range: Some(range), member_ids: None };
     assert_decisions(vec![

@@ -1,6 +1,6 @@
 //! What a decision makes of what was said before it: reasons that stay, Events.
 
-use store::notification::Refusal;
+use store::notification::Rejection;
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn news(run: &NotificationRun, decision: &NotificationDecision) -> Vec<String> {
 #[test]
 fn a_run_that_asks_again_for_its_bills_does_not_flicker() {
     let month = "2026-10".parse().unwrap();
-    let refused = World { refused: Some(Refusal::MonthNotBilled { month }), ..world(None) };
+    let refused = World { refused: Some(Rejection::MonthNotBilled { month }), ..world(None) };
     let run = run();
     let first = decide::decide(&run, &refused);
     let waiting = after(&run, &first);

@@ -1,6 +1,6 @@
 //! BeginResult, issuing and rejecting, once and again.
 
-use store::billing::{self, BeginResult, BillingError, Ending, Refusal, RevisionState};
+use store::billing::{self, BeginResult, BillingError, Ending, Rejection, RevisionState};
 
 use super::Fixture;
 use super::data::EVERYTHING;
@@ -41,7 +41,7 @@ async fn one_run_at_a_time_has_a_month() {
         BeginResult::Started(begun) => panic!("begun: {begun:?}"),
     };
     let second = refused(&fixture.attempt("test/other", 2, None).await);
-    assert_eq!(second, Refusal::MonthLocked { month, by: "test/run".to_owned() });
+    assert_eq!(second, Rejection::MonthLocked { month, by: "test/run".to_owned() });
 
     // Deleted and created again under the same name: another run, another revision.
     billing::reject(&fixture.operator, &first.key, "deleted", Ending::Cancelled).await.unwrap();
@@ -52,7 +52,7 @@ async fn one_run_at_a_time_has_a_month() {
     let late = refused(&fixture.attempt("test/other", 2, None).await);
     assert_eq!(
         late,
-        Refusal::MonthAlreadyBilled { month, revision: again.key.revision, by: "test/run".to_owned() }
+        Rejection::MonthAlreadyBilled { month, revision: again.key.revision, by: "test/run".to_owned() }
     );
 }
 
@@ -69,7 +69,7 @@ async fn two_that_begin_at_once_get_one_month() {
 #[tokio::test]
 async fn a_run_needs_a_finished_load() {
     let fixture = Fixture::new().await;
-    assert_eq!(fixture.attempt("test/run", 1, None).await, BeginResult::Refused(Refusal::NoDataLoaded));
+    assert_eq!(fixture.attempt("test/run", 1, None).await, BeginResult::Refused(Rejection::NoDataLoaded));
     fixture.load(3, "select 1").await;
     let BeginResult::Refused(refusal) = fixture.attempt("test/run", 1, Some(2)).await else {
         panic!("begun")
