@@ -7,8 +7,8 @@ use domain::month::BillingMonth;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{
-    BillKey, Claimed, Claims, ConsumerId, InHand, NotificationError, NotificationId, PutOff, RunFacts,
-    number, reasons,
+    BillKey, Claimed, ClaimedDelivery, Claims, ConsumerId, NotificationError, NotificationId, PutOff,
+    RunFacts, number, reasons,
 };
 use crate::error::During as _;
 
@@ -32,7 +32,7 @@ pub async fn claim(
     let claimed = take(&mut tx, run, consumer, lease, &keys).await?;
     let mut claims = Claims::default();
     let mut skipped: Vec<(BillKey, &'static str)> = Vec::new();
-    let mut superseded: Vec<InHand> = Vec::new();
+    let mut superseded: Vec<ClaimedDelivery> = Vec::new();
     for (key, verdict) in judge(&mut tx, run, &keys, &claimed).await? {
         let reason = match verdict.as_str() {
             "HELD" => {
@@ -111,7 +111,7 @@ async fn take(
     rows.into_iter()
         .map(|row| {
             let key = read_key(row.member_id, row.revision)?;
-            let hand = InHand { run: run.id, month: run.month, key, attempt: row.attempt };
+            let hand = ClaimedDelivery { run: run.id, month: run.month, key, attempt: row.attempt };
             Ok((key, Claimed { hand, tries: row.tries, first_try: row.first_try.map(since) }))
         })
         .collect()
@@ -204,7 +204,7 @@ pub async fn put_off(
 ) -> Result<Vec<Claimed>, NotificationError> {
     let mut still = Vec::new();
     for (month, what) in by_month(what, |put_off| &put_off.hand) {
-        let hands: Vec<InHand> = what.iter().map(|put_off| put_off.hand).collect();
+        let hands: Vec<ClaimedDelivery> = what.iter().map(|put_off| put_off.hand).collect();
         let Columns { runs, members, revisions, attempts } = hand_columns(&hands);
         let counts: Vec<bool> = what.iter().map(|put_off| put_off.counts).collect();
         let rows = sqlx::query!(
@@ -233,7 +233,8 @@ pub async fn put_off(
         .during("cannot put deliveries off")?;
         for row in rows {
             let key = read_key(row.member_id, row.revision)?;
-            let hand = InHand { run: NotificationId(row.notification), month, key, attempt: row.attempt };
+            let hand =
+                ClaimedDelivery { run: NotificationId(row.notification), month, key, attempt: row.attempt };
             still.push(Claimed { hand, tries: row.tries, first_try: row.first_try.map(since) });
         }
     }
@@ -249,8 +250,8 @@ pub async fn renew(
     connection: &mut PgConnection,
     consumer: ConsumerId,
     lease: Duration,
-    what: &[InHand],
-) -> Result<Vec<InHand>, NotificationError> {
+    what: &[ClaimedDelivery],
+) -> Result<Vec<ClaimedDelivery>, NotificationError> {
     let mut still = Vec::new();
     for (month, what) in by_month(what, |hand| hand) {
         let Columns { runs, members, revisions, attempts } = hand_columns(&what);
@@ -273,7 +274,12 @@ pub async fn renew(
         .during("cannot renew leases")?;
         for row in rows {
             let key = read_key(row.member_id, row.revision)?;
-            still.push(InHand { run: NotificationId(row.notification), month, key, attempt: row.attempt });
+            still.push(ClaimedDelivery {
+                run: NotificationId(row.notification),
+                month,
+                key,
+                attempt: row.attempt,
+            });
         }
     }
     Ok(still)
@@ -287,8 +293,8 @@ pub async fn renew(
 pub async fn give_back(
     connection: &mut PgConnection,
     consumer: ConsumerId,
-    what: &[InHand],
-) -> Result<Vec<InHand>, NotificationError> {
+    what: &[ClaimedDelivery],
+) -> Result<Vec<ClaimedDelivery>, NotificationError> {
     let mut given = Vec::new();
     for (month, what) in by_month(what, |hand| hand) {
         let Columns { runs, members, revisions, attempts } = hand_columns(&what);
@@ -313,7 +319,12 @@ pub async fn give_back(
         .during("cannot give deliveries back")?;
         for row in rows {
             let key = read_key(row.member_id, row.revision)?;
-            given.push(InHand { run: NotificationId(row.notification), month, key, attempt: row.attempt });
+            given.push(ClaimedDelivery {
+                run: NotificationId(row.notification),
+                month,
+                key,
+                attempt: row.attempt,
+            });
         }
     }
     Ok(given)
@@ -328,7 +339,7 @@ pub(super) struct Columns {
     pub(super) attempts: Vec<i32>,
 }
 
-pub(super) fn hand_columns(what: &[InHand]) -> Columns {
+pub(super) fn hand_columns(what: &[ClaimedDelivery]) -> Columns {
     Columns {
         runs: what.iter().map(|hand| hand.run.0).collect(),
         members: what.iter().map(|hand| hand.key.member.get()).collect(),
@@ -342,7 +353,10 @@ pub(super) fn columns(keys: &[BillKey]) -> (Vec<i64>, Vec<i32>) {
 }
 
 /// Parted by month, which is by partition, and in order of key within each.
-pub(super) fn by_month<T: Copy>(what: &[T], hand: impl Fn(&T) -> &InHand) -> BTreeMap<BillingMonth, Vec<T>> {
+pub(super) fn by_month<T: Copy>(
+    what: &[T],
+    hand: impl Fn(&T) -> &ClaimedDelivery,
+) -> BTreeMap<BillingMonth, Vec<T>> {
     let mut months: BTreeMap<BillingMonth, Vec<T>> = BTreeMap::new();
     for one in what {
         months.entry(hand(one).month).or_default().push(*one);

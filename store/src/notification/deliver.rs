@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::claim::{Columns, by_month, columns, hand_columns, millis};
 use super::{
-    Advanced, BillKey, ConsumerId, Ended, InHand, NotificationError, NotificationState, Outcome, RunFacts,
-    Settled, reasons, touched,
+    Advanced, BillKey, ClaimedDelivery, ConsumerId, Ended, NotificationError, NotificationState, Outcome,
+    RunFacts, Settled, reasons, touched,
 };
 use crate::error::During as _;
 
@@ -22,7 +22,7 @@ pub async fn advance(
     connection: &mut PgConnection,
     consumer: ConsumerId,
     lease: Duration,
-    hand_over: &[InHand],
+    hand_over: &[ClaimedDelivery],
     ended: &[Ended],
 ) -> Result<Advanced, NotificationError> {
     let steps: Vec<Step<'_>> = hand_over
@@ -35,7 +35,7 @@ pub async fn advance(
         return Ok(advanced);
     }
     let mut tx = connection.begin().await.during("cannot open the transaction that hands over")?;
-    let mut done: HashSet<InHand> = HashSet::new();
+    let mut done: HashSet<ClaimedDelivery> = HashSet::new();
     for (month, steps) in by_month(&steps, |step| &step.hand) {
         done.extend(advance_month(&mut tx, month, consumer, lease, &steps).await?);
         let missing: Vec<&Ended> =
@@ -59,7 +59,7 @@ pub async fn advance(
 /// One delivery's next step: its end, or else the hand-over.
 #[derive(Clone, Copy)]
 struct Step<'a> {
-    hand: InHand,
+    hand: ClaimedDelivery,
     end: Option<&'a Ended>,
 }
 
@@ -70,8 +70,8 @@ async fn advance_month(
     consumer: ConsumerId,
     lease: Duration,
     steps: &[Step<'_>],
-) -> Result<Vec<InHand>, NotificationError> {
-    let hands: Vec<InHand> = steps.iter().map(|step| step.hand).collect();
+) -> Result<Vec<ClaimedDelivery>, NotificationError> {
+    let hands: Vec<ClaimedDelivery> = steps.iter().map(|step| step.hand).collect();
     let Columns { runs, members, revisions, attempts } = hand_columns(&hands);
     let outcomes: Vec<Option<String>> =
         steps.iter().map(|step| step.end.map(|end| end.outcome.as_str().to_owned())).collect();
@@ -141,8 +141,8 @@ async fn recorded_before(
     tx: &mut PgConnection,
     month: BillingMonth,
     ended: &[&Ended],
-) -> Result<Vec<InHand>, NotificationError> {
-    let hands: Vec<InHand> = ended.iter().map(|ended| ended.hand).collect();
+) -> Result<Vec<ClaimedDelivery>, NotificationError> {
+    let hands: Vec<ClaimedDelivery> = ended.iter().map(|ended| ended.hand).collect();
     let Columns { runs, members, revisions, attempts } = hand_columns(&hands);
     let outcomes: Vec<String> = ended.iter().map(|ended| ended.outcome.as_str().to_owned()).collect();
     let positions = sqlx::query_scalar!(
@@ -165,7 +165,7 @@ async fn recorded_before(
 }
 
 /// What stands at a position, which counts from 1.
-fn at(hands: &[InHand], position: i64) -> Result<InHand, NotificationError> {
+fn at(hands: &[ClaimedDelivery], position: i64) -> Result<ClaimedDelivery, NotificationError> {
     usize::try_from(position - 1)
         .ok()
         .and_then(|index| hands.get(index).copied())

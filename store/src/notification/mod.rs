@@ -323,7 +323,7 @@ pub enum Selected {
 
 /// What is in a consumer's hands: a bill's delivery, for one run, at one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct InHand {
+pub struct ClaimedDelivery {
     pub run: NotificationId,
     pub month: BillingMonth,
     pub key: BillKey,
@@ -333,7 +333,7 @@ pub struct InHand {
 /// A claim that was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claimed {
-    pub hand: InHand,
+    pub hand: ClaimedDelivery,
     /// Tries of this attempt that the server put off.
     pub tries: i32,
     /// How long ago the first of them was.
@@ -353,7 +353,7 @@ pub struct Claims {
 /// What a consumer came to with what it had in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    pub hand: InHand,
+    pub hand: ClaimedDelivery,
     pub outcome: Outcome,
     /// Masked: never an address.
     pub reason: Option<String>,
@@ -363,19 +363,19 @@ pub struct Ended {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Advanced {
     /// May be sent now.
-    pub granted: Vec<InHand>,
+    pub granted: Vec<ClaimedDelivery>,
     /// Must not be sent: the run is not open, the bill is superseded, or the lease is lost. To be given back.
-    pub refused: Vec<InHand>,
+    pub refused: Vec<ClaimedDelivery>,
     /// Outcomes that were written.
-    pub recorded: Vec<InHand>,
+    pub recorded: Vec<ClaimedDelivery>,
     /// Outcomes that came too late: the delivery is no longer in this consumer's hands.
-    pub lost: Vec<InHand>,
+    pub lost: Vec<ClaimedDelivery>,
 }
 
 /// To be tried again later, by the same consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PutOff {
-    pub hand: InHand,
+    pub hand: ClaimedDelivery,
     /// The server was asked and put it off, which is one of the tries; else it never came to that.
     pub counts: bool,
 }

@@ -9,8 +9,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use store::notification::{
-    self, Advanced, Begin, BeginResult, BillKey, Claims, ConsumerId, Ended, InHand, NotificationId, Outcome,
-    RunFacts, Scope, Selected, Selection, Snapshot, TemplateSet, Uuid,
+    self, Advanced, Begin, BeginResult, BillKey, ClaimedDelivery, Claims, ConsumerId, Ended, NotificationId,
+    Outcome, RunFacts, Scope, Selected, Selection, Snapshot, TemplateSet, Uuid,
 };
 use store::testing::TestDatabase;
 
@@ -185,29 +185,29 @@ impl Consumer {
         notification::claim(&mut self.connection, run, self.id, LEASE, keys).await.unwrap()
     }
 
-    pub(crate) async fn claim(&mut self, run: &RunFacts, keys: &[BillKey]) -> Vec<InHand> {
+    pub(crate) async fn claim(&mut self, run: &RunFacts, keys: &[BillKey]) -> Vec<ClaimedDelivery> {
         self.claims(run, keys).await.claimed.into_iter().map(|claimed| claimed.hand).collect()
     }
 
-    pub(crate) async fn advance(&mut self, hand_over: &[InHand], ended: &[Ended]) -> Advanced {
+    pub(crate) async fn advance(&mut self, hand_over: &[ClaimedDelivery], ended: &[Ended]) -> Advanced {
         notification::advance(&mut self.connection, self.id, LEASE, hand_over, ended).await.unwrap()
     }
 
     /// Hands everything over.
-    pub(crate) async fn hand_over(&mut self, hands: &[InHand]) {
+    pub(crate) async fn hand_over(&mut self, hands: &[ClaimedDelivery]) {
         let advanced = self.advance(hands, &[]).await;
         assert_eq!(advanced.granted, hands, "{advanced:?}");
     }
 
     /// Hands everything over and records how it ended.
-    pub(crate) async fn deliver(&mut self, hands: &[InHand], outcome: Outcome) {
+    pub(crate) async fn deliver(&mut self, hands: &[ClaimedDelivery], outcome: Outcome) {
         self.hand_over(hands).await;
         let advanced = self.advance(&[], &ended(hands, outcome)).await;
         assert_eq!(advanced.recorded, hands, "{advanced:?}");
     }
 }
 
-pub(crate) fn ended(hands: &[InHand], outcome: Outcome) -> Vec<Ended> {
+pub(crate) fn ended(hands: &[ClaimedDelivery], outcome: Outcome) -> Vec<Ended> {
     let reason = (outcome != Outcome::Sent).then(|| "550 no such user".to_owned());
     hands.iter().map(|hand| Ended { hand: *hand, outcome, reason: reason.clone() }).collect()
 }
@@ -225,7 +225,7 @@ pub(crate) fn keys(members: &[i64], revision: i32) -> Vec<BillKey> {
     members.iter().map(|id| BillKey { member: member(*id), revision }).collect()
 }
 
-pub(crate) fn members(hands: &[InHand]) -> Vec<i64> {
+pub(crate) fn members(hands: &[ClaimedDelivery]) -> Vec<i64> {
     hands.iter().map(|hand| hand.key.member.get()).collect()
 }
 

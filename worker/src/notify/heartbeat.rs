@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::notification::{self, ConsumerId, InHand};
+use store::notification::{self, ClaimedDelivery, ConsumerId};
 use tokio::time::Instant;
 
 use super::link::{Link, LinkError, insist};
@@ -57,7 +57,7 @@ impl Heartbeat {
         }
         // What has just been handed over or has ended is not renewed either. In a moment that shows here, too.
         tokio::time::sleep(TO_SETTLE_DOWN).await;
-        let suspected: Vec<InHand> =
+        let suspected: Vec<ClaimedDelivery> =
             suspected.into_iter().filter(|hand| self.shared.hands.is_claimed(hand)).collect();
         let lost = self.renew_these(&suspected).await?;
         if !lost.is_empty() {
@@ -68,13 +68,13 @@ impl Heartbeat {
     }
 
     /// Returns those that could not be renewed.
-    async fn renew_these(&mut self, hands: &[InHand]) -> Result<Vec<InHand>, LinkError> {
+    async fn renew_these(&mut self, hands: &[ClaimedDelivery]) -> Result<Vec<ClaimedDelivery>, LinkError> {
         let (consumer, lease) = (self.consumer, self.lease);
         let mut lost = Vec::new();
         for part in hands.chunks(AT_ONCE) {
             let renewed =
                 insist!(self.link, |connection| notification::renew(connection, consumer, lease, part))?;
-            let renewed: HashSet<InHand> = renewed.into_iter().collect();
+            let renewed: HashSet<ClaimedDelivery> = renewed.into_iter().collect();
             lost.extend(part.iter().filter(|hand| !renewed.contains(hand)));
         }
         Ok(lost)

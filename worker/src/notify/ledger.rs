@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::notification::{self, Advanced, ConsumerId, Ended, InHand, Outcome, PutOff};
+use store::notification::{self, Advanced, ClaimedDelivery, ConsumerId, Ended, Outcome, PutOff};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -26,7 +26,7 @@ const GATHER: Duration = Duration::from_millis(5);
 pub(super) enum Entry {
     /// May this be handed over now?
     HandOver {
-        hand: InHand,
+        hand: ClaimedDelivery,
         grant: oneshot::Sender<bool>,
     },
     End {
@@ -41,7 +41,7 @@ pub(super) enum Entry {
     },
     /// Somebody else may have it. Settled: this time by another message.
     GiveBack {
-        hand: InHand,
+        hand: ClaimedDelivery,
         ticket: Option<Ticket>,
     },
 }
@@ -58,7 +58,7 @@ pub(super) struct Pen(mpsc::UnboundedSender<Entry>);
 
 impl Pen {
     /// Whether the mail may go. False as well when nobody can say any more.
-    pub(super) async fn hand_over(&self, hand: InHand) -> bool {
+    pub(super) async fn hand_over(&self, hand: ClaimedDelivery) -> bool {
         let (grant, granted) = oneshot::channel();
         self.write(Entry::HandOver { hand, grant });
         granted.await.unwrap_or(false)
@@ -89,11 +89,11 @@ pub(super) struct Ledger {
 /// Entries by what is done with them.
 #[derive(Default)]
 struct Page {
-    hand_overs: Vec<(InHand, oneshot::Sender<bool>)>,
+    hand_overs: Vec<(ClaimedDelivery, oneshot::Sender<bool>)>,
     ended: Vec<Ended>,
     tickets: Vec<Ticket>,
     put_off: Vec<(Box<Mail>, bool, Instant)>,
-    given_back: Vec<(InHand, Option<Ticket>)>,
+    given_back: Vec<(ClaimedDelivery, Option<Ticket>)>,
 }
 
 impl Ledger {
@@ -152,7 +152,7 @@ impl Ledger {
 
     async fn advance(
         &mut self,
-        hand_overs: Vec<(InHand, oneshot::Sender<bool>)>,
+        hand_overs: Vec<(ClaimedDelivery, oneshot::Sender<bool>)>,
         ended: Vec<Ended>,
         tickets: Vec<Ticket>,
     ) -> Result<(), LinkError> {
@@ -160,7 +160,7 @@ impl Ledger {
             return Ok(());
         }
         let (consumer, lease) = (self.consumer, self.lease);
-        let asked: Vec<InHand> = hand_overs.iter().map(|(hand, _)| *hand).collect();
+        let asked: Vec<ClaimedDelivery> = hand_overs.iter().map(|(hand, _)| *hand).collect();
         self.hands.hand_over(&asked, true);
         let Advanced { mut granted, recorded, lost, .. } =
             insist!(self.link, |connection| notification::advance(
@@ -211,9 +211,9 @@ impl Ledger {
         Ok(())
     }
 
-    async fn give_back(&mut self, given: Vec<(InHand, Option<Ticket>)>) -> Result<(), LinkError> {
+    async fn give_back(&mut self, given: Vec<(ClaimedDelivery, Option<Ticket>)>) -> Result<(), LinkError> {
         let consumer = self.consumer;
-        let hands: Vec<InHand> = given.iter().map(|(hand, _)| *hand).collect();
+        let hands: Vec<ClaimedDelivery> = given.iter().map(|(hand, _)| *hand).collect();
         self.hands.let_go(&hands);
         for part in hands.chunks(AT_ONCE) {
             insist!(self.link, |connection| notification::give_back(connection, consumer, part))?;
@@ -239,6 +239,6 @@ impl Page {
     }
 }
 
-fn order(hand: &InHand) -> (i64, i64) {
+fn order(hand: &ClaimedDelivery) -> (i64, i64) {
     (hand.run.0, hand.key.member.get())
 }

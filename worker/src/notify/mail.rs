@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use email::Email;
-use store::notification::InHand;
+use store::notification::ClaimedDelivery;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use super::engine::BatchDone;
 
 /// A claimed bill with its composed mail.
 pub(super) struct Mail {
-    pub(super) hand: InHand,
+    pub(super) hand: ClaimedDelivery,
     pub(super) email: Email,
     /// How often a server has put it off.
     pub(super) tries: i32,
@@ -71,20 +71,24 @@ impl Ticket {
 
 /// Everything under this process's lease, and whether it is handed over: that lease is not renewed.
 #[derive(Default)]
-pub(super) struct Hands(Mutex<HashMap<InHand, bool>>);
+pub(super) struct Hands(Mutex<HashMap<ClaimedDelivery, bool>>);
 
 impl Hands {
-    pub(super) fn take(&self, hands: impl IntoIterator<Item = InHand>) {
+    pub(super) fn take(&self, hands: impl IntoIterator<Item = ClaimedDelivery>) {
         locked(&self.0).extend(hands.into_iter().map(|hand| (hand, false)));
     }
 
     /// False: the lease was lost, and the mail is somebody else's affair.
-    pub(super) fn hold(&self, hand: &InHand) -> bool {
+    pub(super) fn hold(&self, hand: &ClaimedDelivery) -> bool {
         locked(&self.0).contains_key(hand)
     }
 
     /// What is claimed is handed over, or the other way round.
-    pub(super) fn hand_over<'a>(&self, hands: impl IntoIterator<Item = &'a InHand>, handed_over: bool) {
+    pub(super) fn hand_over<'a>(
+        &self,
+        hands: impl IntoIterator<Item = &'a ClaimedDelivery>,
+        handed_over: bool,
+    ) {
         let mut held = locked(&self.0);
         for hand in hands {
             if let Some(state) = held.get_mut(hand) {
@@ -93,7 +97,7 @@ impl Hands {
         }
     }
 
-    pub(super) fn let_go<'a>(&self, hands: impl IntoIterator<Item = &'a InHand>) {
+    pub(super) fn let_go<'a>(&self, hands: impl IntoIterator<Item = &'a ClaimedDelivery>) {
         let mut held = locked(&self.0);
         for hand in hands {
             held.remove(hand);
@@ -101,11 +105,11 @@ impl Hands {
     }
 
     /// What is claimed and not handed over.
-    pub(super) fn claimed(&self) -> Vec<InHand> {
+    pub(super) fn claimed(&self) -> Vec<ClaimedDelivery> {
         locked(&self.0).iter().filter(|(_, handed_over)| !**handed_over).map(|(hand, _)| *hand).collect()
     }
 
-    pub(super) fn is_claimed(&self, hand: &InHand) -> bool {
+    pub(super) fn is_claimed(&self, hand: &ClaimedDelivery) -> bool {
         locked(&self.0).get(hand) == Some(&false)
     }
 

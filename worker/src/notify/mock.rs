@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use store::notification::InHand;
+use store::notification::ClaimedDelivery;
 use url::Url;
 
 use super::transport::{Delivery, TransportError, Words};
@@ -31,11 +31,11 @@ impl Mock {
         Ok(mock)
     }
 
-    pub(super) async fn send(&self, hand: &InHand) -> Delivery {
+    pub(super) async fn send(&self, hand: &ClaimedDelivery) -> Delivery {
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
-        let InHand { month, key, attempt, .. } = *hand;
+        let ClaimedDelivery { month, key, attempt, .. } = *hand;
         if email::mock::fails(self.fail_per_million, month, key.member, key.revision, attempt) {
             Delivery::Refused(Words::new("550 refused by mock://, as it was told to"))
         } else {

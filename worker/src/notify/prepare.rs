@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::notification_message::NotificationMessage;
 use store::notification::{
-    self, BillKey, Claimed, Claims, ConsumerId, Ended, InHand, NotificationState, Outcome, RunFacts,
+    self, BillKey, Claimed, ClaimedDelivery, Claims, ConsumerId, Ended, NotificationState, Outcome, RunFacts,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
@@ -190,7 +190,7 @@ impl Preparer {
         Ok(())
     }
 
-    fn end(&self, hand: InHand, outcome: Outcome, reason: String, ticket: Ticket) {
+    fn end(&self, hand: ClaimedDelivery, outcome: Outcome, reason: String, ticket: Ticket) {
         self.pen.write(Entry::End { ended: Ended { hand, outcome, reason: Some(reason) }, ticket });
     }
 
