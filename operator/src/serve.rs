@@ -32,7 +32,7 @@ use crate::{
     notification::{NotificationRuns, Parts},
     run_loop::{self, Context, RunKind},
     runs::JobParts,
-    scaling::{LagBook, Reading, Scaler},
+    scaling::{LagCache, Reading, Scaler},
 };
 
 const LEASE: &str = labels::MANAGER;
@@ -133,7 +133,7 @@ async fn lead(
 async fn act(args: &RunArgs, client: Client, database: Database, metrics: Metrics, stop: CancellationToken) {
     let reporter = Reporter { controller: labels::MANAGER.to_owned(), instance: Some(args.identity.clone()) };
     let recorder = Recorder::new(client.clone(), reporter);
-    let lags = LagBook::default();
+    let lags = LagCache::default();
     let jobs = JobParts { worker: args.worker.clone(), instance: args.instance.clone() };
     let billing = BillingRuns {
         client: client.clone(),

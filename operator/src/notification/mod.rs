@@ -27,7 +27,7 @@ use crate::{
     error::RunError,
     run_loop::{Decision, RunKind},
     runs::{JobAction, JobFound, JobParts, JobState, Stored},
-    scaling::{LagBook, LagView},
+    scaling::{LagCache, LagView},
 };
 
 /// The kind, with what its runs need.
@@ -35,7 +35,7 @@ pub(crate) struct NotificationRuns {
     pub(crate) client: Client,
     pub(crate) database: Database,
     pub(crate) parts: Parts,
-    pub(crate) lags: LagBook,
+    pub(crate) lags: LagCache,
     pub(crate) clock: Clock,
 }
 

@@ -36,9 +36,9 @@ pub(crate) struct Consumers {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LagBook(Arc<RwLock<HashMap<Reading, LagView>>>);
+pub(crate) struct LagCache(Arc<RwLock<HashMap<Reading, LagView>>>);
 
-impl LagBook {
+impl LagCache {
     pub(crate) fn lag_of(&self, topic: &str, group: &str) -> Option<LagView> {
         let reading = Reading { topic: topic.to_owned(), group: group.to_owned() };
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&reading).cloned()

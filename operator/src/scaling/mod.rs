@@ -31,7 +31,7 @@ use tokio::time::Instant;
 #[cfg(test)]
 pub(crate) use self::book::Consumers;
 pub(crate) use self::{
-    book::{LagBook, LagView, Reading},
+    book::{LagCache, LagView, Reading},
     metrics::ScalingMetrics,
 };
 use self::{
@@ -65,7 +65,7 @@ pub(crate) struct Scaler {
     pub(crate) own: Reading,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: ScalingMetrics,
-    pub(crate) lags: LagBook,
+    pub(crate) lags: LagCache,
     pub(crate) clock: Clock,
 }
 

@@ -92,7 +92,7 @@ fn scaler(client: Client, registry: &Registry) -> Scaler {
         brokers: "127.0.0.1:1".to_owned(),
         own: own(),
         metrics: ScalingMetrics::new(registry).unwrap(),
-        lags: LagBook::default(),
+        lags: LagCache::default(),
         clock: Clock::SYSTEM,
     }
 }
