@@ -73,11 +73,11 @@ impl Common {
     fn worker(&self) -> anyhow::Result<PathBuf> {
         let worker = match &self.worker {
             Some(worker) => worker.clone(),
-            None => std::env::current_exe()?.with_file_name("worker"),
+            None => std::env::current_exe()?.with_file_name("monthend"),
         };
         anyhow::ensure!(
             worker.is_file(),
-            "there is no worker at {}: build it with `cargo build --release -p worker`",
+            "there is no monthend program at {}: build it with `cargo build --release -p worker`",
             worker.display()
         );
         Ok(worker)

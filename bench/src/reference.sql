@@ -1,5 +1,5 @@
 -- The reference that billing is measured against: the whole month in one statement on one connection, into the same
--- tables with the same indexes. It prices as the contract says, but for what a month of `worker seed` does not need: no
+-- tables with the same indexes. It prices as the contract says, but for what a month of `monthend seed` does not need: no
 -- quarantine, no joining of subscriptions that touch, discounts prorated over the month, no counts, digests or checks.
 -- Parameters: month, revision, first day, day after the last, its instants, cut-off. Prices are in reference_* tables.
 with version as (

@@ -114,7 +114,7 @@ pub fn member_id(n: u64) -> u64 {
     if n + 1 == MEMBERS { i64::MAX.unsigned_abs() } else { 1 + n * 7 + n / 500 * 1_000_003 }
 }
 
-/// Writes the folder that `worker load` takes.
+/// Writes the folder that `monthend load` takes.
 pub fn write(folder: &Path) -> Result<()> {
     let mut members = String::from("member_id,name,email,phone,locale\n");
     let mut subscriptions = String::from("member_id,plan_code,from,to\n");

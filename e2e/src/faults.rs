@@ -108,7 +108,7 @@ impl Installation {
                 // An Indexed Job names its pods' hosts by index, unlike the pods.
                 let host = worker.spec.as_ref().and_then(|spec| spec.hostname.clone());
                 let host = host.unwrap_or_else(|| cluster::name(&worker));
-                killed += kill_any(&host, "/usr/local/bin/worker").await?;
+                killed += kill_any(&host, "/usr/local/bin/monthend").await?;
             }
             Ok(killed > 0)
         })

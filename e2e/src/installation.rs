@@ -175,7 +175,7 @@ impl Installation {
                 "transport": format!("smtp://{}:1025?tls=none", mail::NAME),
                 "from": "Monthend <billing@monthend.test>",
                 "existingSecret": "smtp",
-                "sessions": SESSIONS, "leaseSeconds": 60, "batch": 50, "log": "info,worker=debug",
+                "sessions": SESSIONS, "leaseSeconds": 60, "batch": 50, "log": "info,monthend=debug",
                 "retrySeconds": 1,
                 "scaling": {
                     "lagPerReplica": LAG_PER_REPLICA, "minReplicas": CONSUMERS, "maxReplicas": CONSUMERS,
@@ -230,7 +230,7 @@ impl Installation {
     /// The worker on the host, against the tests' database.
     pub async fn worker(&self, arguments: &[&str]) -> Result<Said> {
         let keys = path(&self.environment.keys_dir)?;
-        let command: Vec<&str> = std::iter::once("worker").chain(arguments.iter().copied()).collect();
+        let command: Vec<&str> = std::iter::once("monthend").chain(arguments.iter().copied()).collect();
         shell::attempt(&command, &[("DATABASE_URL", &self.worker_url), ("MONTHEND_KEYS_DIR", keys)], None)
             .await
     }
@@ -239,7 +239,7 @@ impl Installation {
         let said = self.worker(&["load", path(folder)?]).await?;
         ensure!(
             said.code == Some(0),
-            "`worker load` ended with {:?}\n{}{}",
+            "`monthend load` ended with {:?}\n{}{}",
             said.code,
             said.stdout,
             said.stderr

@@ -280,7 +280,7 @@ impl Installation {
         let mut killed = 0;
         let consumers: Vec<String> = self.consumers().await?.iter().map(cluster::name).collect();
         for consumer in &consumers {
-            killed += faults::kill_any(consumer, "/usr/local/bin/worker").await?;
+            killed += faults::kill_any(consumer, "/usr/local/bin/monthend").await?;
         }
         ensure!(killed > 0, "no consumer runs, so none can be killed");
         // Their successors come in other pods: in the same ones they would have to wait, longer each time.

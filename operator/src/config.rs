@@ -73,7 +73,7 @@ pub(crate) struct RunArgs {
 /// What the operator puts into the pods of a run.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WorkerArgs {
-    /// Image with /usr/local/bin/worker.
+    /// Image with /usr/local/bin/monthend.
     #[arg(long = "worker-image", env = "WORKER_IMAGE", value_name = "IMAGE")]
     pub(crate) image: String,
 

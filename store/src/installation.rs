@@ -24,7 +24,7 @@ pub struct Installation {
 /// The database was never migrated, can't be read, or holds a zone or currency that this version does not know.
 pub async fn read(connection: &mut PgConnection) -> Result<Installation, StoreError> {
     find(connection).await?.ok_or_else(|| {
-        StoreError::State("the database is not an installation yet: run `worker migrate`".into())
+        StoreError::State("the database is not an installation yet: run `monthend migrate`".into())
     })
 }
 

@@ -1,4 +1,4 @@
-//! `worker check`: whether an installation can be worked with, as `helm test` asks. Changes nothing.
+//! `monthend check`: whether an installation can be worked with, as `helm test` asks. Changes nothing.
 
 use anyhow::anyhow;
 use clap::Args;
@@ -17,7 +17,7 @@ pub(crate) struct Check {}
 
 impl Check {
     pub(crate) async fn run(&self, global: &Global) -> Outcome {
-        let mut connection = pool::connect_one(global.database_url()?, "worker check").await?;
+        let mut connection = pool::connect_one(global.database_url()?, "monthend check").await?;
         migrate::check_version(&mut connection).await?;
         let installation = installation::read(&mut connection).await?;
         say(format_args!(

@@ -31,7 +31,7 @@ use crate::exit::{Exit, Outcome};
 ///
 /// Exit status: 0 done; 2 usage or configuration; 3 done, with rejects; 4 failed for good; 75 try again.
 #[derive(Debug, Parser)]
-#[command(name = "worker", version, max_term_width = 110)]
+#[command(name = "monthend", version, max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
     global: Global,

@@ -1,4 +1,4 @@
-//! `worker migrate`: brings a database to this version's schema. Waits for one that is not there yet.
+//! `monthend migrate`: brings a database to this version's schema. Waits for one that is not there yet.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ async fn patiently(global: &Global, wanted: &Wanted) -> Outcome<Migrated> {
     let url = global.database_url()?;
     let begun = Instant::now();
     loop {
-        let failure = match connect_one(url, "worker migrate").await {
+        let failure = match connect_one(url, "monthend migrate").await {
             Ok(mut connection) => match migrate(&mut connection, wanted).await {
                 Ok(migrated) => return Ok(migrated),
                 Err(error) => Stop::from(error),

@@ -1,4 +1,4 @@
-//! `worker rehearse`: does all that a notification run does but sending: chooses the targets, reads, decrypts and renders
+//! `monthend rehearse`: does all that a notification run does but sending: chooses the targets, reads, decrypts and renders
 //! each, and keeps what would fail. Needs the database and the keys, neither Kafka nor a mail server.
 //!
 //! Like a publisher it may be killed at any moment and repeated at will: a chunk's outcomes are one transaction.
@@ -125,7 +125,7 @@ impl Rehearse {
         stop: &CancellationToken,
         patience: &mut Patience,
     ) -> Result<Ended, Trouble> {
-        let pool = notification::connect(database, "monthend worker rehearse", 1).await?;
+        let pool = notification::connect(database, "monthend rehearse", 1).await?;
         let mut connection = own_connection(&pool).await?;
         let Some(run) = take_up(&mut connection, self.run_uid, stop).await? else {
             return Ok(Ended::Stopped);

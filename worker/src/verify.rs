@@ -1,4 +1,4 @@
-//! `worker verify`: one report of what must hold of a month, whatever happened to its runs. Changes nothing.
+//! `monthend verify`: one report of what must hold of a month, whatever happened to its runs. Changes nothing.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ impl Verify {
         };
         let asked = Asked { month: self.month, active: None, keys: keys.as_deref(), sink: sink.as_deref() };
 
-        let mut connection = pool::connect_one(global.database_url()?, "worker verify").await?;
+        let mut connection = pool::connect_one(global.database_url()?, "monthend verify").await?;
         migrate::check_version(&mut connection).await?;
         // Of one moment: runs may go on meanwhile.
         let mut snapshot = connection

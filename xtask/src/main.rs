@@ -38,7 +38,7 @@ use crate::suite::Part;
 ///
 /// A cluster to work with:
 ///   cargo xtask up                   one command from nothing to a ready operator
-///   eval "$(cargo xtask env)"        then kubectl, helm, psql "$DATABASE_URL" and worker just work
+///   eval "$(cargo xtask env)"        then kubectl, helm, psql "$DATABASE_URL" and monthend just work
 ///   cargo xtask up                   again, after a change: builds, loads and rolls out what changed
 ///   cargo xtask down                 removes every trace but installed packages and caches
 #[derive(Debug, Parser)]
@@ -81,7 +81,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Profile {
-    /// The cargo profile of operator and worker
+    /// The cargo profile of operator and monthend
     #[arg(long, value_parser = ["release", "dev"], default_value = "release")]
     profile: String,
 }

@@ -49,7 +49,7 @@ pub(crate) fn profile_folder(paths: &Paths, profile: &str) -> PathBuf {
 
 /// Builds what the image holds.
 pub(crate) fn build_binaries(paths: &Paths, progress: &Progress, profile: &str) -> Result<PathBuf> {
-    progress.step(&format!("operator and worker ({profile} build)"), |_| {
+    progress.step(&format!("operator and monthend ({profile} build)"), |_| {
         exec::run(
             cargo(paths).args([
                 "build",

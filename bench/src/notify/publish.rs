@@ -75,7 +75,7 @@ pub(crate) async fn measure(
         Ok(Duration::from_micros(micros))
     };
     let before = reference()?;
-    say(format_args!("worker publish"));
+    say(format_args!("monthend publish"));
     let cpu = server.cpu()?;
     let order = [
         ("--run", RUN.to_owned()),

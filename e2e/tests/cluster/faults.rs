@@ -207,7 +207,12 @@ async fn cannot_succeed(on: &Installation) -> Result<()> {
     let migrate =
         ["--database-url", &url, "migrate", "--time-zone", data::TIME_ZONE, "--currency", data::CURRENCY];
     let migrated = on.worker(&migrate).await?;
-    ensure!(migrated.code == Some(0), "`worker migrate` ended with {:?}\n{}", migrated.code, migrated.stderr);
+    ensure!(
+        migrated.code == Some(0),
+        "`monthend migrate` ended with {:?}\n{}",
+        migrated.code,
+        migrated.stderr
+    );
 
     let failed = failed?;
     let said = condition(&failed, "Failed").context("no condition Failed")?;

@@ -229,7 +229,7 @@ fn pod(work: Work, parts: &JobParts) -> PodSpec {
             name: CONTAINER.to_owned(),
             image: Some(worker.image.clone()),
             image_pull_policy: Some(worker.image_pull_policy.clone()),
-            command: Some(vec!["/usr/local/bin/worker".to_owned()]),
+            command: Some(vec!["/usr/local/bin/monthend".to_owned()]),
             args: Some(work.args),
             env: Some(
                 [database_url, env("RUST_LOG", worker.log.clone())]

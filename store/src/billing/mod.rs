@@ -77,7 +77,7 @@ pub enum Rejection {
     MonthLocked { month: BillingMonth, by: String },
     #[error("month {month} is billed already: revision {revision} of run {by} is live")]
     MonthAlreadyBilled { month: BillingMonth, revision: Revision, by: String },
-    #[error("no load has finished yet; bring data in with `worker load FOLDER` or `worker seed`")]
+    #[error("no load has finished yet; bring data in with `monthend load FOLDER` or `monthend seed`")]
     NoDataLoaded,
     #[error("dataCutoff {asked} is no finished load; the last finished one is {last}")]
     CutoffUnknown { asked: LoadNumber, last: LoadNumber },

@@ -137,10 +137,10 @@ pub async fn check_version(connection: &mut PgConnection) -> Result<(), StoreErr
             "the database has schema version {found}, this program is of version {own}: use the newer program"
         ))),
         Some(found) => Err(StoreError::State(format!(
-            "the database has schema version {found}, this program needs version {own}: run `worker migrate`"
+            "the database has schema version {found}, this program needs version {own}: run `monthend migrate`"
         ))),
         None => {
-            Err(StoreError::State("the database is not an installation yet: run `worker migrate`".into()))
+            Err(StoreError::State("the database is not an installation yet: run `monthend migrate`".into()))
         }
     }
 }

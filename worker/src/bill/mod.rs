@@ -1,4 +1,4 @@
-//! `worker bill`: works off the chunks of one shard. Owns the loop and its end; the statements are
+//! `monthend bill`: works off the chunks of one shard. Owns the loop and its end; the statements are
 //! `store::billing::chunk`'s, the prices `domain::pricing`'s.
 //!
 //! It remembers nothing between chunks that the database doesn't know: killed at any moment, or started twice for one

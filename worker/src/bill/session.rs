@@ -141,7 +141,7 @@ impl<'a> Session<'a> {
 }
 
 async fn connect(database: &SecretString) -> Result<PgConnection, Trouble> {
-    let mut connection = connect_one(database, "monthend worker bill").await?;
+    let mut connection = connect_one(database, "monthend bill").await?;
     chunk::prepare(&mut connection).await?;
     Ok(connection)
 }

@@ -1,4 +1,4 @@
-//! `worker load FOLDER`: files into the database, as one numbered load that is visible as a whole or not at all. Owns the
+//! `monthend load FOLDER`: files into the database, as one numbered load that is visible as a whole or not at all. Owns the
 //! order of the steps; the formats are its modules', the SQL is the store's.
 
 mod csv;
@@ -69,7 +69,7 @@ impl Load {
     pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> Outcome {
         let prepared = self.prepare(global).or_exit(Exit::Usage)?;
         let url = global.database_url()?;
-        let mut connection = connect_one(url, "worker load").await?;
+        let mut connection = connect_one(url, "monthend load").await?;
         check_version(&mut connection).await?;
         let installation = installation::read(&mut connection).await?;
         if let (Some(book), Some((path, _))) = (&prepared.price_book, &prepared.folder.price_book) {

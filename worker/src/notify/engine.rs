@@ -1,4 +1,4 @@
-//! The engine of `worker notify`: takes batches of messages, sees each of them to its end, and says when a batch is done.
+//! The engine of `monthend notify`: takes batches of messages, sees each of them to its end, and says when a batch is done.
 //! Owns its tasks, how they start and how they end. Knows nothing of Kafka.
 //!
 //! Batches go through the preparer (claim, read, compose) into a queue; sessions take mails from it and send; the ledger

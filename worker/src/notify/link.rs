@@ -106,7 +106,7 @@ impl Link {
 }
 
 async fn connect(database: &SecretString) -> Result<PgConnection, DatabaseError> {
-    let pool = notification::connect(database, "monthend worker notify", 1).await?;
+    let pool = notification::connect(database, "monthend notify", 1).await?;
     Ok(pool.acquire().await.during("cannot connect to the database")?.detach())
 }
 

@@ -1,4 +1,4 @@
-//! `worker notify`: takes notices from Kafka and sees each to its end. Owns the command line, and how consumer, engine and
+//! `monthend notify`: takes notices from Kafka and sees each to its end. Owns the command line, and how consumer, engine and
 //! the page of metrics begin and end together.
 
 mod consumer;

@@ -1,4 +1,4 @@
-//! `worker publish`: chooses a run's targets, once, and puts a claim check for each that is still open on the topic. Owns
+//! `monthend publish`: chooses a run's targets, once, and puts a claim check for each that is still open on the topic. Owns
 //! the loop, what it waits for and its end; the statements are `store::notification`'s, the clients of the brokers `kafka`'s.
 //!
 //! It can be killed at any moment, started twice and repeated at will: what counts is what consumers find in the
@@ -159,7 +159,7 @@ impl Publisher<'_> {
     /// Works until the database goes away.
     async fn session(&mut self, patience: &mut Patience) -> Result<Ended, Trouble> {
         let Publish { run_uid, round, kafka, .. } = self.order;
-        let pool = notification::connect(self.database, "monthend worker publish", 2).await?;
+        let pool = notification::connect(self.database, "monthend publish", 2).await?;
         let mut connection = own_connection(&pool).await?;
         let Some(run) = take_up(&mut connection, *run_uid, self.stop).await? else {
             return Ok(Ended::Stopped);

@@ -1,4 +1,4 @@
-//! `worker seed`: as many members as asked for, with everything that a month of theirs brings. Owns how the work is spread;
+//! `monthend seed`: as many members as asked for, with everything that a month of theirs brings. Owns how the work is spread;
 //! what is generated is [`generate`]'s.
 
 mod generate;
@@ -71,7 +71,7 @@ impl Seed {
         let catalogue = Catalogue::of(&book).ok_or_else(no_base).or_exit(Exit::Usage)?;
         let keys = global.keys().or_exit(Exit::Usage)?;
         let url = global.database_url()?;
-        let mut connection = connect_one(url, "worker seed").await?;
+        let mut connection = connect_one(url, "monthend seed").await?;
         check_version(&mut connection).await?;
         let installation = installation::read(&mut connection).await?;
         let fingerprint = format!(
@@ -215,7 +215,7 @@ async fn write(
     progress: Progress,
     stop: CancellationToken,
 ) -> Outcome<(u64, u64)> {
-    let mut connection = connect_one(&url, "worker seed writer").await?;
+    let mut connection = connect_one(&url, "monthend seed writer").await?;
     seed::join(&mut connection).await?;
     let (sender, mut pieces) = mpsc::channel::<Piece>(1);
     let stopped = stop.clone();

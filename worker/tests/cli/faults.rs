@@ -95,7 +95,7 @@ async fn a_second_load_waits_and_says_for_whom() {
     let folder = site.folder("in", &FILES);
     let child = site.command(&["load", folder.to_str().unwrap()]).spawn().unwrap();
     // It has looked for whom it waits: its session has asked for the lock and got no for an answer.
-    site.until("select least(count(*), 1)::text from pg_stat_activity where datname = current_database() and application_name = 'worker load' and state = 'idle' and query like '%pg_try_advisory_lock%'", "1").await;
+    site.until("select least(count(*), 1)::text from pg_stat_activity where datname = current_database() and application_name = 'monthend load' and state = 'idle' and query like '%pg_try_advisory_lock%'", "1").await;
     first.close().await.unwrap();
     let second = ended(child).with(0);
     assert!(

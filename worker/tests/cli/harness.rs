@@ -78,7 +78,7 @@ impl Site {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_monthend"));
         command
             .args(arguments)
             .env_clear()

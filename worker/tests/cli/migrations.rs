@@ -1,4 +1,4 @@
-//! `worker migrate`: what it fixes for ever, what may be repeated, and what each role may do afterwards.
+//! `monthend migrate`: what it fixes for ever, what may be repeated, and what each role may do afterwards.
 
 use secrecy::ExposeSecret as _;
 use sqlx::AssertSqlSafe;

@@ -74,7 +74,7 @@ fn seed(paths: &Paths, progress: &Progress, cluster: &Cluster, size: &Size, mont
     let Size { members, usage_per_member } = size;
     progress.section(&format!("seeding {members} members with {usage_per_member} usage rows each"), || {
         exec::inherit(
-            Command::new("worker")
+            Command::new("monthend")
                 .envs(stack::environment(paths, cluster)?)
                 .current_dir(&paths.repo)
                 .args(["seed", "--month", month, "--seed", "42"])

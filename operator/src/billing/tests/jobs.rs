@@ -67,7 +67,7 @@ fn exit_codes_decide_what_a_failure_costs() {
 #[test]
 fn the_worker_is_told_its_revision_and_fence() {
     let container = value()["spec"]["template"]["spec"]["containers"][0].clone();
-    assert_eq!(container["command"], json!(["/usr/local/bin/worker"]));
+    assert_eq!(container["command"], json!(["/usr/local/bin/monthend"]));
     assert_eq!(
         container["args"],
         json!([

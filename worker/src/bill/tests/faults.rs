@@ -72,7 +72,7 @@ async fn a_backend_killed_in_a_chunk_costs_the_worker_nothing() {
     let (order, url) = (fixture.order(&key, 0, "patient"), fixture.worker.clone());
     let worker = tokio::spawn(async move { work_off(&order, &url, &CancellationToken::new()).await });
     someone_waits(&fixture).await;
-    fixture.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'monthend worker bill' and datname = current_database()").await;
+    fixture.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'monthend bill' and datname = current_database()").await;
     blocker.rollback().await.unwrap();
     assert!(matches!(worker.await.unwrap(), Ok(Ended::Done(_))));
     fixture.work_all(&key).await;

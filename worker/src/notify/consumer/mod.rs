@@ -1,4 +1,4 @@
-//! The Kafka side of `worker notify`: takes messages off the topic in batches, hands them to the engine and commits an
+//! The Kafka side of `monthend notify`: takes messages off the topic in batches, hands them to the engine and commits an
 //! offset once everything up to it has ended. Knows nothing of bills or mail.
 //!
 //! It never gives up: brokers that are away, a topic that is gone, offsets that were deleted are waited for, or begun again

@@ -272,7 +272,7 @@ async fn a_database_that_ends_its_connections_is_connected_to_again() {
         fixture
             .sql(
                 "select pg_terminate_backend(pid) from pg_stat_activity
-                 where application_name = 'monthend worker notify' and datname = current_database()",
+                 where application_name = 'monthend notify' and datname = current_database()",
             )
             .await;
     }

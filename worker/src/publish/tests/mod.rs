@@ -153,7 +153,7 @@ async fn a_lost_database_connection_is_made_again() {
     fixture.begin(1, false).await;
     let publisher = fixture.publisher(1, 1, &options);
     fixture.until("select messages > 0 from publication", "true").await;
-    let kill = "select count(pg_terminate_backend(pid)) > 0 from pg_stat_activity where application_name = 'monthend worker publish' and datname = current_database()";
+    let kill = "select count(pg_terminate_backend(pid)) > 0 from pg_stat_activity where application_name = 'monthend publish' and datname = current_database()";
     assert_eq!(fixture.one(kill).await, "true");
     assert_eq!(publisher.ended().await, Ended::Done);
     assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
