@@ -85,7 +85,7 @@ impl LagReader {
                 .map_err(doing(|| format!("read the ends of topic {topic}")))
                 .and_then(|found| offsets(&found))
         };
-        let (low, high) = (watermark(Offset::BeginResult)?, watermark(Offset::End)?);
+        let (low, high) = (watermark(Offset::Beginning)?, watermark(Offset::End)?);
         let end = |found: &HashMap<i32, Option<i64>>, id: i32| {
             found.get(&id).copied().flatten().ok_or_else(|| LagError::Partition {
                 topic: topic.clone(),

@@ -112,7 +112,7 @@ impl KafkaOptions {
         let consumer: BaseConsumer = self.consumer().set("group.id", "test.reader").create().unwrap();
         let mut list = TopicPartitionList::new();
         for partition in ends.keys() {
-            list.add_partition_offset(topic, *partition, Offset::BeginResult).unwrap();
+            list.add_partition_offset(topic, *partition, Offset::Beginning).unwrap();
         }
         consumer.assign(&list).unwrap();
         let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());

@@ -1,4 +1,4 @@
-//! BeginResult, issuing and rejecting, once and again.
+//! Beginning, issuing and rejecting, once and again.
 
 use store::billing::{self, BeginResult, BillingError, Ending, Rejection, RevisionState};
 
