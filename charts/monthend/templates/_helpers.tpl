@@ -11,7 +11,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* What a selector may hold: it never changes over upgrades. Argument: dict "root" $ "component" "operator". */ -}}
+{{- /* The labels of selectors, which never change over upgrades. Argument: dict "root" $ "component" "operator". */ -}}
 {{- define "monthend.selectorLabels" -}}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -31,7 +31,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 
 {{- define "monthend.timeZone" -}}
-{{- if not .Values.timeZone }}{{ fail "timeZone is not set: name the zone that months are in, e.g. --set timeZone=Asia/Seoul; it is written into the database by the first migration and never changes" }}{{ end -}}
+{{- if not .Values.timeZone }}{{ fail "timeZone is not set: name the time zone of billing months, e.g. --set timeZone=Asia/Seoul; it is written into the database by the first migration and never changes" }}{{ end -}}
 {{- .Values.timeZone -}}
 {{- end -}}
 
@@ -56,7 +56,7 @@ monthend-database
 {{- else if .Values.devStack.enabled -}}
 monthend-encryption
 {{- else -}}
-{{- fail "encryption.existingSecret is not set: name a Secret of this namespace with an entry for each key id (32 bytes, base64) and `active`, the id of the one that writes" -}}
+{{- fail "encryption.existingSecret is not set: name a Secret of this namespace with an entry for each key id (32 bytes, base64) and `active`, the id of the key that encrypts" -}}
 {{- end -}}
 {{- end -}}
 
@@ -66,7 +66,7 @@ monthend-encryption
 {{- else if .Values.devStack.enabled -}}
 {{ include "monthend.fullname" . }}-kafka.{{ .Release.Namespace }}.svc:9092
 {{- else -}}
-{{- fail "kafka.brokers is not set: name the brokers that notices go through, HOST:PORT with commas between, or set devStack.enabled=true for a development broker" -}}
+{{- fail "kafka.brokers is not set: name Kafka's brokers as HOST:PORT, separated by commas, or set devStack.enabled=true for a development broker" -}}
 {{- end -}}
 {{- end -}}
 
@@ -80,9 +80,9 @@ smtp://{{ include "monthend.fullname" . }}-mail:1025
 {{- end -}}
 {{- end -}}
 
-{{- /* What whoever speaks to Kafka has to know. */ -}}
+{{- /* The environment of every program that uses Kafka. */ -}}
 {{- define "monthend.kafkaEnv" -}}
-{{- if eq .Values.kafka.topic .Values.kafka.dlqTopic }}{{ fail (printf "kafka.topic and kafka.dlqTopic are both %s: what no consumer can use needs a topic of its own" .Values.kafka.topic) }}{{ end -}}
+{{- if eq .Values.kafka.topic .Values.kafka.dlqTopic }}{{ fail (printf "kafka.topic and kafka.dlqTopic are both %s: name another topic for the messages that no consumer can use" .Values.kafka.topic) }}{{ end -}}
 - name: KAFKA_BROKERS
   value: {{ include "monthend.brokers" . | quote }}
 - name: KAFKA_TOPIC
@@ -99,7 +99,7 @@ smtp://{{ include "monthend.fullname" . }}-mail:1025
   value: {{ .Values.kafka.retentionHours | quote }}
 {{- end -}}
 
-{{- /* What the `restricted` profile asks of a pod. 65532 is the image's own user. */ -}}
+{{- /* What the `restricted` Pod Security profile requires. 65532 is the image's user. */ -}}
 {{- define "monthend.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -109,13 +109,13 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{- /* The same for a pod of the development stack, whose images have a user of their own. */ -}}
+{{- /* The same for pods of the development stack, whose images have another user. */ -}}
 {{- define "monthend.devSecurity" -}}
 runAsNonRoot: true
 runAsUser: 10001
 runAsGroup: 10001
 fsGroup: 10001
-# Ownership is set once: a database refuses data that the group may write.
+# Ownership is set once: PostgreSQL rejects a data folder that the group may write.
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault

@@ -87,7 +87,7 @@ async fn refuses_wrong_values(_: &Installation) -> Result<()> {
     for (set, message) in [
         (
             "timeZone=",
-            "timeZone is not set: name the zone that months are in, e.g. --set timeZone=Asia/Seoul",
+            "timeZone is not set: name the time zone of billing months, e.g. --set timeZone=Asia/Seoul",
         ),
         ("currency=", "currency is not set: name the ISO 4217 code of every amount, e.g. --set currency=KRW"),
         (
@@ -100,7 +100,7 @@ async fn refuses_wrong_values(_: &Installation) -> Result<()> {
         ),
         (
             "kafka.brokers=",
-            "kafka.brokers is not set: name the brokers that notices go through, HOST:PORT with commas between",
+            "kafka.brokers is not set: name Kafka's brokers as HOST:PORT, separated by commas",
         ),
         (
             "notify.transport=",
@@ -108,11 +108,11 @@ async fn refuses_wrong_values(_: &Installation) -> Result<()> {
         ),
         (
             "kafka.dlqTopic=monthend.notices",
-            "kafka.topic and kafka.dlqTopic are both monthend.notices: what no consumer can use needs a topic of its own",
+            "kafka.topic and kafka.dlqTopic are both monthend.notices: name another topic for the messages that no consumer can use",
         ),
         (
             "notify.scaling.minReplicas=7",
-            "notify.scaling.minReplicas (7) is above notify.scaling.maxReplicas (6): lower one or raise the other",
+            "notify.scaling.minReplicas (7) is above notify.scaling.maxReplicas (6): lower the first or raise the second",
         ),
         ("kafka.brokers=kafka", "at '/kafka/brokers': 'kafka' does not match pattern"),
         ("kafka.topic=a b", "at '/kafka/topic': 'a b' does not match pattern"),
