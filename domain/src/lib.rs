@@ -6,7 +6,6 @@
 pub mod digest;
 pub mod ids;
 pub mod locale;
-pub mod masking;
 pub mod money;
 pub mod month;
 pub mod notification_message;

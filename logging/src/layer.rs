@@ -8,7 +8,6 @@ use std::{
     io::Write as _,
 };
 
-use domain::masking::mask_text;
 use serde_json::{Map, Number, Value};
 use tracing::{
     Event, Subscriber,
@@ -26,6 +25,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::masking::mask_text;
 use crate::{Format, chain};
 
 const MESSAGE: &str = "message";

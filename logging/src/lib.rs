@@ -1,8 +1,9 @@
 //! Logs of every binary: JSON for machines, one readable line for a person at a terminal, always on stderr, and always
-//! through [`domain::masking`]: no message, field, span or panic gets past it. Owns nothing else; metrics are their
+//! through [`masking`]: no message, field, span or panic gets past it. Owns nothing else; metrics are their
 //! component's own.
 
 mod layer;
+pub mod masking;
 
 use std::{error::Error, io::IsTerminal as _, panic::PanicHookInfo};
 

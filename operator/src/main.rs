@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Logging may not be set up yet; this is for whoever reads the last lines.
-            let text = domain::masking::mask_text(&format!("operator: {error:#}")).into_owned();
+            let text = logging::masking::mask_text(&format!("operator: {error:#}")).into_owned();
             let _ = writeln!(std::io::stderr(), "{text}");
             ExitCode::FAILURE
         }

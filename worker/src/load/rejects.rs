@@ -6,7 +6,7 @@ use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use domain::masking::{mask_email, mask_phone, mask_text};
+use logging::masking::{mask_email, mask_phone, mask_text};
 
 use super::csv::{Record, write_field};
 use super::file::{File, Header};

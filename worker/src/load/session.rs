@@ -87,7 +87,7 @@ pub(crate) async fn give_up(
             return Ok(());
         }
         let (status, counts) = outcome_of(stopped);
-        let reason = domain::masking::mask_text(&logging::chain(stopped.error.as_ref())).into_owned();
+        let reason = logging::masking::mask_text(&logging::chain(stopped.error.as_ref())).into_owned();
         load::abandon(&mut connection, begun, kind, status, counts, &json!({ "error": reason })).await
     };
     let given_up: Result<(), store::error::StoreError> = given_up.await;

@@ -157,7 +157,7 @@ impl Words {
 
     pub(super) fn new(text: &str) -> Self {
         let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let masked = domain::masking::mask_text(line.trim());
+        let masked = logging::masking::mask_text(line.trim());
         Self(masked.chars().take(Self::LONGEST).collect())
     }
 
