@@ -18,7 +18,7 @@ const LONGEST_RUN: usize = 317;
 
 /// A bill that a run wants delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoticeMessage {
+pub struct NotificationMessage {
     pub month: BillingMonth,
     pub member: MemberId,
     pub revision: Revision,
@@ -51,7 +51,7 @@ pub enum UnusableMessage {
     Run,
 }
 
-impl NoticeMessage {
+impl NotificationMessage {
     /// Reads a message. Fields that this version doesn't know are passed over.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl NoticeMessage {
 
     /// The message as it goes on the topic.
     pub fn format(&self) -> Vec<u8> {
-        let mut writer = NoticeWriter::new(self.month, &self.run);
+        let mut writer = NotificationMessageWriter::new(self.month, &self.run);
         writer.message(self.member, self.revision);
         writer.payload
     }
@@ -98,7 +98,7 @@ impl NoticeMessage {
 
 /// Writes the messages of one run one after another into the same memory.
 #[derive(Debug)]
-pub struct NoticeWriter {
+pub struct NotificationMessageWriter {
     /// Everything before the member's id.
     head: usize,
     payload: Vec<u8>,
@@ -107,7 +107,7 @@ pub struct NoticeWriter {
     tail: Vec<u8>,
 }
 
-impl NoticeWriter {
+impl NotificationMessageWriter {
     /// For the messages of a run. Months and names of runs have no character that JSON would escape.
     pub fn new(month: BillingMonth, run: &str) -> Self {
         let payload = format!(r#"{{"v":{VERSION},"month":"{month}","memberId":""#).into_bytes();
@@ -151,8 +151,8 @@ mod tests {
     const CONTRACT: &str =
         r#"{"v":1,"month":"2026-10","memberId":"9007199254740993","revision":1,"run":"NAMESPACE/NAME"}"#;
 
-    fn message(text: &str) -> Result<NoticeMessage, UnusableMessage> {
-        NoticeMessage::parse(text.as_bytes())
+    fn message(text: &str) -> Result<NotificationMessage, UnusableMessage> {
+        NotificationMessage::parse(text.as_bytes())
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let run = "billing/october";
         let text = CONTRACT.replace("NAMESPACE/NAME", run);
         let read = message(&text).unwrap();
-        let expected = NoticeMessage {
+        let expected = NotificationMessage {
             month: "2026-10".parse().unwrap(),
             member: "9007199254740993".parse().unwrap(),
             revision: Revision::FIRST,
@@ -172,13 +172,13 @@ mod tests {
 
     #[test]
     fn one_writer_writes_many() {
-        let mut writer = NoticeWriter::new("2026-10".parse().unwrap(), "a/b");
+        let mut writer = NotificationMessageWriter::new("2026-10".parse().unwrap(), "a/b");
         for (member, revision) in [(i64::MAX, 2), (7, 1), (10, i32::MAX)] {
             let (member, revision) =
                 (MemberId::try_from(member).unwrap(), Revision::try_from(i64::from(revision)).unwrap());
             let (key, payload) = writer.message(member, revision);
             assert_eq!(key, member.to_string().as_bytes());
-            let read = NoticeMessage::parse(payload).unwrap();
+            let read = NotificationMessage::parse(payload).unwrap();
             assert_eq!((read.member, read.revision, read.run.as_str()), (member, revision, "a/b"));
         }
     }
@@ -229,7 +229,7 @@ mod tests {
             assert!(!refused.to_string().contains("kim"), "{refused}");
         }
         assert_eq!(
-            NoticeMessage::parse(&[b'"', 0xff, b'"']),
+            NotificationMessage::parse(&[b'"', 0xff, b'"']),
             Err(Unusable::NotJson { line: 1, column: 2 }),
             "no UTF-8"
         );
@@ -241,19 +241,19 @@ mod tests {
             year in 2000..=2099_i32, month in 1..=12_i32, member in 1..=i64::MAX, revision in 1..=i32::MAX,
             run in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?",
         ) {
-            let message = NoticeMessage {
+            let message = NotificationMessage {
                 month: format!("{year:04}-{month:02}").parse().unwrap(),
                 member: MemberId::try_from(member).unwrap(),
                 revision: Revision::try_from(i64::from(revision)).unwrap(),
                 run,
             };
-            prop_assert_eq!(NoticeMessage::parse(&message.format()), Ok(message));
+            prop_assert_eq!(NotificationMessage::parse(&message.format()), Ok(message));
         }
 
         #[test]
         fn whatever_comes_in_is_read_or_refused(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(message) = NoticeMessage::parse(&payload) {
-                prop_assert_eq!(NoticeMessage::parse(&message.format()), Ok(message));
+            if let Ok(message) = NotificationMessage::parse(&payload) {
+                prop_assert_eq!(NotificationMessage::parse(&message.format()), Ok(message));
             }
         }
     }
