@@ -2,6 +2,7 @@
 
 mod bill;
 mod check;
+mod database_retry;
 mod exit;
 mod kafka;
 mod load;

@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use super::heartbeat::Heartbeat;
 use super::ledger::{Entry, Ledger, Pen};
 use super::letter::Shelf;
-use super::link::{Link, LinkError, insist};
 use super::mail::{Hands, Queue};
 use super::metrics::Metrics;
 use super::pace::Pace;
@@ -34,9 +33,13 @@ use super::session::{Retries, Session, Shared};
 use super::smtp::Patience;
 use super::transport::Transport;
 use super::weather::Weather;
+use crate::database_retry::{RetryError, RetryingConnection, retry};
 
 /// One that is sent, and one that is prepared meanwhile.
 const BATCHES_IN_HAND: usize = 2;
+
+/// The name that PostgreSQL shows for the engine's connections.
+const APPLICATION: &str = "monthend notify";
 
 /// What an engine works with.
 pub(crate) struct EngineConfig {
@@ -202,12 +205,12 @@ async fn run(
     registered: watch::Sender<bool>,
     stop: CancellationToken,
 ) -> Result<(), EngineError> {
-    let link = || Link::new(database.clone(), stop.clone());
-    let Some(consumer) = begin(&config, link(), &keyring).await? else { return Ok(()) };
+    let connection = || RetryingConnection::new(database.clone(), APPLICATION, stop.clone());
+    let Some(consumer) = begin(&config, connection(), &keyring).await? else { return Ok(()) };
     registered.send_replace(true);
     let (hands, queue, parked) = (Arc::<Hands>::default(), Arc::<Queue>::default(), Arc::<Parked>::default());
     // The ledger outlives the stop: what is handed over is still to be written then, however long it takes.
-    let lasting = Link::new(database.clone(), CancellationToken::new());
+    let lasting = RetryingConnection::new(database.clone(), APPLICATION, CancellationToken::new());
     let EngineConfig { name, transport, from, sessions, batch, lease, retries, first_pause, metrics } =
         config;
     let at_once = usize::try_from(sessions).unwrap_or(usize::MAX);
@@ -217,7 +220,7 @@ async fn run(
         queue: queue.clone(),
         hands: hands.clone(),
         weather: Arc::new(Weather::new(first_pause)),
-        pace: Pace::new(link()),
+        pace: Pace::new(connection()),
         metrics,
         retries,
         hand_over: lease * 3 / 5,
@@ -232,7 +235,7 @@ async fn run(
     }
     let preparer = Preparer {
         batches,
-        link: link(),
+        database: connection(),
         consumer,
         lease,
         shelf: Shelf::new(keyring, from),
@@ -244,8 +247,8 @@ async fn run(
     };
     senders.spawn(preparer.run());
     let mut keepers = JoinSet::new();
-    let lasting = Link::new(database.clone(), CancellationToken::new());
-    keepers.spawn(Heartbeat { link: lasting, consumer, lease, shared }.beat());
+    let lasting = RetryingConnection::new(database.clone(), APPLICATION, CancellationToken::new());
+    keepers.spawn(Heartbeat { database: lasting, consumer, lease, shared }.beat());
     let (release, (waiting, held)) = (parked.clone(), (queue.clone(), hands));
     keepers.spawn(async move {
         release.release(waiting, held).await;
@@ -265,32 +268,32 @@ async fn run(
             Some(ended) = writer.join_next() => ended?,
         };
         match ended {
-            Ok(()) | Err(LinkError::GivenUp) => {}
-            Err(LinkError::Fatal(error)) => return Err(error.into()),
+            Ok(()) | Err(RetryError::Stopped) => {}
+            Err(RetryError::Fatal(error)) => return Err(error.into()),
         }
     }
     give_back(pen, &queue, &parked);
     while let Some(ended) = writer.join_next().await {
         match ended? {
-            Ok(()) | Err(LinkError::GivenUp) => {}
-            Err(LinkError::Fatal(error)) => return Err(error.into()),
+            Ok(()) | Err(RetryError::Stopped) => {}
+            Err(RetryError::Fatal(error)) => return Err(error.into()),
         }
     }
     keepers.abort_all();
-    match insist!(link(), |connection| deliveries::leave(connection, consumer)) {
-        Ok(()) | Err(LinkError::GivenUp) => Ok(()),
-        Err(LinkError::Fatal(error)) => Err(error.into()),
+    match retry!(connection(), |connection| deliveries::leave(connection, consumer)) {
+        Ok(()) | Err(RetryError::Stopped) => Ok(()),
+        Err(RetryError::Fatal(error)) => Err(error.into()),
     }
 }
 
 /// Registers the consumer once its keys are known to be the right ones; none when it is told to stop first.
 async fn begin(
     config: &EngineConfig,
-    mut link: Link,
+    mut database: RetryingConnection,
     keyring: &Keyring,
 ) -> Result<Option<ConsumerId>, EngineError> {
     let transport = config.transport.name();
-    let begun = insist!(link, |connection| async {
+    let begun = retry!(database, |connection| async {
         let sealed = store::member::any_sealed_name(connection).await.map_err(|error| match error {
             StoreError::Database(error) => NotificationError::from(error),
             StoreError::State(why) => NotificationError::NotKept(why),
@@ -299,8 +302,8 @@ async fn begin(
     });
     let (sealed, consumer) = match begun {
         Ok(begun) => begun,
-        Err(LinkError::GivenUp) => return Ok(None),
-        Err(LinkError::Fatal(error)) => return Err(error.into()),
+        Err(RetryError::Stopped) => return Ok(None),
+        Err(RetryError::Fatal(error)) => return Err(error.into()),
     };
     if let Some((member, name)) = sealed {
         keyring.open(Column::Name, member, &name)?;

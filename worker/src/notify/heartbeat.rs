@@ -7,8 +7,8 @@ use std::time::Duration;
 use store::notification::{self, ClaimedDelivery, ConsumerId};
 use tokio::time::Instant;
 
-use super::link::{Link, LinkError, insist};
 use super::session::Shared;
+use crate::database_retry::{RetryError, RetryingConnection, retry};
 
 /// How often others are told that this consumer lives, well within the half minute after which it counts as gone.
 const BETWEEN_BEATS: Duration = Duration::from_secs(3);
@@ -18,7 +18,7 @@ const TO_SETTLE_DOWN: Duration = Duration::from_millis(50);
 const AT_ONCE: usize = 1000;
 
 pub(super) struct Heartbeat {
-    pub(super) link: Link,
+    pub(super) database: RetryingConnection,
     pub(super) consumer: ConsumerId,
     pub(super) lease: Duration,
     pub(super) shared: Arc<Shared>,
@@ -26,7 +26,7 @@ pub(super) struct Heartbeat {
 
 impl Heartbeat {
     /// Until it is dropped.
-    pub(super) async fn beat(mut self) -> Result<(), LinkError> {
+    pub(super) async fn beat(mut self) -> Result<(), RetryError> {
         let between_renewals = self.lease / 3;
         let mut ticks = tokio::time::interval(BETWEEN_BEATS.min(between_renewals / 2));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -41,7 +41,7 @@ impl Heartbeat {
             let trouble = self.shared.weather.trouble();
             self.shared.metrics.state(trouble.is_none(), self.shared.hands.count());
             let (consumer, runs) = (self.consumer, self.shared.pace.runs());
-            let facts = insist!(self.link, |connection| async {
+            let facts = retry!(self.database, |connection| async {
                 notification::alive(connection, consumer, trouble.as_deref()).await?;
                 if runs.is_empty() { Ok(Vec::new()) } else { notification::runs(connection, &runs).await }
             })?;
@@ -49,7 +49,7 @@ impl Heartbeat {
         }
     }
 
-    async fn renew(&mut self) -> Result<(), LinkError> {
+    async fn renew(&mut self) -> Result<(), RetryError> {
         let claimed = self.shared.hands.claimed();
         let suspected = self.renew_these(&claimed).await?;
         if suspected.is_empty() {
@@ -68,12 +68,12 @@ impl Heartbeat {
     }
 
     /// Returns those that could not be renewed.
-    async fn renew_these(&mut self, hands: &[ClaimedDelivery]) -> Result<Vec<ClaimedDelivery>, LinkError> {
+    async fn renew_these(&mut self, hands: &[ClaimedDelivery]) -> Result<Vec<ClaimedDelivery>, RetryError> {
         let (consumer, lease) = (self.consumer, self.lease);
         let mut lost = Vec::new();
         for part in hands.chunks(AT_ONCE) {
             let renewed =
-                insist!(self.link, |connection| notification::renew(connection, consumer, lease, part))?;
+                retry!(self.database, |connection| notification::renew(connection, consumer, lease, part))?;
             let renewed: HashSet<ClaimedDelivery> = renewed.into_iter().collect();
             lost.extend(part.iter().filter(|hand| !renewed.contains(hand)));
         }

@@ -11,10 +11,10 @@ use store::notification::{self, Advanced, ClaimedDelivery, ConsumerId, Ended, Ou
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::link::{Link, LinkError, insist};
 use super::mail::{Hands, Mail, Ticket};
 use super::metrics::Metrics;
 use super::parked::Parked;
+use crate::database_retry::{RetryError, RetryingConnection, retry};
 
 /// What is written at once at most.
 const AT_ONCE: usize = 1000;
@@ -78,7 +78,7 @@ pub(super) struct Ledger {
     entries: mpsc::UnboundedReceiver<Entry>,
     /// Who can ask for a hand-over.
     sessions: usize,
-    link: Link,
+    database: RetryingConnection,
     consumer: ConsumerId,
     lease: Duration,
     hands: Arc<Hands>,
@@ -98,7 +98,7 @@ struct Page {
 
 impl Ledger {
     pub(super) fn new(
-        link: Link,
+        database: RetryingConnection,
         sessions: usize,
         consumer: ConsumerId,
         lease: Duration,
@@ -107,11 +107,11 @@ impl Ledger {
         metrics: Metrics,
     ) -> (Self, Pen) {
         let (pen, entries) = mpsc::unbounded_channel();
-        (Self { entries, sessions, link, consumer, lease, hands, parked, metrics }, Pen(pen))
+        (Self { entries, sessions, database, consumer, lease, hands, parked, metrics }, Pen(pen))
     }
 
     /// Writes until all pens are gone and everything is written.
-    pub(super) async fn keep(mut self) -> Result<(), LinkError> {
+    pub(super) async fn keep(mut self) -> Result<(), RetryError> {
         let mut waiting = Vec::with_capacity(AT_ONCE);
         loop {
             if self.entries.recv_many(&mut waiting, AT_ONCE).await == 0 {
@@ -138,7 +138,7 @@ impl Ledger {
         }
     }
 
-    async fn write(&mut self, page: Page) -> Result<(), LinkError> {
+    async fn write(&mut self, page: Page) -> Result<(), RetryError> {
         let Page { hand_overs, ended, tickets, put_off, given_back } = page;
         // A session has let its last mail go before the next one counts as handed over.
         if !put_off.is_empty() {
@@ -155,7 +155,7 @@ impl Ledger {
         hand_overs: Vec<(ClaimedDelivery, oneshot::Sender<bool>)>,
         ended: Vec<Ended>,
         tickets: Vec<Ticket>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), RetryError> {
         if hand_overs.is_empty() && ended.is_empty() {
             return Ok(());
         }
@@ -163,7 +163,7 @@ impl Ledger {
         let asked: Vec<ClaimedDelivery> = hand_overs.iter().map(|(hand, _)| *hand).collect();
         self.hands.hand_over(&asked, true);
         let Advanced { mut granted, recorded, lost, .. } =
-            insist!(self.link, |connection| notification::advance(
+            retry!(self.database, |connection| notification::advance(
                 connection, consumer, lease, &asked, &ended
             ))?;
         granted.sort_unstable_by_key(order);
@@ -188,12 +188,12 @@ impl Ledger {
         Ok(())
     }
 
-    async fn put_off(&mut self, mails: Vec<(Box<Mail>, bool, Instant)>) -> Result<(), LinkError> {
+    async fn put_off(&mut self, mails: Vec<(Box<Mail>, bool, Instant)>) -> Result<(), RetryError> {
         let (consumer, lease) = (self.consumer, self.lease);
         let asked: Vec<PutOff> =
             mails.iter().map(|(mail, counts, _)| PutOff { hand: mail.hand, counts: *counts }).collect();
         let held =
-            insist!(self.link, |connection| notification::put_off(connection, consumer, lease, &asked))?;
+            retry!(self.database, |connection| notification::put_off(connection, consumer, lease, &asked))?;
         let now = Instant::now();
         for (mut mail, _, due) in mails {
             mail.ticket.settle();
@@ -211,12 +211,12 @@ impl Ledger {
         Ok(())
     }
 
-    async fn give_back(&mut self, given: Vec<(ClaimedDelivery, Option<Ticket>)>) -> Result<(), LinkError> {
+    async fn give_back(&mut self, given: Vec<(ClaimedDelivery, Option<Ticket>)>) -> Result<(), RetryError> {
         let consumer = self.consumer;
         let hands: Vec<ClaimedDelivery> = given.iter().map(|(hand, _)| *hand).collect();
         self.hands.let_go(&hands);
         for part in hands.chunks(AT_ONCE) {
-            insist!(self.link, |connection| notification::give_back(connection, consumer, part))?;
+            retry!(self.database, |connection| notification::give_back(connection, consumer, part))?;
         }
         for mut ticket in given.into_iter().filter_map(|(_, ticket)| ticket) {
             ticket.settle();

@@ -6,7 +6,6 @@ mod engine;
 mod heartbeat;
 mod ledger;
 pub(crate) mod letter;
-mod link;
 mod mail;
 mod metrics;
 mod mock;

@@ -9,8 +9,8 @@ use store::notification::{self, NotificationId, RunFacts, Slots};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::link::{Link, LinkError, insist};
 use super::mail::locked;
+use crate::database_retry::{RetryError, RetryingConnection, retry};
 
 /// How far ahead slots are taken, as a part of a second: what a process takes with it when it dies is not made up for.
 const PART_OF_A_SECOND: u32 = 10;
@@ -22,7 +22,7 @@ pub(super) struct Pace {
 }
 
 struct Taken {
-    link: Link,
+    database: RetryingConnection,
     slots: HashMap<NotificationId, Row>,
 }
 
@@ -34,8 +34,8 @@ struct Row {
 }
 
 impl Pace {
-    pub(super) fn new(link: Link) -> Self {
-        Self { runs: Lock::default(), taken: Mutex::new(Taken { link, slots: HashMap::new() }) }
+    pub(super) fn new(database: RetryingConnection) -> Self {
+        Self { runs: Lock::default(), taken: Mutex::new(Taken { database, slots: HashMap::new() }) }
     }
 
     /// Takes note of the limits of runs. They may change while a run goes.
@@ -61,10 +61,10 @@ impl Pace {
         &self,
         run: NotificationId,
         sessions: u32,
-    ) -> Result<Option<Instant>, LinkError> {
+    ) -> Result<Option<Instant>, RetryError> {
         let Some(limit) = locked(&self.runs).get(&run).and_then(|(_, limit)| *limit) else { return Ok(None) };
         let mut taken = self.taken.lock().await;
-        let Taken { link, slots } = &mut *taken;
+        let Taken { database, slots } = &mut *taken;
         let now = Instant::now();
         // Slots that went by unused are not saved up.
         let usable = slots.get_mut(&run).filter(|row| row.left > 0 && row.next + row.apart >= now);
@@ -73,7 +73,7 @@ impl Pace {
             None => {
                 let left = (limit / PART_OF_A_SECOND).clamp(1, sessions);
                 let Slots { first_in, apart } =
-                    insist!(*link, |connection| notification::take_slots(connection, run, left))?;
+                    retry!(*database, |connection| notification::take_slots(connection, run, left))?;
                 if apart.is_zero() {
                     slots.remove(&run);
                     return Ok(None);

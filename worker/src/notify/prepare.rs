@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use super::engine::BatchDone;
 use super::ledger::{Entry, Pen};
 use super::letter::{Letter, Shelf, write_all};
-use super::link::{Link, LinkError, insist};
 use super::mail::{Batch, Mail, Ticket};
 use super::metrics::Taken;
 use super::parked::Parked;
 use super::session::Shared;
+use crate::database_retry::{RetryError, RetryingConnection, retry};
 
 /// A batch as it is handed in.
 pub(crate) struct Handed {
@@ -31,7 +31,7 @@ pub(crate) struct Handed {
 
 pub(super) struct Preparer {
     pub(super) batches: mpsc::UnboundedReceiver<Handed>,
-    pub(super) link: Link,
+    pub(super) database: RetryingConnection,
     pub(super) consumer: ConsumerId,
     pub(super) lease: Duration,
     pub(super) shelf: Shelf,
@@ -45,7 +45,7 @@ pub(super) struct Preparer {
 
 impl Preparer {
     /// Until it is told to stop, or nobody hands in any more.
-    pub(super) async fn run(mut self) -> Result<(), LinkError> {
+    pub(super) async fn run(mut self) -> Result<(), RetryError> {
         let stop = self.stop.clone();
         loop {
             let next = async {
@@ -62,7 +62,7 @@ impl Preparer {
             let batch = Batch::new(messages.len(), done, room);
             match self.prepare(&batch, messages).await {
                 // The batch stays undone; what was claimed of it is given back, or runs out.
-                Err(LinkError::GivenUp) => return Ok(()),
+                Err(RetryError::Stopped) => return Ok(()),
                 prepared => prepared?,
             }
         }
@@ -72,7 +72,7 @@ impl Preparer {
         &mut self,
         batch: &Arc<Batch>,
         messages: Vec<NotificationMessage>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), RetryError> {
         let mut by_run: BTreeMap<String, Vec<(usize, NotificationMessage)>> = BTreeMap::new();
         for (place, message) in messages.into_iter().enumerate() {
             match by_run.get_mut(&message.run) {
@@ -81,7 +81,7 @@ impl Preparer {
             }
         }
         let names: Vec<String> = by_run.keys().cloned().collect();
-        let facts = insist!(self.link, |connection| notification::runs(connection, &names))?;
+        let facts = retry!(self.database, |connection| notification::runs(connection, &names))?;
         self.shared.pace.note(&facts);
         let facts: HashMap<&str, &RunFacts> = facts.iter().map(|run| (run.run.as_str(), run)).collect();
         for (name, own) in by_run {
@@ -96,7 +96,7 @@ impl Preparer {
         batch: &Arc<Batch>,
         run: Option<&RunFacts>,
         messages: Vec<(usize, NotificationMessage)>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), RetryError> {
         let Some(run) = run else {
             self.refuse(batch, messages.iter().map(|(place, _)| *place), "no run of this name is known");
             return Ok(());
@@ -130,7 +130,7 @@ impl Preparer {
         keys.sort_unstable();
         let (consumer, lease) = (self.consumer, self.lease);
         let Claims { claimed, held, not_targets } =
-            insist!(self.link, |connection| notification::claim(connection, run, consumer, lease, &keys))?;
+            retry!(self.database, |connection| notification::claim(connection, run, consumer, lease, &keys))?;
         self.shared.hands.take(claimed.iter().map(|claimed| claimed.hand));
         let ended = keys.len() - claimed.len() - held.len() - not_targets.len();
         self.settle(Taken::Held, held.iter().map(|_| batch.ticket()));
@@ -146,13 +146,13 @@ impl Preparer {
         batch: &Arc<Batch>,
         run: &RunFacts,
         claimed: Vec<Claimed>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), RetryError> {
         if claimed.is_empty() {
             return Ok(());
         }
-        let Self { link, shelf, .. } = self;
+        let Self { database, shelf, .. } = self;
         let keys: Vec<BillKey> = claimed.iter().map(|claimed| claimed.hand.key).collect();
-        let read = insist!(*link, |connection| async {
+        let read = retry!(*database, |connection| async {
             let rows = notification::read_bills_for_email(connection, run.month, &keys).await?;
             let kit = shelf.kit(connection, run, &rows).await?;
             Ok((kit, rows))

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Entry, Pen};
-use super::link::LinkError;
 use super::mail::{Hands, Mail, Queue};
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::transport::{Delivery, Line, Offer, Words};
 use super::weather::{Fall, Footing, Weather};
+use crate::database_retry::RetryError;
 
 /// How often and how long a mail is tried that the server puts off.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +85,7 @@ impl Session {
     }
 
     /// Until it is told to stop.
-    pub(super) async fn run(mut self) -> Result<(), LinkError> {
+    pub(super) async fn run(mut self) -> Result<(), RetryError> {
         let stop = self.shared.stop.clone();
         loop {
             let mail = tokio::select! {
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Returns how long to keep away from the server afterwards, if at all.
-    async fn carry(&mut self, mut mail: Mail) -> Result<Option<Duration>, LinkError> {
+    async fn carry(&mut self, mut mail: Mail) -> Result<Option<Duration>, RetryError> {
         let stop = self.shared.stop.clone();
         let ready = tokio::select! {
             biased;
@@ -132,7 +132,7 @@ impl Session {
     }
 
     /// Up to an accepted offer. May be broken off at any point: nothing of the mail is out.
-    async fn offer(&mut self, mail: &Mail) -> Result<Result<(), Stay>, LinkError> {
+    async fn offer(&mut self, mail: &Mail) -> Result<Result<(), Stay>, RetryError> {
         let Shared { hands, weather, pace, sessions, .. } = &*self.shared;
         if !hands.hold(&mail.hand) {
             return Ok(Err(Stay::Lost));
