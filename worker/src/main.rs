@@ -13,6 +13,7 @@ mod patience;
 mod proxy;
 mod publish;
 mod rehearse;
+mod render;
 mod seed;
 mod shutdown;
 mod terminal;

@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Global;
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};
-use crate::notify::letter::{Letter, Shelf, write_all};
 use crate::patience::{Patience, pause};
 use crate::publish::{own_connection, take_up};
+use crate::render::{ComposerCache, Rendered, render_all};
 use crate::terminal::{elapsed, grouped, rate};
 
 /// Members in a chunk of the selection.
@@ -140,7 +140,7 @@ impl Rehearse {
             Selected::Stopped => return Ok(Ended::Stopped),
             Selected::Over => return Ok(Ended::Done),
         }
-        let mut shelf = Shelf::new(keyring.clone(), self.from.clone());
+        let mut composers = ComposerCache::new(keyring.clone(), self.from.clone());
         let mut after: Option<MemberId> = None;
         let (mut rendered, mut others) = (0_u64, 0_u64);
         loop {
@@ -151,8 +151,8 @@ impl Rehearse {
             let Some(last) = keys.last() else { break };
             after = Some(last.member);
             let rows = notification::read_bills_for_email(&mut connection, run.month, &keys).await?;
-            let kit = shelf.kit(&mut connection, &run, &rows).await?;
-            let ended = outcomes(&keys, write_all(&kit, rows).await);
+            let context = composers.batch_context(&mut connection, &run, &rows).await?;
+            let ended = outcomes(&keys, render_all(&context, rows).await);
             for (_, came, _) in &ended {
                 *(if *came == Came::Rendered { &mut rendered } else { &mut others }) += 1;
             }
@@ -182,13 +182,13 @@ impl Rehearse {
 }
 
 /// What came of each target. One whose bill was not found can't be told either.
-fn outcomes(keys: &[BillKey], letters: Vec<(BillKey, Letter)>) -> Vec<(BillKey, Came, Option<String>)> {
-    let mut ended: Vec<_> = letters
+fn outcomes(keys: &[BillKey], rendered: Vec<(BillKey, Rendered)>) -> Vec<(BillKey, Came, Option<String>)> {
+    let mut ended: Vec<_> = rendered
         .into_iter()
-        .map(|(key, letter)| match letter {
-            Letter::Ready(_) => (key, Came::Rendered, None),
-            Letter::NoAddress => (key, Came::Skipped, Some("NO_ADDRESS".to_owned())),
-            Letter::Failed(reason) => (key, Came::Failed, Some(reason)),
+        .map(|(key, rendered)| match rendered {
+            Rendered::Email(_) => (key, Came::Rendered, None),
+            Rendered::NoAddress => (key, Came::Skipped, Some("NO_ADDRESS".to_owned())),
+            Rendered::Failed(reason) => (key, Came::Failed, Some(reason)),
         })
         .collect();
     let found: std::collections::HashSet<BillKey> = ended.iter().map(|(key, ..)| *key).collect();

@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::heartbeat::Heartbeat;
 use super::ledger::{Entry, Ledger, Pen};
-use super::letter::Shelf;
 use super::mail::{Hands, Queue};
 use super::metrics::Metrics;
 use super::pace::Pace;
@@ -34,6 +33,7 @@ use super::smtp::Patience;
 use super::transport::Transport;
 use super::weather::Weather;
 use crate::database_retry::{RetryError, RetryingConnection, retry};
+use crate::render::ComposerCache;
 
 /// One that is sent, and one that is prepared meanwhile.
 const BATCHES_IN_HAND: usize = 2;
@@ -238,7 +238,7 @@ async fn run(
         database: connection(),
         consumer,
         lease,
-        shelf: Shelf::new(keyring, from),
+        composers: ComposerCache::new(keyring, from),
         shared: shared.clone(),
         pen: pen.clone(),
         parked: parked.clone(),

@@ -5,7 +5,6 @@ mod consumer;
 mod engine;
 mod heartbeat;
 mod ledger;
-pub(crate) mod letter;
 mod mail;
 mod metrics;
 mod mock;

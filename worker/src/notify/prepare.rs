@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::BatchDone;
 use super::ledger::{Entry, Pen};
-use super::letter::{Letter, Shelf, write_all};
 use super::mail::{Batch, Mail, Ticket};
 use super::metrics::Taken;
 use super::parked::Parked;
 use super::session::Shared;
 use crate::database_retry::{RetryError, RetryingConnection, retry};
+use crate::render::{ComposerCache, Rendered, render_all};
 
 /// A batch as it is handed in.
 pub(crate) struct Handed {
@@ -34,7 +34,7 @@ pub(super) struct Preparer {
     pub(super) database: RetryingConnection,
     pub(super) consumer: ConsumerId,
     pub(super) lease: Duration,
-    pub(super) shelf: Shelf,
+    pub(super) composers: ComposerCache,
     pub(super) shared: Arc<Shared>,
     pub(super) pen: Pen,
     pub(super) parked: Arc<Parked>,
@@ -150,14 +150,14 @@ impl Preparer {
         if claimed.is_empty() {
             return Ok(());
         }
-        let Self { database, shelf, .. } = self;
+        let Self { database, composers, .. } = self;
         let keys: Vec<BillKey> = claimed.iter().map(|claimed| claimed.hand.key).collect();
         let read = retry!(*database, |connection| async {
             let rows = notification::read_bills_for_email(connection, run.month, &keys).await?;
-            let kit = shelf.kit(connection, run, &rows).await?;
-            Ok((kit, rows))
+            let context = composers.batch_context(connection, run, &rows).await?;
+            Ok((context, rows))
         });
-        let (kit, rows) = match read {
+        let (context, rows) = match read {
             Ok(read) => read,
             Err(error) => {
                 for Claimed { hand, .. } in claimed {
@@ -170,16 +170,16 @@ impl Preparer {
             claimed.into_iter().map(|claimed| (claimed.hand.key, claimed)).collect();
         let now = Instant::now();
         let mut mails = Vec::with_capacity(rows.len());
-        for (key, letter) in write_all(&kit, rows).await {
+        for (key, rendered) in render_all(&context, rows).await {
             let Some(Claimed { hand, tries, first_try }) = claims.remove(&key) else { continue };
             let ticket = batch.ticket();
-            match letter {
-                Letter::Ready(email) => {
+            match rendered {
+                Rendered::Email(email) => {
                     let first_try = first_try.and_then(|ago| now.checked_sub(ago));
                     mails.push(Mail { hand, email, tries, first_try, ticket });
                 }
-                Letter::NoAddress => self.end(hand, Outcome::Skipped, "NO_ADDRESS".to_owned(), ticket),
-                Letter::Failed(reason) => self.end(hand, Outcome::Failed, reason, ticket),
+                Rendered::NoAddress => self.end(hand, Outcome::Skipped, "NO_ADDRESS".to_owned(), ticket),
+                Rendered::Failed(reason) => self.end(hand, Outcome::Failed, reason, ticket),
             }
         }
         for Claimed { hand, .. } in claims.into_values() {
