@@ -78,13 +78,13 @@ impl Metrics {
         Ok(Self { registry, messages, sends, duration, batch_size, transport_up, in_hand })
     }
 
-    pub(super) fn taken(&self, taken: Taken, messages: usize) {
+    pub(crate) fn taken(&self, taken: Taken, messages: usize) {
         self.messages
             .with_label_values(&[taken.as_str()])
             .inc_by(u64::try_from(messages).unwrap_or(u64::MAX));
     }
 
-    pub(super) fn sent(&self, outcome: Outcome) {
+    pub(crate) fn sent(&self, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Sent => "sent",
             Outcome::Failed => "failed",
@@ -95,19 +95,19 @@ impl Metrics {
         self.sends.with_label_values(&[outcome]).inc();
     }
 
-    pub(super) fn put_off(&self) {
+    pub(crate) fn put_off(&self) {
         self.sends.with_label_values(&["put_off"]).inc();
     }
 
-    pub(super) fn handed_over_for(&self, long: Duration) {
+    pub(crate) fn handed_over_for(&self, long: Duration) {
         self.duration.observe(long.as_secs_f64());
     }
 
-    pub(super) fn batch(&self, messages: usize) {
+    pub(crate) fn batch(&self, messages: usize) {
         self.batch_size.observe(f64::from(u32::try_from(messages).unwrap_or(u32::MAX)));
     }
 
-    pub(super) fn state(&self, transport_up: bool, in_hand: usize) {
+    pub(crate) fn state(&self, transport_up: bool, in_hand: usize) {
         self.transport_up.set(i64::from(transport_up));
         self.in_hand.set(i64::try_from(in_hand).unwrap_or(i64::MAX));
     }

@@ -1,24 +1,13 @@
 //! `monthend notify`: takes notices from Kafka and sees each to its end. Owns the command line, and how consumer, engine and
 //! the page of metrics begin and end together.
 
-mod consumer;
-mod engine;
-mod heartbeat;
-mod ledger;
-mod mail;
+mod http_server;
+mod kafka;
 mod metrics;
-mod mock;
-mod pace;
-mod parked;
-mod prepare;
-mod serve;
-mod session;
+mod mock_transport;
+mod pipeline;
 mod smtp;
-#[cfg(test)]
-mod tests;
 mod transport;
-mod weather;
-mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,11 +19,11 @@ use email::Mailbox;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use self::consumer::{ConsumerConfig, consume};
-use self::engine::{Engine, EngineConfig, EngineError};
+use self::http_server::serve;
+use self::kafka::{ConsumerConfig, consume};
 use self::metrics::Metrics;
-use self::serve::serve;
-use self::session::Retries;
+use self::pipeline::engine::{Engine, EngineConfig, EngineError};
+use self::pipeline::sender::Retries;
 use self::transport::{Credentials, Transport};
 use crate::Global;
 use crate::exit::{Exit, OrExit as _, Outcome, Stop};

@@ -9,8 +9,9 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 
-use super::mail::Mail;
-use super::{mock, smtp};
+use super::mock_transport as mock;
+use super::pipeline::in_flight::Mail;
+use super::smtp::connection as smtp;
 
 /// The transport that a consumer was started with. Clones share what was read for it.
 #[derive(Debug, Clone)]
@@ -77,7 +78,7 @@ impl Transport {
     }
 
     /// A line for one session. `hello` is what it calls itself at a server.
-    pub(super) fn line(&self, hello: &str, patience: smtp::Patience) -> Line {
+    pub(crate) fn line(&self, hello: &str, patience: smtp::Patience) -> Line {
         match self {
             Self::Smtp(server) => Line::Smtp(Box::new(smtp::Line::new(server.clone(), hello, patience))),
             Self::Mock(mock) => Line::Mock(*mock),
@@ -87,7 +88,7 @@ impl Transport {
 
 /// What came of offering a mail's addresses. Nothing of the mail itself is out yet.
 #[derive(Debug)]
-pub(super) enum Offer {
+pub(crate) enum Offer {
     Accepted,
     /// From RCPT on: not now.
     PutOff(Words),
@@ -99,7 +100,7 @@ pub(super) enum Offer {
 
 /// What came of handing a mail over.
 #[derive(Debug)]
-pub(super) enum Delivery {
+pub(crate) enum Delivery {
     Sent,
     /// Certainly not taken, and worth another try.
     PutOff(Words),
@@ -110,13 +111,13 @@ pub(super) enum Delivery {
 }
 
 /// What one session sends over, mail after mail.
-pub(super) enum Line {
+pub(crate) enum Line {
     Smtp(Box<smtp::Line>),
     Mock(mock::Mock),
 }
 
 impl Line {
-    pub(super) async fn offer(&mut self, mail: &Mail) -> Offer {
+    pub(crate) async fn offer(&mut self, mail: &Mail) -> Offer {
         match self {
             Self::Smtp(line) => line.offer(mail.email.envelope(), mail.email.content().expose().len()).await,
             Self::Mock(_) => Offer::Accepted,
@@ -124,7 +125,7 @@ impl Line {
     }
 
     /// Sends what was offered and accepted; over by the deadline.
-    pub(super) async fn hand_over(&mut self, mail: &Mail, deadline: Instant) -> Delivery {
+    pub(crate) async fn hand_over(&mut self, mail: &Mail, deadline: Instant) -> Delivery {
         match self {
             Self::Smtp(line) => {
                 line.hand_over(mail.email.envelope(), mail.email.content().expose(), deadline).await
@@ -134,14 +135,14 @@ impl Line {
     }
 
     /// Takes an accepted offer back.
-    pub(super) async fn withdraw(&mut self) {
+    pub(crate) async fn withdraw(&mut self) {
         if let Self::Smtp(line) = self {
             line.withdraw().await;
         }
     }
 
     /// Says good-bye.
-    pub(super) async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         if let Self::Smtp(line) = self {
             line.close().await;
         }
@@ -150,19 +151,19 @@ impl Line {
 
 /// What a server or the system said, fit for the database and the log: one line without addresses, not too long.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Words(String);
+pub(crate) struct Words(String);
 
 impl Words {
     const LONGEST: usize = 300;
 
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let masked = logging::masking::mask_text(line.trim());
         Self(masked.chars().take(Self::LONGEST).collect())
     }
 
     /// Of a server that was told an address, and may say it again in a form that can't be told from words.
-    pub(super) fn about(text: &str, to: &[Address]) -> Self {
+    pub(crate) fn about(text: &str, to: &[Address]) -> Self {
         let mut text = text.to_owned();
         for address in to {
             let domain = format!("@{}", address.domain());
@@ -175,7 +176,7 @@ impl Words {
         Self::new(&text)
     }
 
-    pub(super) fn into_string(self) -> String {
+    pub(crate) fn into_string(self) -> String {
         self.0
     }
 }

@@ -8,7 +8,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
-use super::server::{Act, Stage};
+use super::mail_server::{Act, Stage};
 use super::*;
 
 #[derive(Clone, Default)]

@@ -5,7 +5,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use super::server::{Act, MailServer, Security, Stage};
+use super::mail_server::{Act, MailServer, Security, Stage};
 use super::*;
 
 /// What a server for `localhost` shows, and the file of whoever vouches for it.

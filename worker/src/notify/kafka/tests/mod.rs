@@ -1,6 +1,6 @@
 //! The consumer on a real broker, with a test in the engine's place that decides when a batch has ended.
 
-mod faults;
+mod broker_outages;
 mod rebalancing;
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ConsumerConfig, consume};
 use crate::kafka::KafkaOptions;
 use crate::kafka::testing::{options, until};
-use crate::notify::engine::{BatchDone, Intake};
+use crate::notify::pipeline::engine::{BatchDone, Intake};
 
 const BATCH: usize = 100;
 const SOON: Duration = Duration::from_secs(30);

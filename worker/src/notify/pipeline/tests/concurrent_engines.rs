@@ -1,6 +1,6 @@
 //! Several engines, and several batches.
 
-use super::server::{Act, MailServer, Stage};
+use super::mail_server::{Act, MailServer, Stage};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,14 +9,14 @@ use store::notification::{self, NotificationId, RunFacts, Slots};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::mail::locked;
+use super::in_flight::locked;
 use crate::database_retry::{RetryError, RetryingConnection, retry};
 
 /// How far ahead slots are taken, as a part of a second: what a process takes with it when it dies is not made up for.
 const PART_OF_A_SECOND: u32 = 10;
 
 /// The runs that mails were claimed for with their limits, and the slots that were taken and not used yet.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     runs: Lock<HashMap<NotificationId, (String, Option<u32>)>>,
     taken: Mutex<Taken>,
 }
@@ -34,12 +34,12 @@ struct Row {
 }
 
 impl Pace {
-    pub(super) fn new(database: RetryingConnection) -> Self {
+    pub(crate) fn new(database: RetryingConnection) -> Self {
         Self { runs: Lock::default(), taken: Mutex::new(Taken { database, slots: HashMap::new() }) }
     }
 
     /// Takes note of the limits of runs. They may change while a run goes.
-    pub(super) fn note<'a>(&self, facts: impl IntoIterator<Item = &'a RunFacts>) {
+    pub(crate) fn note<'a>(&self, facts: impl IntoIterator<Item = &'a RunFacts>) {
         let mut runs = locked(&self.runs);
         for run in facts {
             if run.state.is_over() {
@@ -52,12 +52,12 @@ impl Pace {
     }
 
     /// The runs that are not known to be over.
-    pub(super) fn runs(&self) -> Vec<String> {
+    pub(crate) fn runs(&self) -> Vec<String> {
         locked(&self.runs).values().map(|(run, _)| run.clone()).collect()
     }
 
     /// When the run's next mail may go; none: at once.
-    pub(super) async fn slot(
+    pub(crate) async fn slot(
         &self,
         run: NotificationId,
         sessions: u32,

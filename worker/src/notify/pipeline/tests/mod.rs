@@ -1,11 +1,11 @@
 //! The engine on a real PostgreSQL and against a mail server on real sockets. Each test has a database of its own; the
 //! engine works under the worker's role. After each disturbance, what the server received is held against the database.
 
-mod faults;
-mod outcomes;
+mod concurrent_engines;
+mod mail_server;
+mod outages;
 mod privacy;
-mod server;
-mod several;
+mod server_replies;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -21,11 +21,11 @@ use store::crypto::{Column, Keyring};
 use store::notification::{self, Begin, BeginResult, RunFacts, Scope, Selection, TemplateSet, Uuid};
 use store::testing::TestDatabase;
 
-use self::server::MailServer;
+use self::mail_server::MailServer;
 use super::engine::{Engine, EngineConfig};
-use super::metrics::Metrics;
-use super::session::Retries;
-use super::transport::{Credentials, Transport};
+use super::sender::Retries;
+use crate::notify::metrics::Metrics;
+use crate::notify::transport::{Credentials, Transport};
 
 const MONTH: &str = "2026-10";
 const LIMIT: Duration = Duration::from_secs(30);

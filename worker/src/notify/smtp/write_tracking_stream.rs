@@ -12,14 +12,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection whose failed writes show in `cut`.
 #[derive(Debug)]
-pub(super) struct Wire<S> {
+pub(crate) struct Wire<S> {
     stream: S,
     peer: SocketAddr,
     cut: Arc<AtomicBool>,
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, peer: SocketAddr, cut: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(stream: S, peer: SocketAddr, cut: Arc<AtomicBool>) -> Self {
         Self { stream, peer, cut }
     }
 

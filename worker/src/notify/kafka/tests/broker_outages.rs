@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kafka::testing::{options_at, own_broker};
-use crate::notify::consumer::still::has_messages;
+use crate::notify::kafka::stall_detector::has_messages;
 
 const IN_A_WHILE: Duration = Duration::from_secs(90);
 

@@ -22,17 +22,17 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::heartbeat::Heartbeat;
-use super::ledger::{Entry, Ledger, Pen};
-use super::mail::{Hands, Queue};
-use super::metrics::Metrics;
-use super::pace::Pace;
-use super::parked::Parked;
+use super::in_flight::{Hands, Queue};
 use super::prepare::{Handed, Preparer};
-use super::session::{Retries, Session, Shared};
-use super::smtp::Patience;
-use super::transport::Transport;
-use super::weather::Weather;
+use super::rate_limiter::Pace;
+use super::recorder::{Entry, Ledger, Pen};
+use super::retry_queue::Parked;
+use super::sender::{Retries, Session, Shared};
 use crate::database_retry::{RetryError, RetryingConnection, retry};
+use crate::notify::metrics::Metrics;
+use crate::notify::smtp::circuit_breaker::Weather;
+use crate::notify::smtp::connection::Patience;
+use crate::notify::transport::Transport;
 use crate::render::ComposerCache;
 
 /// One that is sent, and one that is prepared meanwhile.

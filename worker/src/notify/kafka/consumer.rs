@@ -4,17 +4,6 @@
 //! It never gives up: brokers that are away, a topic that is gone, offsets that were deleted are waited for, or begun again
 //! with. What comes twice is harmless, as the database decides what is sent.
 
-mod batch;
-mod client;
-mod dead;
-mod desk;
-mod group;
-mod keeper;
-mod ledger;
-mod still;
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +11,12 @@ use rdkafka::error::KafkaError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::client::Client;
-use self::dead::DeadLetters;
-use self::desk::{Desk, Left};
-use self::keeper::Keeper;
-use super::engine::Intake;
+use super::dead_letter::DeadLetters;
+use super::group_client::Client;
+use super::poll_loop::{Desk, Left};
+use super::topic_ensurer::Keeper;
 use crate::kafka::{KafkaOptions, Topics};
+use crate::notify::pipeline::engine::Intake;
 use crate::patience::pause;
 
 /// Between the end of a client that can't go on and the beginning of the next.

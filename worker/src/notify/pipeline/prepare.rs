@@ -14,38 +14,38 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::BatchDone;
-use super::ledger::{Entry, Pen};
-use super::mail::{Batch, Mail, Ticket};
-use super::metrics::Taken;
-use super::parked::Parked;
-use super::session::Shared;
+use super::in_flight::{Batch, Mail, Ticket};
+use super::recorder::{Entry, Pen};
+use super::retry_queue::Parked;
+use super::sender::Shared;
 use crate::database_retry::{RetryError, RetryingConnection, retry};
+use crate::notify::metrics::Taken;
 use crate::render::{ComposerCache, Rendered, render_all};
 
 /// A batch as it is handed in.
 pub(crate) struct Handed {
-    pub(super) messages: Vec<NotificationMessage>,
-    pub(super) done: oneshot::Sender<BatchDone>,
-    pub(super) room: OwnedSemaphorePermit,
+    pub(crate) messages: Vec<NotificationMessage>,
+    pub(crate) done: oneshot::Sender<BatchDone>,
+    pub(crate) room: OwnedSemaphorePermit,
 }
 
-pub(super) struct Preparer {
-    pub(super) batches: mpsc::UnboundedReceiver<Handed>,
-    pub(super) database: RetryingConnection,
-    pub(super) consumer: ConsumerId,
-    pub(super) lease: Duration,
-    pub(super) composers: ComposerCache,
-    pub(super) shared: Arc<Shared>,
-    pub(super) pen: Pen,
-    pub(super) parked: Arc<Parked>,
+pub(crate) struct Preparer {
+    pub(crate) batches: mpsc::UnboundedReceiver<Handed>,
+    pub(crate) database: RetryingConnection,
+    pub(crate) consumer: ConsumerId,
+    pub(crate) lease: Duration,
+    pub(crate) composers: ComposerCache,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pen: Pen,
+    pub(crate) parked: Arc<Parked>,
     /// Parked mails beyond which no batch is taken up.
-    pub(super) most_parked: usize,
-    pub(super) stop: CancellationToken,
+    pub(crate) most_parked: usize,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Preparer {
     /// Until it is told to stop, or nobody hands in any more.
-    pub(super) async fn run(mut self) -> Result<(), RetryError> {
+    pub(crate) async fn run(mut self) -> Result<(), RetryError> {
         let stop = self.stop.clone();
         loop {
             let next = async {

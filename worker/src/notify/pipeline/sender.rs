@@ -8,13 +8,13 @@ use store::notification::Outcome;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ledger::{Entry, Pen};
-use super::mail::{Hands, Mail, Queue};
-use super::metrics::Metrics;
-use super::pace::Pace;
-use super::transport::{Delivery, Line, Offer, Words};
-use super::weather::{Fall, Footing, Weather};
+use super::in_flight::{Hands, Mail, Queue};
+use super::rate_limiter::Pace;
+use super::recorder::{Entry, Pen};
 use crate::database_retry::RetryError;
+use crate::notify::metrics::Metrics;
+use crate::notify::smtp::circuit_breaker::{Fall, Footing, Weather};
+use crate::notify::transport::{Delivery, Line, Offer, Words};
 
 /// How often and how long a mail is tried that the server puts off.
 #[derive(Debug, Clone, Copy)]
@@ -47,20 +47,20 @@ impl Retries {
 }
 
 /// What all sessions share.
-pub(super) struct Shared {
-    pub(super) queue: Arc<Queue>,
-    pub(super) hands: Arc<Hands>,
-    pub(super) weather: Arc<Weather>,
-    pub(super) pace: Pace,
-    pub(super) metrics: Metrics,
-    pub(super) retries: Retries,
+pub(crate) struct Shared {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) hands: Arc<Hands>,
+    pub(crate) weather: Arc<Weather>,
+    pub(crate) pace: Pace,
+    pub(crate) metrics: Metrics,
+    pub(crate) retries: Retries,
     /// From asking for a hand-over to its end, whatever the server does: well within the lease.
-    pub(super) hand_over: Duration,
-    pub(super) sessions: u32,
-    pub(super) stop: CancellationToken,
+    pub(crate) hand_over: Duration,
+    pub(crate) sessions: u32,
+    pub(crate) stop: CancellationToken,
 }
 
-pub(super) struct Session {
+pub(crate) struct Session {
     shared: Arc<Shared>,
     pen: Pen,
     line: Line,
@@ -80,12 +80,12 @@ enum Stay {
 }
 
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>, pen: Pen, line: Line) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, pen: Pen, line: Line) -> Self {
         Self { shared, pen, line, footing: Footing::default() }
     }
 
     /// Until it is told to stop.
-    pub(super) async fn run(mut self) -> Result<(), RetryError> {
+    pub(crate) async fn run(mut self) -> Result<(), RetryError> {
         let stop = self.shared.stop.clone();
         loop {
             let mail = tokio::select! {

@@ -7,7 +7,7 @@ use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 use tokio::time::Instant;
 
-use super::ledger::BatchNo;
+use super::offset_tracker::BatchNo;
 
 /// How long the first message of a batch waits for others.
 const GATHERING: Duration = Duration::from_millis(50);

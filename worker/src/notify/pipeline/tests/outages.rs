@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::server::{Act, Stage};
+use super::mail_server::{Act, Stage};
 use super::*;
-use crate::notify::engine::Closed;
+use crate::notify::pipeline::engine::Closed;
 use crate::proxy::LossyProxy;
 
 #[tokio::test(flavor = "multi_thread")]

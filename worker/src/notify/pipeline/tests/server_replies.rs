@@ -1,6 +1,6 @@
 //! What the server says, and what becomes of a mail by it.
 
-use super::server::{Act, Stage};
+use super::mail_server::{Act, Stage};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,21 +12,21 @@ use tokio::time::Instant;
 use super::engine::BatchDone;
 
 /// A claimed bill with its composed mail.
-pub(super) struct Mail {
-    pub(super) hand: ClaimedDelivery,
-    pub(super) email: Email,
+pub(crate) struct Mail {
+    pub(crate) hand: ClaimedDelivery,
+    pub(crate) email: Email,
     /// How often a server has put it off.
-    pub(super) tries: i32,
-    pub(super) first_try: Option<Instant>,
-    pub(super) ticket: Ticket,
+    pub(crate) tries: i32,
+    pub(crate) first_try: Option<Instant>,
+    pub(crate) ticket: Ticket,
 }
 
 /// A message's place in its batch. Dropped unsettled, it leaves the batch undone for ever.
 #[derive(Default)]
-pub(super) struct Ticket(Option<Arc<Batch>>);
+pub(crate) struct Ticket(Option<Arc<Batch>>);
 
 /// A batch in hand. It keeps its room until the last of its tickets is gone.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     unsettled: AtomicUsize,
     done: Mutex<Option<(BatchDone, oneshot::Sender<BatchDone>)>>,
     _room: OwnedSemaphorePermit,
@@ -34,7 +34,7 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Of so many messages, each of which gets a ticket.
-    pub(super) fn new(
+    pub(crate) fn new(
         messages: usize,
         done: oneshot::Sender<BatchDone>,
         room: OwnedSemaphorePermit,
@@ -43,12 +43,12 @@ impl Batch {
         Arc::new(Self { unsettled: AtomicUsize::new(messages), done, _room: room })
     }
 
-    pub(super) fn ticket(self: &Arc<Self>) -> Ticket {
+    pub(crate) fn ticket(self: &Arc<Self>) -> Ticket {
         Ticket(Some(self.clone()))
     }
 
     /// Settles a message that no run can use.
-    pub(super) fn unusable(self: &Arc<Self>, place: usize, reason: String) {
+    pub(crate) fn unusable(self: &Arc<Self>, place: usize, reason: String) {
         if let Some((done, _)) = locked(&self.done).as_mut() {
             done.unusable.push((place, reason));
         }
@@ -58,7 +58,7 @@ impl Batch {
 
 impl Ticket {
     /// The message needs no more care: its offset may be committed. Once; more often is the same.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let Some(batch) = self.0.take() else { return };
         if batch.unsettled.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some((done, told)) = locked(&batch.done).take()
@@ -71,20 +71,20 @@ impl Ticket {
 
 /// Everything under this process's lease, and whether it is handed over: that lease is not renewed.
 #[derive(Default)]
-pub(super) struct Hands(Mutex<HashMap<ClaimedDelivery, bool>>);
+pub(crate) struct Hands(Mutex<HashMap<ClaimedDelivery, bool>>);
 
 impl Hands {
-    pub(super) fn take(&self, hands: impl IntoIterator<Item = ClaimedDelivery>) {
+    pub(crate) fn take(&self, hands: impl IntoIterator<Item = ClaimedDelivery>) {
         locked(&self.0).extend(hands.into_iter().map(|hand| (hand, false)));
     }
 
     /// False: the lease was lost, and the mail is somebody else's affair.
-    pub(super) fn hold(&self, hand: &ClaimedDelivery) -> bool {
+    pub(crate) fn hold(&self, hand: &ClaimedDelivery) -> bool {
         locked(&self.0).contains_key(hand)
     }
 
     /// What is claimed is handed over, or the other way round.
-    pub(super) fn hand_over<'a>(
+    pub(crate) fn hand_over<'a>(
         &self,
         hands: impl IntoIterator<Item = &'a ClaimedDelivery>,
         handed_over: bool,
@@ -97,7 +97,7 @@ impl Hands {
         }
     }
 
-    pub(super) fn let_go<'a>(&self, hands: impl IntoIterator<Item = &'a ClaimedDelivery>) {
+    pub(crate) fn let_go<'a>(&self, hands: impl IntoIterator<Item = &'a ClaimedDelivery>) {
         let mut held = locked(&self.0);
         for hand in hands {
             held.remove(hand);
@@ -105,21 +105,21 @@ impl Hands {
     }
 
     /// What is claimed and not handed over.
-    pub(super) fn claimed(&self) -> Vec<ClaimedDelivery> {
+    pub(crate) fn claimed(&self) -> Vec<ClaimedDelivery> {
         locked(&self.0).iter().filter(|(_, handed_over)| !**handed_over).map(|(hand, _)| *hand).collect()
     }
 
-    pub(super) fn is_claimed(&self, hand: &ClaimedDelivery) -> bool {
+    pub(crate) fn is_claimed(&self, hand: &ClaimedDelivery) -> bool {
         locked(&self.0).get(hand) == Some(&false)
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         locked(&self.0).len()
     }
 }
 
 /// Mails that wait for a session, first come, first served.
-pub(super) struct Queue {
+pub(crate) struct Queue {
     mails: Mutex<VecDeque<Mail>>,
     waiting: Semaphore,
 }
@@ -131,7 +131,7 @@ impl Default for Queue {
 }
 
 impl Queue {
-    pub(super) fn put(&self, mails: impl IntoIterator<Item = Mail>) {
+    pub(crate) fn put(&self, mails: impl IntoIterator<Item = Mail>) {
         let added = {
             let mut queue = locked(&self.mails);
             let before = queue.len();
@@ -142,12 +142,12 @@ impl Queue {
     }
 
     /// Before all others: it has waited already.
-    pub(super) fn put_first(&self, mail: Mail) {
+    pub(crate) fn put_first(&self, mail: Mail) {
         locked(&self.mails).push_front(mail);
         self.waiting.add_permits(1);
     }
 
-    pub(super) async fn take(&self) -> Mail {
+    pub(crate) async fn take(&self) -> Mail {
         loop {
             if let Ok(permit) = self.waiting.acquire().await {
                 permit.forget();
@@ -159,13 +159,13 @@ impl Queue {
     }
 
     /// What is left when nobody takes any more.
-    pub(super) fn drain(&self) -> Vec<Mail> {
+    pub(crate) fn drain(&self) -> Vec<Mail> {
         locked(&self.mails).drain(..).collect()
     }
 }
 
 /// What a panic left behind is whole: nothing is awaited or fails under these locks.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -11,10 +11,10 @@ use store::notification::{self, Advanced, ClaimedDelivery, ConsumerId, Ended, Ou
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::mail::{Hands, Mail, Ticket};
-use super::metrics::Metrics;
-use super::parked::Parked;
+use super::in_flight::{Hands, Mail, Ticket};
+use super::retry_queue::Parked;
 use crate::database_retry::{RetryError, RetryingConnection, retry};
+use crate::notify::metrics::Metrics;
 
 /// What is written at once at most.
 const AT_ONCE: usize = 1000;
@@ -23,7 +23,7 @@ const AT_ONCE: usize = 1000;
 const GATHER: Duration = Duration::from_millis(5);
 
 /// What a session wants written.
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// May this be handed over now?
     HandOver {
         hand: ClaimedDelivery,
@@ -54,27 +54,27 @@ impl Entry {
 
 /// Where entries go. The ledger ends when the last of these is gone.
 #[derive(Clone)]
-pub(super) struct Pen(mpsc::UnboundedSender<Entry>);
+pub(crate) struct Pen(mpsc::UnboundedSender<Entry>);
 
 impl Pen {
     /// Whether the mail may go. False as well when nobody can say any more.
-    pub(super) async fn hand_over(&self, hand: ClaimedDelivery) -> bool {
+    pub(crate) async fn hand_over(&self, hand: ClaimedDelivery) -> bool {
         let (grant, granted) = oneshot::channel();
         self.write(Entry::HandOver { hand, grant });
         granted.await.unwrap_or(false)
     }
 
-    pub(super) fn end(&self, mail: Mail, outcome: Outcome, reason: Option<String>) {
+    pub(crate) fn end(&self, mail: Mail, outcome: Outcome, reason: Option<String>) {
         self.write(Entry::End { ended: Ended { hand: mail.hand, outcome, reason }, ticket: mail.ticket });
     }
 
-    pub(super) fn write(&self, entry: Entry) {
+    pub(crate) fn write(&self, entry: Entry) {
         // Without a ledger the engine is ending, and its leases tell the rest.
         drop(self.0.send(entry));
     }
 }
 
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     entries: mpsc::UnboundedReceiver<Entry>,
     /// Who can ask for a hand-over.
     sessions: usize,
@@ -97,7 +97,7 @@ struct Page {
 }
 
 impl Ledger {
-    pub(super) fn new(
+    pub(crate) fn new(
         database: RetryingConnection,
         sessions: usize,
         consumer: ConsumerId,
@@ -111,7 +111,7 @@ impl Ledger {
     }
 
     /// Writes until all pens are gone and everything is written.
-    pub(super) async fn keep(mut self) -> Result<(), RetryError> {
+    pub(crate) async fn keep(mut self) -> Result<(), RetryError> {
         let mut waiting = Vec::with_capacity(AT_ONCE);
         loop {
             if self.entries.recv_many(&mut waiting, AT_ONCE).await == 0 {

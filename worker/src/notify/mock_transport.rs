@@ -15,7 +15,7 @@ pub(crate) struct Mock {
 }
 
 impl Mock {
-    pub(super) fn parse(url: &Url) -> Result<Self, TransportError> {
+    pub(crate) fn parse(url: &Url) -> Result<Self, TransportError> {
         let mut mock = Self::default();
         for (name, value) in url.query_pairs() {
             let number = value.parse::<u32>().ok().filter(|number| *number <= 1_000_000);
@@ -31,7 +31,7 @@ impl Mock {
         Ok(mock)
     }
 
-    pub(super) async fn send(&self, hand: &ClaimedDelivery) -> Delivery {
+    pub(crate) async fn send(&self, hand: &ClaimedDelivery) -> Delivery {
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }

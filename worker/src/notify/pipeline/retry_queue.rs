@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::mail::{Hands, Mail, Queue, locked};
+use super::in_flight::{Hands, Mail, Queue, locked};
 
 #[derive(Default)]
-pub(super) struct Parked {
+pub(crate) struct Parked {
     places: Mutex<Places>,
     changed: watch::Sender<usize>,
 }
@@ -22,7 +22,7 @@ struct Places {
 }
 
 impl Parked {
-    pub(super) fn park(&self, mail: Mail, due: Instant) {
+    pub(crate) fn park(&self, mail: Mail, due: Instant) {
         let count = {
             let mut places = locked(&self.places);
             let number = places.next;
@@ -34,19 +34,19 @@ impl Parked {
     }
 
     /// Waits until fewer than `most` are here: each of them is memory.
-    pub(super) async fn room(&self, most: usize) {
+    pub(crate) async fn room(&self, most: usize) {
         // The sender lives as long as this does.
         drop(self.changed.subscribe().wait_for(|parked| *parked < most).await);
     }
 
-    pub(super) fn drain(&self) -> Vec<Mail> {
+    pub(crate) fn drain(&self) -> Vec<Mail> {
         let mails = std::mem::take(&mut locked(&self.places).mails);
         self.changed.send_replace(0);
         mails.into_values().collect()
     }
 
     /// Moves mails to the queue when they are due, for ever.
-    pub(super) async fn release(self: Arc<Self>, queue: Arc<Queue>, hands: Arc<Hands>) {
+    pub(crate) async fn release(self: Arc<Self>, queue: Arc<Queue>, hands: Arc<Hands>) {
         let mut changes = self.changed.subscribe();
         loop {
             let next = locked(&self.places).mails.keys().next().map(|(due, _)| *due);

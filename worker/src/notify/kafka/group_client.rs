@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
-use super::group::{Event, Group};
+use super::rebalance::{Event, Group};
 use crate::kafka::KafkaOptions;
 
 /// For saying good-bye to the group. Whoever doesn't is missed after the session's time-out.

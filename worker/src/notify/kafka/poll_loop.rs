@@ -18,15 +18,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ConsumerConfig;
 use super::batch::Batch;
-use super::client::Client;
-use super::dead::DeadLetters;
-use super::group::{Event, Group};
-use super::ledger::{BatchNo, Ledger};
-use super::still;
+use super::consumer::ConsumerConfig;
+use super::dead_letter::DeadLetters;
+use super::group_client::Client;
+use super::offset_tracker::{BatchNo, Ledger};
+use super::rebalance::{Event, Group};
+use super::stall_detector as still;
 use crate::kafka;
-use crate::notify::engine::{Closed, Intake, Submitted};
+use crate::notify::pipeline::engine::{Closed, Intake, Submitted};
 
 /// Batches that have not ended, of which the engine has two and the rest wait for their dead letters.
 const IN_HAND: usize = 8;

@@ -27,8 +27,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
-use super::transport::{Credentials, Delivery, Offer, TransportError, Words};
-use super::wire::Wire;
+use super::write_tracking_stream::Wire;
+use crate::notify::transport::{Credentials, Delivery, Offer, TransportError, Words};
 
 /// Closing well: it takes too.
 const SERVICE_NOT_AVAILABLE: u16 = 421;
@@ -38,11 +38,11 @@ const TO_QUIT: Duration = Duration::from_secs(2);
 
 /// How long a line waits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     /// For a connection with everything up to its login.
-    pub(super) connect: Duration,
+    pub(crate) connect: Duration,
     /// For the answer to a command before the hand-over.
-    pub(super) command: Duration,
+    pub(crate) command: Duration,
 }
 
 /// A server, and how it is spoken to.
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    pub(super) fn parse(url: &Url, login: Option<Credentials>) -> Result<Self, TransportError> {
+    pub(crate) fn parse(url: &Url, login: Option<Credentials>) -> Result<Self, TransportError> {
         let wrong = |why: &str| TransportError::Address(why.to_owned());
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("empty host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -105,7 +105,7 @@ impl Server {
         Ok(Self { scheme, host, port: url.port().unwrap_or(port), security, login })
     }
 
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let Self { scheme, host, port, .. } = self;
         if host.contains(':') {
             format!("{scheme}://[{host}]:{port}")
@@ -158,7 +158,7 @@ impl Roots {
 }
 
 /// A connection that speaks SMTP, opened when it is needed.
-pub(super) struct Line {
+pub(crate) struct Line {
     server: Arc<Server>,
     hello: ClientId,
     patience: Patience,
@@ -174,13 +174,13 @@ struct Open {
 }
 
 impl Line {
-    pub(super) fn new(server: Arc<Server>, hello: &str, patience: Patience) -> Self {
+    pub(crate) fn new(server: Arc<Server>, hello: &str, patience: Patience) -> Self {
         Self { server, hello: client_id(hello), patience, open: None }
     }
 
     /// MAIL and RCPT. A connection that was kept may have been closed at the other end, so that the first trouble with
     /// one is answered with another one.
-    pub(super) async fn offer(&mut self, envelope: &Envelope, size: usize) -> Offer {
+    pub(crate) async fn offer(&mut self, envelope: &Envelope, size: usize) -> Offer {
         loop {
             let kept = self.open.is_some();
             let mut open = match self.open.take() {
@@ -219,7 +219,7 @@ impl Line {
     }
 
     /// DATA and the content, after an accepted offer. Whatever is not over by the deadline is broken off.
-    pub(super) async fn hand_over(
+    pub(crate) async fn hand_over(
         &mut self,
         envelope: &Envelope,
         content: &[u8],
@@ -282,13 +282,13 @@ impl Line {
     }
 
     /// After an accepted offer that is not followed by a hand-over.
-    pub(super) async fn withdraw(&mut self) {
+    pub(crate) async fn withdraw(&mut self) {
         if let Some(open) = self.open.take() {
             self.reset(open).await;
         }
     }
 
-    pub(super) async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         if let Some(mut open) = self.open.take() {
             // It is only polite.
             drop(timeout(TO_QUIT, open.smtp.command(Quit)).await);

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::transport::Words;
+use crate::notify::transport::Words;
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
 /// What all sessions of a process know of their server.
-pub(super) struct Weather {
+pub(crate) struct Weather {
     sky: watch::Sender<Sky>,
     first_delay: Duration,
 }
@@ -29,7 +29,7 @@ struct Sky {
 
 /// Where one session stands.
 #[derive(Debug, Default)]
-pub(super) struct Footing {
+pub(crate) struct Footing {
     standing: bool,
     probing: bool,
     failures: u32,
@@ -37,7 +37,7 @@ pub(super) struct Footing {
 
 /// What a session does that the server did not listen to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fall {
+pub(crate) enum Fall {
     /// Others get through: it leaves its mail to them, and comes back after a while.
     Alone(Duration),
     /// Nobody does. It asks for its turn again.
@@ -45,17 +45,17 @@ pub(super) enum Fall {
 }
 
 impl Weather {
-    pub(super) fn new(first_delay: Option<Duration>) -> Self {
+    pub(crate) fn new(first_delay: Option<Duration>) -> Self {
         Self { sky: watch::Sender::default(), first_delay: first_delay.unwrap_or(FIRST_DELAY) }
     }
 
     /// What keeps everybody from sending.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         self.sky.borrow().trouble.as_ref().map(ToString::to_string)
     }
 
     /// Waits until it is this session's turn to try: at once while all is well.
-    pub(super) async fn turn(&self, footing: &mut Footing) {
+    pub(crate) async fn turn(&self, footing: &mut Footing) {
         let mut changes = self.sky.subscribe();
         loop {
             let mut delay = None;
@@ -84,7 +84,7 @@ impl Weather {
     }
 
     /// The server listened.
-    pub(super) fn fair(&self, footing: &mut Footing) {
+    pub(crate) fn fair(&self, footing: &mut Footing) {
         footing.failures = 0;
         footing.probing = false;
         let first = !std::mem::replace(&mut footing.standing, true);
@@ -97,7 +97,7 @@ impl Weather {
     }
 
     /// The server did not listen.
-    pub(super) fn foul(&self, footing: &mut Footing, words: &Words) -> Fall {
+    pub(crate) fn foul(&self, footing: &mut Footing, words: &Words) -> Fall {
         let stood = std::mem::take(&mut footing.standing);
         let mut fall = Fall::WithAll;
         self.sky.send_if_modified(|sky| {
@@ -118,7 +118,7 @@ impl Weather {
     }
 
     /// A session that probed has nothing to probe with any more: somebody else does.
-    pub(super) fn resign(&self, footing: &mut Footing) {
+    pub(crate) fn resign(&self, footing: &mut Footing) {
         if std::mem::take(&mut footing.probing) {
             self.sky.send_modify(|sky| sky.probed = false);
         }

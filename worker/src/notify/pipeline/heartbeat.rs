@@ -7,7 +7,7 @@ use std::time::Duration;
 use store::notification::{self, ClaimedDelivery, ConsumerId};
 use tokio::time::Instant;
 
-use super::session::Shared;
+use super::sender::Shared;
 use crate::database_retry::{RetryError, RetryingConnection, retry};
 
 /// How often others are told that this consumer lives, well within the half minute after which it counts as gone.
@@ -17,16 +17,16 @@ const TO_SETTLE_DOWN: Duration = Duration::from_millis(50);
 /// Leases that are renewed at once.
 const AT_ONCE: usize = 1000;
 
-pub(super) struct Heartbeat {
-    pub(super) database: RetryingConnection,
-    pub(super) consumer: ConsumerId,
-    pub(super) lease: Duration,
-    pub(super) shared: Arc<Shared>,
+pub(crate) struct Heartbeat {
+    pub(crate) database: RetryingConnection,
+    pub(crate) consumer: ConsumerId,
+    pub(crate) lease: Duration,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Heartbeat {
     /// Until it is dropped.
-    pub(super) async fn beat(mut self) -> Result<(), RetryError> {
+    pub(crate) async fn beat(mut self) -> Result<(), RetryError> {
         let between_renewals = self.lease / 3;
         let mut ticks = tokio::time::interval(BETWEEN_BEATS.min(between_renewals / 2));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
