@@ -9,7 +9,7 @@ use domain::locale::Locale;
 use domain::money::MinorUnits;
 use domain::price_book::PriceBook;
 use domain::pricing::{Amounts, Item, ItemKind};
-use email::{Bill, ComposeError, Composer, Email, Line, Templates};
+use email::{ComposeError, Composer, Email, Line, Templates};
 use secrecy::SecretString;
 
 pub(crate) const FROM: &str = "Monthend <billing@example.com>";
@@ -88,7 +88,7 @@ impl Bill {
     }
 
     pub(crate) fn compose(&self, templates: Templates) -> Result<Email, ComposeError> {
-        let bill = Bill {
+        let bill = email::Bill {
             month: "2026-10".parse().unwrap(),
             member: MemberId::try_from(9_007_199_254_740_993).unwrap(),
             revision: Revision::FIRST,
