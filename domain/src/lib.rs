@@ -3,6 +3,7 @@
 //! Everything here is pure: no clock, no database, no cluster, no floating point. The pricing contract is implemented
 //! in [`pricing`]; the other modules hold the words it is written in.
 
+pub mod backoff;
 pub mod digest;
 pub mod ids;
 pub mod locale;

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use domain::backoff::Backoff;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), LONGEST_DELAY);
 const IN_ALL: Duration = Duration::from_secs(600);
 
 /// Failures in a row; a step that succeeds starts afresh.
@@ -21,8 +22,8 @@ impl Patience {
     /// How long to wait before the next attempt; none when it is enough.
     pub(crate) fn after_failure(&mut self) -> Option<Duration> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let delay = FIRST_DELAY.saturating_mul(2_u32.saturating_pow(self.failures)).min(LONGEST_DELAY);
         self.failures += 1;
+        let delay = BACKOFF.after(self.failures);
         (since.elapsed() + delay <= IN_ALL).then_some(delay)
     }
 }

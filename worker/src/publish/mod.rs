@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use clap::Args;
+use domain::backoff::Backoff;
 use secrecy::SecretString;
 use sqlx::{PgConnection, PgPool};
 use store::error::{DatabaseError, During as _};
@@ -32,8 +33,7 @@ const CHUNK: i64 = 10_000;
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two lines about the same wait.
 const TELL: Duration = Duration::from_secs(60);
-const FIRST_DELAY: Duration = Duration::from_millis(500);
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 
 /// Puts the open bills of a notification run on the topic; started by the operator, as the run's Job
 #[derive(Debug, Clone, Args)]
@@ -240,11 +240,10 @@ impl Publisher<'_> {
         run: &RunFacts,
         text: &str,
     ) -> Result<NotificationState, Trouble> {
-        let delay = FIRST_DELAY.saturating_mul(2_u32.saturating_pow(self.waits.failures)).min(LONGEST_DELAY);
         self.waits.failures += 1;
         self.waits.log(text);
         let state = notification::waits(connection, run.id, self.order.round, Some(text)).await?;
-        pause(delay, self.stop).await;
+        pause(BACKOFF.after(self.waits.failures), self.stop).await;
         Ok(state)
     }
 
