@@ -8,7 +8,7 @@ use store::crypto::{Column, Keyring};
 use store::{installation, member, migrate, pool};
 
 use crate::Global;
-use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::terminal::say;
 
 /// Checks that the database answers, has this version's schema, and that the keys open what is sealed in it
@@ -16,7 +16,7 @@ use crate::terminal::say;
 pub(crate) struct Check {}
 
 impl Check {
-    pub(crate) async fn run(&self, global: &Global) -> Outcome {
+    pub(crate) async fn run(&self, global: &Global) -> CommandResult {
         let mut connection = pool::connect_one(global.database_url()?, "monthend check").await?;
         migrate::check_version(&mut connection).await?;
         let installation = installation::read(&mut connection).await?;
@@ -28,28 +28,32 @@ impl Check {
         ));
 
         let folder = global.keys_dir.as_deref();
-        let folder = folder
-            .ok_or_else(|| Stop::usage(anyhow!("no keys: set MONTHEND_KEYS_DIR or give --keys-dir")))?;
-        let keys = Keyring::from_folder(folder).or_exit(Exit::Usage)?;
+        let folder = folder.ok_or_else(|| {
+            CommandError::usage(anyhow!("no keys: set MONTHEND_KEYS_DIR or give --keys-dir"))
+        })?;
+        let keys = Keyring::from_folder(folder).or_exit(ExitStatus::Usage)?;
         opens_its_own(&keys)?;
         let sealed = match member::any_sealed_name(&mut connection).await? {
             None => "there is no member yet to open",
             Some((id, name)) => {
-                keys.open(Column::Name, id, &name).or_exit(Exit::Usage)?;
+                keys.open(Column::Name, id, &name).or_exit(ExitStatus::Usage)?;
                 "they open a member of the database"
             }
         };
         say(format_args!("keys: {} writes; {sealed}", keys.active()));
-        Ok(Exit::Done)
+        Ok(ExitStatus::Success)
     }
 }
 
-fn opens_its_own(keys: &Keyring) -> Outcome<()> {
+fn opens_its_own(keys: &Keyring) -> CommandResult<()> {
     const PROBE: &str = "probe";
     let sealed = keys.sealer().seal(Column::Name, MemberId::FIRST, PROBE);
-    let opened = keys.open(Column::Name, MemberId::FIRST, &sealed).or_exit(Exit::Failed)?;
+    let opened = keys.open(Column::Name, MemberId::FIRST, &sealed).or_exit(ExitStatus::Failed)?;
     if opened.expose_secret() != PROBE {
-        return Err(Stop::new(Exit::Failed, anyhow!("key {} does not open what it sealed", keys.active())));
+        return Err(CommandError::new(
+            ExitStatus::Failed,
+            anyhow!("key {} does not open what it sealed", keys.active()),
+        ));
     }
     Ok(())
 }

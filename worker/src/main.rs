@@ -27,7 +27,7 @@ use secrecy::SecretString;
 use store::crypto::Keyring;
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::{Exit, Outcome};
+use crate::exit::{CommandResult, ExitStatus};
 
 /// Migrates, loads, bills and notifies: everything of monthend that works on many rows.
 ///
@@ -56,9 +56,9 @@ pub(crate) struct Global {
 }
 
 impl Global {
-    pub(crate) fn database_url(&self) -> Outcome<&SecretString> {
+    pub(crate) fn database_url(&self) -> CommandResult<&SecretString> {
         self.database_url.as_ref().ok_or_else(|| {
-            exit::Stop::usage(anyhow::anyhow!("no database: set DATABASE_URL or give --database-url"))
+            exit::CommandError::usage(anyhow::anyhow!("no database: set DATABASE_URL or give --database-url"))
         })
     }
 
@@ -93,25 +93,25 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(stop) => {
-            tracing::error!(exit = stop.exit.status(), "{}", logging::chain(stop.error.as_ref()));
-            stop.exit.into()
+            tracing::error!(exit = stop.status.code(), "{}", logging::chain(stop.error.as_ref()));
+            stop.status.into()
         }
     }
 }
 
 #[tokio::main]
-async fn run(cli: &Cli) -> Outcome {
-    use exit::OrExit as _;
+async fn run(cli: &Cli) -> CommandResult {
+    use exit::OrExitStatus as _;
     logging::init(&cli.global.log).map_err(|error| {
         // There is no log to write it to.
         eprintln!("worker: {error}");
-        exit::Stop::usage(error)
+        exit::CommandError::usage(error)
     })?;
-    let stop = shutdown::token().or_exit(Exit::Failed)?;
+    let stop = shutdown::token().or_exit(ExitStatus::Failed)?;
     dispatch(cli, &stop).await
 }
 
-async fn dispatch(cli: &Cli, stop: &CancellationToken) -> Outcome {
+async fn dispatch(cli: &Cli, stop: &CancellationToken) -> CommandResult {
     match &cli.command {
         Command::Bill(bill) => bill.run(&cli.global, stop).await,
         Command::Check(check) => check.run(&cli.global).await,

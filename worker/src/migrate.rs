@@ -12,7 +12,7 @@ use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 
 use crate::Global;
-use crate::exit::{Exit, Outcome, Stop};
+use crate::exit::{CommandError, CommandResult, ExitStatus};
 use crate::terminal::{elapsed, say};
 
 /// How long a database may take to come up: longer than a pod with a volume needs to be moved.
@@ -40,7 +40,7 @@ pub(crate) struct Migrate {
 }
 
 impl Migrate {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> Outcome {
+    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
         let wanted = Wanted {
             zone: self.time_zone.clone(),
             currency: self.currency,
@@ -50,25 +50,25 @@ impl Migrate {
         let begun = Instant::now();
         let migrated = tokio::select! {
             migrated = patiently(global, &wanted) => migrated?,
-            () = stop.cancelled() => return Err(Stop::new(Exit::TryAgain, anyhow!("interrupted; migrating again goes on"))),
+            () = stop.cancelled() => return Err(CommandError::new(ExitStatus::TryAgain, anyhow!("interrupted; migrating again goes on"))),
         };
         report(&migrated, begun.elapsed());
-        Ok(Exit::Done)
+        Ok(ExitStatus::Success)
     }
 }
 
-async fn patiently(global: &Global, wanted: &Wanted) -> Outcome<Migrated> {
+async fn patiently(global: &Global, wanted: &Wanted) -> CommandResult<Migrated> {
     let url = global.database_url()?;
     let begun = Instant::now();
     loop {
         let failure = match connect_one(url, "monthend migrate").await {
             Ok(mut connection) => match migrate(&mut connection, wanted).await {
                 Ok(migrated) => return Ok(migrated),
-                Err(error) => Stop::from(error),
+                Err(error) => CommandError::from(error),
             },
-            Err(error) => Stop::from(error),
+            Err(error) => CommandError::from(error),
         };
-        if failure.exit != Exit::TryAgain || begun.elapsed() > PATIENCE {
+        if failure.status != ExitStatus::TryAgain || begun.elapsed() > PATIENCE {
             return Err(failure);
         }
         tracing::info!(waited = elapsed(begun.elapsed()), "waiting for the database: {:#}", failure.error);

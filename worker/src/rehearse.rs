@@ -9,19 +9,19 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use domain::ids::MemberId;
+use email::Mailbox;
 use secrecy::SecretString;
 use store::crypto::Keyring;
 use store::error::DatabaseError;
-use store::notification::{
-    self, BillKey, NotificationError, NotificationState, Outcome as Came, Selected, Uuid,
-};
+use store::notification::{self, BillKey, NotificationError, NotificationState, Outcome, Selected, Uuid};
 use tokio_util::sync::CancellationToken;
+use worker_cli::RehearseArgs;
 
 use crate::Global;
-use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::patience::{Patience, pause};
 use crate::publish::{own_connection, take_up};
 use crate::render::{ComposerCache, Rendered, render_all};
@@ -37,15 +37,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Renders a notification run's mails without sending any; started by the operator, as the run's Job
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Rehearse {
-    /// The run as NAMESPACE/NAME.
-    #[arg(long)]
-    run: String,
-    /// The run's metadata.uid.
-    #[arg(long)]
-    run_uid: Uuid,
-    /// Whom the mails would come from: "NAME <ADDRESS>"
-    #[arg(long, env = "NOTIFY_FROM", value_name = "MAILBOX")]
-    from: email::Mailbox,
+    #[command(flatten)]
+    args: RehearseArgs,
 }
 
 /// How a rehearsal ends that nothing went wrong with.
@@ -75,36 +68,39 @@ impl Trouble {
 }
 
 impl Rehearse {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> Outcome {
-        let keyring = Arc::new(global.keys().or_exit(Exit::Usage)?);
-        Ok(match self.rehearse(global.database_url()?, &keyring, stop).await? {
-            Ended::Done => Exit::Done,
-            Ended::Stopped => Exit::TryAgain,
+    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+        let keyring = Arc::new(global.keys().or_exit(ExitStatus::Usage)?);
+        let from: Mailbox =
+            self.args.from.parse().context("cannot parse --from").or_exit(ExitStatus::Usage)?;
+        Ok(match self.rehearse(global.database_url()?, &keyring, &from, stop).await? {
+            Ended::Done => ExitStatus::Success,
+            Ended::Stopped => ExitStatus::TryAgain,
         })
     }
 
-    #[tracing::instrument(name = "rehearse", skip_all, fields(run = self.run))]
+    #[tracing::instrument(name = "rehearse", skip_all, fields(run = self.args.run))]
     async fn rehearse(
         &self,
         database: &SecretString,
         keyring: &Arc<Keyring>,
+        from: &Mailbox,
         stop: &CancellationToken,
-    ) -> Outcome<Ended> {
+    ) -> CommandResult<Ended> {
         let mut patience = Patience::default();
         loop {
-            match self.session(database, keyring, stop, &mut patience).await {
+            match self.session(database, keyring, from, stop, &mut patience).await {
                 Ok(ended) => return Ok(ended),
                 Err(trouble) if !trouble.is_transient() => {
-                    return Err(Stop::new(
-                        Exit::Failed,
+                    return Err(CommandError::new(
+                        ExitStatus::Failed,
                         anyhow!(trouble).context("the run cannot be rehearsed"),
                     ));
                 }
                 Err(trouble) => {
                     let text = logging::chain(&trouble);
                     let Some(delay) = patience.after_failure() else {
-                        return Err(Stop::new(
-                            Exit::TryAgain,
+                        return Err(CommandError::new(
+                            ExitStatus::TryAgain,
                             anyhow!("the database stayed away for too long: {text}"),
                         ));
                     };
@@ -122,12 +118,13 @@ impl Rehearse {
         &self,
         database: &SecretString,
         keyring: &Arc<Keyring>,
+        from: &Mailbox,
         stop: &CancellationToken,
         patience: &mut Patience,
     ) -> Result<Ended, Trouble> {
         let pool = notification::connect(database, "monthend rehearse", 1).await?;
         let mut connection = own_connection(&pool).await?;
-        let Some(run) = take_up(&mut connection, self.run_uid, stop).await? else {
+        let Some(run) = take_up(&mut connection, self.args.run_uid, stop).await? else {
             return Ok(Ended::Stopped);
         };
         *patience = Patience::default();
@@ -140,7 +137,7 @@ impl Rehearse {
             Selected::Stopped => return Ok(Ended::Stopped),
             Selected::Over => return Ok(Ended::Done),
         }
-        let mut composers = ComposerCache::new(keyring.clone(), self.from.clone());
+        let mut composers = ComposerCache::new(keyring.clone(), from.clone());
         let mut after: Option<MemberId> = None;
         let (mut rendered, mut others) = (0_u64, 0_u64);
         loop {
@@ -154,7 +151,7 @@ impl Rehearse {
             let context = composers.batch_context(&mut connection, &run, &rows).await?;
             let ended = outcomes(&keys, render_all(&context, rows).await);
             for (_, came, _) in &ended {
-                *(if *came == Came::Rendered { &mut rendered } else { &mut others }) += 1;
+                *(if *came == Outcome::Rendered { &mut rendered } else { &mut others }) += 1;
             }
             let mut state = notification::end_targets(&mut connection, &run, &ended).await?;
             while state == NotificationState::Suspended {
@@ -163,7 +160,7 @@ impl Rehearse {
                 if pause(LOOK, stop).await {
                     return Ok(Ended::Stopped);
                 }
-                state = notification::run_of(&mut connection, self.run_uid).await?.state;
+                state = notification::run_of(&mut connection, self.args.run_uid).await?.state;
             }
             if state.is_over() {
                 return Ok(Ended::Done);
@@ -182,19 +179,19 @@ impl Rehearse {
 }
 
 /// What came of each target. One whose bill was not found can't be told either.
-fn outcomes(keys: &[BillKey], rendered: Vec<(BillKey, Rendered)>) -> Vec<(BillKey, Came, Option<String>)> {
+fn outcomes(keys: &[BillKey], rendered: Vec<(BillKey, Rendered)>) -> Vec<(BillKey, Outcome, Option<String>)> {
     let mut ended: Vec<_> = rendered
         .into_iter()
         .map(|(key, rendered)| match rendered {
-            Rendered::Email(_) => (key, Came::Rendered, None),
-            Rendered::NoAddress => (key, Came::Skipped, Some("NO_ADDRESS".to_owned())),
-            Rendered::Failed(reason) => (key, Came::Failed, Some(reason)),
+            Rendered::Email(_) => (key, Outcome::Rendered, None),
+            Rendered::NoAddress => (key, Outcome::Skipped, Some("NO_ADDRESS".to_owned())),
+            Rendered::Failed(reason) => (key, Outcome::Failed, Some(reason)),
         })
         .collect();
     let found: std::collections::HashSet<BillKey> = ended.iter().map(|(key, ..)| *key).collect();
     let missing = keys.iter().filter(|key| !found.contains(key));
     ended.extend(missing.map(|key| {
-        (*key, Came::Failed, Some("NO_BILL: the bill or its member is not in the database".to_owned()))
+        (*key, Outcome::Failed, Some("NO_BILL: the bill or its member is not in the database".to_owned()))
     }));
     ended
 }

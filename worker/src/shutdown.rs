@@ -17,7 +17,7 @@ pub(crate) fn token() -> anyhow::Result<CancellationToken> {
         tracing::info!(signal = name, "stopping");
         seen.cancel();
         next().await;
-        std::process::exit(i32::from(crate::exit::Exit::TryAgain.status()));
+        std::process::exit(i32::from(crate::exit::ExitStatus::TryAgain.code()));
     });
     Ok(token)
 }

@@ -12,7 +12,7 @@ use store::verify::{self, AT_MOST, Asked, VerifyError};
 use store::{migrate, pool};
 
 use crate::Global;
-use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::terminal::say;
 
 /// Checks everything that must hold of a month; fails if something doesn't, and says what
@@ -27,11 +27,11 @@ pub(crate) struct Verify {
 }
 
 impl Verify {
-    pub(crate) async fn run(&self, global: &Global) -> Outcome {
-        let sink = self.read_sink().or_exit(Exit::Usage)?;
+    pub(crate) async fn run(&self, global: &Global) -> CommandResult {
+        let sink = self.read_sink().or_exit(ExitStatus::Usage)?;
         let keys = match &global.keys_dir {
             Some(folder) => {
-                let keyring = Keyring::from_folder(folder).or_exit(Exit::Usage)?;
+                let keyring = Keyring::from_folder(folder).or_exit(ExitStatus::Usage)?;
                 Some(keyring.ids().map(str::to_owned).collect::<Vec<String>>())
             }
             None => None,
@@ -67,7 +67,7 @@ impl Verify {
         }
         let violated = report.iter().filter(|checked| !checked.violations.is_empty()).count();
         say(format_args!("{}: {} of {} hold", self.month, report.len() - violated, report.len()));
-        Ok(if violated == 0 { Exit::Done } else { Exit::Failed })
+        Ok(if violated == 0 { ExitStatus::Success } else { ExitStatus::Failed })
     }
 
     fn read_sink(&self) -> anyhow::Result<Option<Vec<String>>> {
@@ -79,11 +79,11 @@ impl Verify {
     }
 }
 
-impl From<VerifyError> for Stop {
+impl From<VerifyError> for CommandError {
     fn from(error: VerifyError) -> Self {
         match error {
             VerifyError::Database(error) => error.into(),
-            error @ VerifyError::PriceBook { .. } => Self::new(Exit::Failed, error),
+            error @ VerifyError::PriceBook { .. } => Self::new(ExitStatus::Failed, error),
         }
     }
 }

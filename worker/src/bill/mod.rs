@@ -12,16 +12,15 @@ mod tests;
 use std::time::Duration;
 
 use clap::Args;
-use domain::ids::Revision;
-use domain::month::BillingMonth;
 use secrecy::SecretString;
 use store::billing::chunk::ShardTotals;
-use store::billing::{Counts, RevisionKey, Uuid};
+use store::billing::{Counts, RevisionKey};
 use tokio_util::sync::CancellationToken;
+use worker_cli::BillArgs;
 
 use self::session::{Session, Step, Trouble};
 use crate::Global;
-use crate::exit::{Exit, Outcome, Stop};
+use crate::exit::{CommandError, CommandResult, ExitStatus};
 use crate::patience::{Patience, pause};
 
 /// What a stop leaves the chunk in hand to finish, well within the 30 seconds that a pod is given.
@@ -34,26 +33,13 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// Prices one shard of a revision; started by the operator, as a pod of the run's Job
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Bill {
-    /// The billing month, YYYY-MM.
-    #[arg(long)]
-    month: BillingMonth,
-    /// The revision that the run opened.
-    #[arg(long)]
-    revision: Revision,
-    /// The shard, from 0.
-    #[arg(long, env = "JOB_COMPLETION_INDEX")]
+    #[command(flatten)]
+    args: BillArgs,
+    /// Shard to bill, from 0
+    #[arg(long, env = "JOB_COMPLETION_INDEX", value_name = "NUMBER")]
     shard: i32,
-    /// The number under which the run holds the month; a later holder has a higher one.
-    #[arg(long)]
-    fence: i64,
-    /// The run as NAMESPACE/NAME, for the logs.
-    #[arg(long)]
-    run: String,
-    /// The run's metadata.uid.
-    #[arg(long)]
-    run_uid: Uuid,
-    /// Who to write down as having done a chunk.
-    #[arg(long, env = "HOSTNAME", default_value = "worker")]
+    /// Name that is stored with each chunk that this worker finishes
+    #[arg(long, env = "HOSTNAME", default_value = "worker", value_name = "NAME")]
     worker: String,
 }
 
@@ -77,26 +63,27 @@ pub(crate) enum Failure {
     Unavailable(#[source] Trouble),
 }
 
-impl From<Failure> for Stop {
+impl From<Failure> for CommandError {
     fn from(failure: Failure) -> Self {
         let exit = match failure {
-            Failure::Fatal(_) => Exit::Failed,
-            Failure::Unavailable(_) => Exit::TryAgain,
+            Failure::Fatal(_) => ExitStatus::Failed,
+            Failure::Unavailable(_) => ExitStatus::TryAgain,
         };
         Self::new(exit, failure)
     }
 }
 
 impl Bill {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> Outcome {
+    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
         Ok(match work_off(self, global.database_url()?, stop).await? {
-            Ended::Done(_) => Exit::Done,
-            Ended::Stopped => Exit::TryAgain,
+            Ended::Done(_) => ExitStatus::Success,
+            Ended::Stopped => ExitStatus::TryAgain,
         })
     }
 
     fn key(&self) -> RevisionKey {
-        RevisionKey { month: self.month, revision: self.revision, run_uid: self.run_uid, fence: self.fence }
+        let BillArgs { month, revision, fence, run_uid, .. } = self.args;
+        RevisionKey { month, revision, run_uid, fence }
     }
 }
 
@@ -104,7 +91,7 @@ impl Bill {
 ///
 /// # Errors
 /// See [`Failure`].
-#[tracing::instrument(name = "bill", skip_all, fields(run = order.run, shard = order.shard))]
+#[tracing::instrument(name = "bill", skip_all, fields(run = order.args.run, shard = order.shard))]
 pub(crate) async fn work_off(
     order: &Bill,
     database: &SecretString,

@@ -1,12 +1,12 @@
-//! The brokers: how to reach them, what every client of them is configured with, and the topics. What goes over the topics
-//! is the business of those who publish and consume.
+//! Kafka clients: their settings, what they report, and the topics. Knows nothing of the messages: those who publish and
+//! consume do.
 
-mod client;
-mod options;
+mod client_config;
+mod client_context;
 #[cfg(test)]
 pub(crate) mod testing;
 mod topics;
 
-pub(crate) use self::client::{Trouble, is_topic_away, log, reason};
-pub(crate) use self::options::KafkaOptions;
+pub(crate) use self::client_config::{admin_config, consumer_config, producer_config};
+pub(crate) use self::client_context::{LastError, is_topic_missing, log, reason};
 pub(crate) use self::topics::{TopicError, Topics};

@@ -15,24 +15,25 @@ use rdkafka::message::Headers as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use test_servers::{Broker, Java};
+use worker_cli::KafkaArgs;
 
-use super::options::KafkaOptions;
 use super::topics::Topics;
+use super::{admin_config, consumer_config, producer_config};
 
 pub(crate) const PARTITIONS: i32 = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Topics and a group that no other test has, at the shared broker.
-pub(crate) fn options() -> KafkaOptions {
+pub(crate) fn options() -> KafkaArgs {
     let brokers = std::env::var("MONTHEND_TEST_KAFKA")
         .expect("MONTHEND_TEST_KAFKA must name a Kafka broker for tests, such as 127.0.0.1:9092");
     options_at(&brokers)
 }
 
-pub(crate) fn options_at(brokers: &str) -> KafkaOptions {
+pub(crate) fn options_at(brokers: &str) -> KafkaArgs {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let unique = format!("test.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    KafkaOptions {
+    KafkaArgs {
         brokers: brokers.to_owned(),
         topic: format!("{unique}.notices"),
         dlq_topic: format!("{unique}.notices.dlq"),
@@ -53,29 +54,49 @@ pub(crate) struct Found {
     pub(crate) headers: BTreeMap<String, String>,
 }
 
-impl KafkaOptions {
-    pub(crate) async fn make_topics(&self) {
+/// What tests do with the topics and the group that the options name.
+pub(crate) trait TestTopics {
+    async fn make_topics(&self);
+    fn admin_client(&self) -> AdminClient<DefaultClientContext>;
+    async fn delete_topic(&self);
+    async fn delete_group(&self);
+    /// Puts messages on the topic, in this order.
+    async fn put(&self, payloads: impl IntoIterator<Item = impl AsRef<[u8]>>);
+    /// The end of a topic by partition; none of a topic that is not there. A topic that is being made has partitions
+    /// before they have leaders: those are waited for.
+    fn ends(&self, topic: &str) -> BTreeMap<i32, i64>;
+    /// Everything on a topic.
+    fn read(&self, topic: &str) -> Vec<Found>;
+    /// The group's offsets on the topic, of partitions that have one.
+    fn committed(&self) -> BTreeMap<i32, i64>;
+    /// Messages of the topic that are not committed.
+    fn lag(&self) -> i64;
+    /// Members of the group.
+    fn members(&self) -> usize;
+}
+
+impl TestTopics for KafkaArgs {
+    async fn make_topics(&self) {
         Topics::new(self).unwrap().ensure().await.unwrap();
     }
 
-    pub(crate) fn admin_client(&self) -> AdminClient<DefaultClientContext> {
-        self.admin().create().unwrap()
+    fn admin_client(&self) -> AdminClient<DefaultClientContext> {
+        admin_config(self).create().unwrap()
     }
 
-    pub(crate) async fn delete_topic(&self) {
+    async fn delete_topic(&self) {
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         let deleted = self.admin_client().delete_topics(&[&self.topic], &options).await.unwrap();
         assert!(deleted[0].is_ok(), "{deleted:?}");
     }
 
-    pub(crate) async fn delete_group(&self) {
+    async fn delete_group(&self) {
         let deleted = self.admin_client().delete_groups(&[&self.group], &AdminOptions::new()).await.unwrap();
         assert!(deleted[0].is_ok(), "{deleted:?}");
     }
 
-    /// Puts messages on the topic, in this order.
-    pub(crate) async fn put(&self, payloads: impl IntoIterator<Item = impl AsRef<[u8]>>) {
-        let producer: FutureProducer = self.producer().create().unwrap();
+    async fn put(&self, payloads: impl IntoIterator<Item = impl AsRef<[u8]>>) {
+        let producer: FutureProducer = producer_config(self).create().unwrap();
         let mut sent = Vec::new();
         for (at, payload) in payloads.into_iter().enumerate() {
             let key = at.to_string();
@@ -87,10 +108,8 @@ impl KafkaOptions {
         }
     }
 
-    /// The end of a topic by partition; none of a topic that is not there. A topic that is being made has partitions
-    /// before they have leaders: those are waited for.
-    pub(crate) fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = self.admin().create().unwrap();
+    fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = admin_config(self).create().unwrap();
         let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return BTreeMap::new();
@@ -106,10 +125,9 @@ impl KafkaOptions {
         found.partitions().iter().map(|partition| (partition.id(), end(partition.id()))).collect()
     }
 
-    /// Everything on a topic.
-    pub(crate) fn read(&self, topic: &str) -> Vec<Found> {
+    fn read(&self, topic: &str) -> Vec<Found> {
         let ends = self.ends(topic);
-        let consumer: BaseConsumer = self.consumer().set("group.id", "test.reader").create().unwrap();
+        let consumer: BaseConsumer = consumer_config(self).set("group.id", "test.reader").create().unwrap();
         let mut list = TopicPartitionList::new();
         for partition in ends.keys() {
             list.add_partition_offset(topic, *partition, Offset::Beginning).unwrap();
@@ -142,9 +160,8 @@ impl KafkaOptions {
         found
     }
 
-    /// The group's offsets on the topic, of partitions that have one.
-    pub(crate) fn committed(&self) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = self.consumer().create().unwrap();
+    fn committed(&self) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = consumer_config(self).create().unwrap();
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topic, 0, self.partitions - 1);
         let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
@@ -157,16 +174,14 @@ impl KafkaOptions {
             .collect()
     }
 
-    /// Messages of the topic that are not committed.
-    pub(crate) fn lag(&self) -> i64 {
+    fn lag(&self) -> i64 {
         let committed = self.committed();
         let ends = self.ends(&self.topic);
         ends.iter().map(|(partition, end)| end - committed.get(partition).copied().unwrap_or(0)).sum()
     }
 
-    /// Members of the group.
-    pub(crate) fn members(&self) -> usize {
-        let consumer: BaseConsumer = self.admin().create().unwrap();
+    fn members(&self) -> usize {
+        let consumer: BaseConsumer = admin_config(self).create().unwrap();
         let groups = consumer.fetch_group_list(Some(&self.group), PATIENCE).unwrap();
         groups.groups().first().map_or(0, |group| group.members().len())
     }

@@ -9,8 +9,10 @@ use rdkafka::admin::{
 };
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::client::Trouble;
-use super::options::KafkaOptions;
+use worker_cli::KafkaArgs;
+
+use super::client_config::admin_config;
+use super::client_context::LastError;
 
 /// For one question to the brokers. A thread may be held for as long, and the end of the process with it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,16 +38,16 @@ pub(crate) enum TopicError {
 
 /// The topics and the client that asks for them.
 pub(crate) struct Topics {
-    admin: Arc<AdminClient<Trouble>>,
-    options: KafkaOptions,
+    admin: Arc<AdminClient<LastError>>,
+    kafka: KafkaArgs,
 }
 
 impl Topics {
     /// # Errors
     /// The client library refuses the addresses.
-    pub(crate) fn new(options: &KafkaOptions) -> Result<Self, KafkaError> {
-        let admin = options.admin().create_with_context(Trouble::default())?;
-        Ok(Self { admin: Arc::new(admin), options: options.clone() })
+    pub(crate) fn new(kafka: &KafkaArgs) -> Result<Self, KafkaError> {
+        let admin = admin_config(kafka).create_with_context(LastError::default())?;
+        Ok(Self { admin: Arc::new(admin), kafka: kafka.clone() })
     }
 
     /// Makes what is missing and checks what is there.
@@ -53,7 +55,7 @@ impl Topics {
     /// # Errors
     /// The brokers can't be asked, or a topic is not as it has to be.
     pub(crate) async fn ensure(&self) -> Result<(), TopicError> {
-        let wanted = [self.options.topic.as_str(), self.options.dlq_topic.as_str()];
+        let wanted = [self.kafka.topic.as_str(), self.kafka.dlq_topic.as_str()];
         let found = self.partitions().await?;
         for topic in wanted {
             match found.iter().find(|(name, _)| name == topic) {
@@ -78,7 +80,7 @@ impl Topics {
     }
 
     async fn make(&self, topic: &str) -> Result<(), TopicError> {
-        let KafkaOptions { partitions, replication, retention_hours, .. } = self.options;
+        let KafkaArgs { partitions, replication, retention_hours, .. } = self.kafka;
         let retention = (retention_hours * 3_600_000).to_string();
         let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication))
             .set("retention.ms", &retention)
@@ -96,7 +98,7 @@ impl Topics {
     }
 
     async fn widen(&self, topic: &str, found: usize) -> Result<(), TopicError> {
-        let wanted = self.options.partitions;
+        let wanted = self.kafka.partitions;
         let Some(more) = usize::try_from(wanted).ok().filter(|wanted| *wanted > found) else { return Ok(()) };
         let made = self.admin.create_partitions([&NewPartitions::new(topic, more)], &patience()).await;
         match self.only(format!("add partitions to topic {topic}"), made)? {
@@ -137,7 +139,7 @@ impl Topics {
     }
 
     fn away(&self, operation: String, source: KafkaError) -> TopicError {
-        TopicError::Away { operation, brokers: self.options.brokers.clone(), source: Box::new(source) }
+        TopicError::Away { operation, brokers: self.kafka.brokers.clone(), source: Box::new(source) }
     }
 }
 

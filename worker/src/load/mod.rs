@@ -40,7 +40,7 @@ use self::parse::{Context, ParseError, Parsed};
 use self::rejects::Spool;
 use self::report::{Progress, Tally};
 use crate::Global;
-use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::terminal::{elapsed, grouped, say};
 
 pub(crate) use self::session::{give_up, lock, sweep};
@@ -66,8 +66,8 @@ struct Prepared {
 }
 
 impl Load {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> Outcome {
-        let prepared = self.prepare(global).or_exit(Exit::Usage)?;
+    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+        let prepared = self.prepare(global).or_exit(ExitStatus::Usage)?;
         let url = global.database_url()?;
         let mut connection = connect_one(url, "monthend load").await?;
         check_version(&mut connection).await?;
@@ -75,7 +75,7 @@ impl Load {
         if let (Some(book), Some((path, _))) = (&prepared.price_book, &prepared.folder.price_book) {
             book.check_installation(&installation.zone, installation.currency)
                 .with_context(|| path.display().to_string())
-                .or_exit(Exit::Usage)?;
+                .or_exit(ExitStatus::Usage)?;
             say(format_args!(
                 "pricebook.yaml (version {}) is valid. A run reads it from a ConfigMap:",
                 book.version
@@ -84,7 +84,7 @@ impl Load {
         }
         if prepared.folder.sources.is_empty() {
             let differences = prepared.manifest.differences(&BTreeMap::new());
-            return if differences.is_empty() { Ok(Exit::Done) } else { Err(refusal(&differences)) };
+            return if differences.is_empty() { Ok(ExitStatus::Success) } else { Err(refusal(&differences)) };
         }
         lock(&mut connection, stop).await?;
         sweep(&mut connection).await?;
@@ -124,7 +124,7 @@ impl Load {
     }
 }
 
-async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> Outcome<Started> {
+async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> CommandResult<Started> {
     let folder = prepared.folder.path.canonicalize().unwrap_or_else(|_| prepared.folder.path.clone());
     let detail = json!({
         "folder": folder.display().to_string(),
@@ -152,7 +152,7 @@ impl Loading {
         connection: &mut PgConnection,
         installation: Installation,
         stop: &CancellationToken,
-    ) -> Outcome {
+    ) -> CommandResult {
         let number = self.begun.number;
         let context = Arc::new(Context {
             months: MonthTable::new(&installation.zone),
@@ -184,7 +184,7 @@ impl Loading {
         let mut tx = connection.begin().await.during("cannot begin to merge the load")?;
         let tallies = tokio::select! {
             tallies = self.merge(&mut tx, parsed, &months, &context) => tallies?,
-            () = stop.cancelled() => return Err(Stop::new(Exit::TryAgain, ParseError::Interrupted)),
+            () = stop.cancelled() => return Err(CommandError::new(ExitStatus::TryAgain, ParseError::Interrupted)),
         };
         // Not to be interrupted: there is an outcome either way, and it should be known.
         tx.commit().await.during("cannot commit the load; loading again makes sure of it")?;
@@ -206,11 +206,11 @@ impl Loading {
         }
         say(format_args!("load {number} is finished ({})", elapsed(self.started.elapsed())));
         if rejects == 0 {
-            return Ok(Exit::Done);
+            return Ok(ExitStatus::Success);
         }
         let folder = self.prepared.rejects_dir.display();
         say(format_args!("{} lines were rejected: see *.rejects.csv in {folder}", grouped(rejects)));
-        Ok(Exit::Rejects)
+        Ok(ExitStatus::Rejects)
     }
 
     /// Reads one file into its staging table.
@@ -219,7 +219,7 @@ impl Loading {
         connection: &mut PgConnection,
         file: File,
         context: &Arc<Context>,
-    ) -> Outcome<Parsed> {
+    ) -> CommandResult<Parsed> {
         self.progress.step(format!("reading {file}"));
         let source = self.prepared.folder.sources[&file].clone();
         let (sender, mut batches) = tokio::sync::mpsc::channel(4);
@@ -228,12 +228,12 @@ impl Loading {
         let staged = load::stage(connection, file.staged(), &mut batches).await;
         // Lets go of a parser that waits for room.
         drop(batches);
-        let parsed = parsing.await.context("the reading of a file broke off").or_exit(Exit::Failed)?;
+        let parsed = parsing.await.context("the reading of a file broke off").or_exit(ExitStatus::Failed)?;
         match (parsed, staged) {
             (Ok(parsed), Ok(_)) => Ok(parsed),
             (Err(ParseError::NotTaken) | Ok(_), Err(error)) => Err(error.into()),
-            (Err(error @ ParseError::Interrupted), _) => Err(Stop::new(Exit::TryAgain, error)),
-            (Err(error), _) => Err(Stop::new(Exit::Failed, error)),
+            (Err(error @ ParseError::Interrupted), _) => Err(CommandError::new(ExitStatus::TryAgain, error)),
+            (Err(error), _) => Err(CommandError::new(ExitStatus::Failed, error)),
         }
     }
 
@@ -244,7 +244,7 @@ impl Loading {
         parsed: BTreeMap<File, Parsed>,
         months: &BTreeSet<BillingMonth>,
         context: &Context,
-    ) -> Outcome<BTreeMap<File, Tally>> {
+    ) -> CommandResult<BTreeMap<File, Tally>> {
         self.progress.step("merging");
         let source = &self.prepared.manifest.source;
         let written = load::merge(tx, self.begun.number, source, months, context.keys.as_ref()).await?;
@@ -278,8 +278,8 @@ impl Loading {
         load::clear(connection).await
     }
 
-    async fn spool_conflicts(&self, connection: &mut PgConnection, file: File) -> Outcome<Spool> {
-        let mut spool = Spool::new().or_exit(Exit::Failed)?;
+    async fn spool_conflicts(&self, connection: &mut PgConnection, file: File) -> CommandResult<Spool> {
+        let mut spool = Spool::new().or_exit(ExitStatus::Failed)?;
         let what = if file == File::Usage { "usage" } else { "adjustment" };
         let mut conflicts = load::conflicts(connection, file.name());
         while let Some(conflict) = conflicts.try_next().await? {
@@ -288,7 +288,7 @@ impl Loading {
                 Earlier::Line(line) => format!("on line {line}"),
             };
             let reason = format!("the same {what} with other content came {place}");
-            spool.put(conflict.line, reason.as_bytes()).or_exit(Exit::Failed)?;
+            spool.put(conflict.line, reason.as_bytes()).or_exit(ExitStatus::Failed)?;
         }
         Ok(spool)
     }
@@ -298,7 +298,7 @@ impl Loading {
         &self,
         parsed: BTreeMap<File, Parsed>,
         mut conflicts: BTreeMap<File, Spool>,
-    ) -> Outcome<()> {
+    ) -> CommandResult<()> {
         let folder = &self.prepared.rejects_dir;
         let unwritable = || {
             format!("cannot write rejects to {}: name another folder with --rejects-dir", folder.display())
@@ -320,7 +320,7 @@ impl Loading {
             }
             std::io::Result::Ok(())
         };
-        tokio::task::block_in_place(write).with_context(unwritable).or_exit(Exit::Failed)
+        tokio::task::block_in_place(write).with_context(unwritable).or_exit(ExitStatus::Failed)
     }
 }
 
@@ -350,10 +350,10 @@ fn counts(tallies: &BTreeMap<File, Tally>) -> JobCounts {
     JobCounts { succeeded: sum(|t| t.new), failed: sum(|t| t.rejects), skipped: sum(|t| t.unchanged()) }
 }
 
-fn refusal(differences: &[String]) -> Stop {
+fn refusal(differences: &[String]) -> CommandError {
     let text = differences.join("; ");
-    Stop::new(
-        Exit::Failed,
+    CommandError::new(
+        ExitStatus::Failed,
         anyhow!("the manifest does not agree with the folder, nothing was loaded: {text}"),
     )
 }
@@ -372,7 +372,8 @@ fn config_map_command(version: &str, path: &Path) -> String {
 }
 
 /// What the row of a load that was given up says.
-pub(crate) fn outcome_of(stopped: &Stop) -> (JobStatus, JobCounts) {
-    let status = if stopped.exit == Exit::TryAgain { JobStatus::Cancelled } else { JobStatus::Failed };
+pub(crate) fn outcome_of(stopped: &CommandError) -> (JobStatus, JobCounts) {
+    let status =
+        if stopped.status == ExitStatus::TryAgain { JobStatus::Cancelled } else { JobStatus::Failed };
     (status, JobCounts::default())
 }

@@ -12,7 +12,7 @@ use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 
 use super::outcome_of;
-use crate::exit::{Exit, Outcome, Stop};
+use crate::exit::{CommandError, CommandResult, ExitStatus};
 use crate::terminal::elapsed;
 
 /// Between two looks whether the other has ended. Asking is cheap; a statement that waits would keep old rows alive.
@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(300);
 const TELL: Duration = Duration::from_secs(5);
 
 /// Takes the lock of loads; says who has it while waiting.
-pub(crate) async fn lock(connection: &mut PgConnection, stop: &CancellationToken) -> Outcome<()> {
+pub(crate) async fn lock(connection: &mut PgConnection, stop: &CancellationToken) -> CommandResult<()> {
     let began = Instant::now();
     let mut told: Option<Instant> = None;
     while !load::try_lock(connection).await? {
@@ -35,7 +35,7 @@ pub(crate) async fn lock(connection: &mut PgConnection, stop: &CancellationToken
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = stop.cancelled() => {
-                return Err(Stop::new(Exit::TryAgain, anyhow!("interrupted while waiting for another load")));
+                return Err(CommandError::new(ExitStatus::TryAgain, anyhow!("interrupted while waiting for another load")));
             }
         }
     }
@@ -58,7 +58,7 @@ fn describe(holder: &Holder) -> String {
 }
 
 /// Sweeps away what died before; the lock is held.
-pub(crate) async fn sweep(connection: &mut PgConnection) -> Outcome<()> {
+pub(crate) async fn sweep(connection: &mut PgConnection) -> CommandResult<()> {
     for dead in load::sweep(connection).await? {
         tracing::warn!(
             load = dead.number,
@@ -76,7 +76,7 @@ pub(crate) async fn give_up(
     server_process: i32,
     begun: Started,
     kind: JobKind,
-    stopped: &Stop,
+    stopped: &CommandError,
 ) {
     // The session may be in the middle of anything, so it is ended, and with it whatever it had not committed.
     drop(connection);

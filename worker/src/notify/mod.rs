@@ -18,6 +18,7 @@ use clap::Args;
 use email::Mailbox;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
+use worker_cli::KafkaArgs;
 
 use self::http_server::serve;
 use self::kafka::{ConsumerConfig, consume};
@@ -26,8 +27,7 @@ use self::pipeline::engine::{Engine, EngineConfig, EngineError};
 use self::pipeline::sender::Retries;
 use self::transport::{Credentials, Transport};
 use crate::Global;
-use crate::exit::{Exit, OrExit as _, Outcome, Stop};
-use crate::kafka::KafkaOptions;
+use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 
 /// Of the 60 seconds that a pod is given: for the engine to end what is handed over and give back the rest…
 const TO_DRAIN: Duration = Duration::from_secs(40);
@@ -79,18 +79,18 @@ pub(crate) struct Notify {
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
     #[command(flatten)]
-    kafka: KafkaOptions,
+    kafka: KafkaArgs,
 }
 
 impl Notify {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> Outcome {
+    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
         let database = global.database_url()?.clone();
-        let keyring = Arc::new(global.keys().or_exit(Exit::Usage)?);
+        let keyring = Arc::new(global.keys().or_exit(ExitStatus::Usage)?);
         let batch = usize::from(self.batch);
-        let metrics = Metrics::new().or_exit(Exit::Failed)?;
+        let metrics = Metrics::new().or_exit(ExitStatus::Failed)?;
         let config = EngineConfig {
             name: self.name.clone(),
-            transport: Transport::parse(&self.transport, self.credentials()).or_exit(Exit::Usage)?,
+            transport: Transport::parse(&self.transport, self.credentials()).or_exit(ExitStatus::Usage)?,
             from: self.from.clone(),
             sessions: self.sessions,
             batch,
@@ -111,21 +111,21 @@ impl Notify {
             () = stop.cancelled() => {}
             ended = &mut consuming => {
                 // By itself only when it can't begin.
-                ended.or_exit(Exit::Usage)?;
-                return engine.drain(TO_DRAIN).await.map(|()| Exit::Done).map_err(Into::into);
+                ended.or_exit(ExitStatus::Usage)?;
+                return engine.drain(TO_DRAIN).await.map(|()| ExitStatus::Success).map_err(Into::into);
             }
             error = engine.failed() => return Err(error.into()),
             ended = serving => {
-                let ended = ended.or_exit(Exit::Failed)?;
-                ended.or_exit(Exit::Usage)?;
-                return Err(Stop::new(Exit::Failed, anyhow!("the page of metrics ended by itself")));
+                let ended = ended.or_exit(ExitStatus::Failed)?;
+                ended.or_exit(ExitStatus::Usage)?;
+                return Err(CommandError::new(ExitStatus::Failed, anyhow!("the page of metrics ended by itself")));
             }
         }
         let (consumed, drained) = tokio::join!(consuming, engine.drain(TO_DRAIN));
-        consumed.or_exit(Exit::Usage)?;
+        consumed.or_exit(ExitStatus::Usage)?;
         drained?;
         tracing::info!("stopped");
-        Ok(Exit::Done)
+        Ok(ExitStatus::Success)
     }
 
     fn credentials(&self) -> Option<Credentials> {
@@ -134,12 +134,12 @@ impl Notify {
     }
 }
 
-impl From<EngineError> for Stop {
+impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
         let exit = match &error {
-            EngineError::Store(error) if error.is_transient() => Exit::TryAgain,
-            EngineError::Keys(_) => Exit::Usage,
-            EngineError::Store(_) | EngineError::Task(_) => Exit::Failed,
+            EngineError::Store(error) if error.is_transient() => ExitStatus::TryAgain,
+            EngineError::Keys(_) => ExitStatus::Usage,
+            EngineError::Store(_) | EngineError::Task(_) => ExitStatus::Failed,
         };
         Self::new(exit, error)
     }

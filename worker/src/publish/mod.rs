@@ -19,11 +19,12 @@ use sqlx::{PgConnection, PgPool};
 use store::error::{DatabaseError, During as _};
 use store::notification::{self, NotificationError, NotificationState, RunFacts, Selected, Uuid};
 use tokio_util::sync::CancellationToken;
+use worker_cli::PublishArgs;
 
 use self::pump::Pumped;
 use crate::Global;
-use crate::exit::{Exit, Outcome, Stop};
-use crate::kafka::{KafkaOptions, Topics};
+use crate::exit::{CommandError, CommandResult, ExitStatus};
+use crate::kafka::Topics;
 use crate::patience::{Patience, pause};
 use crate::terminal::{elapsed, grouped, rate};
 
@@ -38,17 +39,8 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from
 /// Puts the open bills of a notification run on the topic; started by the operator, as the run's Job
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Publish {
-    /// The run as NAMESPACE/NAME.
-    #[arg(long)]
-    run: String,
-    /// The run's metadata.uid.
-    #[arg(long)]
-    run_uid: Uuid,
-    /// Which publication of the run this is, from 1.
-    #[arg(long)]
-    round: i32,
     #[command(flatten)]
-    kafka: KafkaOptions,
+    args: PublishArgs,
 }
 
 /// How a publisher ends that nothing went wrong with.
@@ -88,20 +80,20 @@ impl Trouble {
         }
     }
 
-    fn exit(&self) -> Exit {
+    fn exit(&self) -> ExitStatus {
         match self {
-            trouble if trouble.is_transient() => Exit::TryAgain,
-            Self::Client(_) => Exit::Usage,
-            _ => Exit::Failed,
+            trouble if trouble.is_transient() => ExitStatus::TryAgain,
+            Self::Client(_) => ExitStatus::Usage,
+            _ => ExitStatus::Failed,
         }
     }
 }
 
 impl Publish {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> Outcome {
-        Ok(match publish(self, global.database_url()?, stop).await? {
-            Ended::Done => Exit::Done,
-            Ended::Stopped => Exit::TryAgain,
+    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+        Ok(match publish(&self.args, global.database_url()?, stop).await? {
+            Ended::Done => ExitStatus::Success,
+            Ended::Stopped => ExitStatus::TryAgain,
         })
     }
 }
@@ -109,17 +101,17 @@ impl Publish {
 /// Publishes the round, until it is done or `stop` is cancelled.
 #[tracing::instrument(name = "publish", skip_all, fields(run = order.run, round = order.round))]
 pub(crate) async fn publish(
-    order: &Publish,
+    order: &PublishArgs,
     database: &SecretString,
     stop: &CancellationToken,
-) -> Outcome<Ended> {
+) -> CommandResult<Ended> {
     let mut publisher = Publisher { order, database, stop, waits: Waits::default() };
     let mut patience = Patience::default();
     loop {
         match publisher.session(&mut patience).await {
             Ok(ended) => return Ok(ended),
             Err(trouble) if !trouble.is_transient() => {
-                return Err(Stop::new(
+                return Err(CommandError::new(
                     trouble.exit(),
                     anyhow!(trouble).context("the round cannot be published"),
                 ));
@@ -127,7 +119,7 @@ pub(crate) async fn publish(
             Err(trouble) => {
                 let text = logging::chain(&trouble);
                 let Some(delay) = patience.after_failure() else {
-                    return Err(Stop::new(
+                    return Err(CommandError::new(
                         trouble.exit(),
                         anyhow!("the database stayed away for too long: {text}"),
                     ));
@@ -142,7 +134,7 @@ pub(crate) async fn publish(
 }
 
 struct Publisher<'a> {
-    order: &'a Publish,
+    order: &'a PublishArgs,
     database: &'a SecretString,
     stop: &'a CancellationToken,
     waits: Waits,
@@ -158,7 +150,7 @@ struct Waits {
 impl Publisher<'_> {
     /// Works until the database goes away.
     async fn session(&mut self, patience: &mut Patience) -> Result<Ended, Trouble> {
-        let Publish { run_uid, round, kafka, .. } = self.order;
+        let PublishArgs { run_uid, round, kafka, .. } = self.order;
         let pool = notification::connect(self.database, "monthend publish", 2).await?;
         let mut connection = own_connection(&pool).await?;
         let Some(run) = take_up(&mut connection, *run_uid, self.stop).await? else {

@@ -14,8 +14,9 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig,
 use store::notification::BillKey;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use worker_cli::KafkaArgs;
 
-use crate::kafka::{KafkaOptions, Trouble, log, reason};
+use crate::kafka::{LastError, log, producer_config, reason};
 
 /// How long a full queue is given to empty a little.
 const FULL: Duration = Duration::from_millis(10);
@@ -56,7 +57,7 @@ impl Page {
 /// What the client library calls back.
 #[derive(Debug, Default)]
 struct Reports {
-    trouble: Trouble,
+    last_error: LastError,
     acknowledged: AtomicU64,
 }
 
@@ -66,7 +67,7 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, said: &str) {
-        self.trouble.set(reason(&error, said));
+        self.last_error.set(reason(&error, said));
     }
 }
 
@@ -92,8 +93,8 @@ pub(super) struct Producer {
 impl Producer {
     /// # Errors
     /// The client library refuses the options.
-    pub(super) fn new(options: &KafkaOptions) -> KafkaResult<Self> {
-        let client = options.producer().create_with_context(Reports::default())?;
+    pub(super) fn new(options: &KafkaArgs) -> KafkaResult<Self> {
+        let client = producer_config(options).create_with_context(Reports::default())?;
         Ok(Self { client, topic: options.topic.as_str().into() })
     }
 
@@ -130,8 +131,8 @@ impl Producer {
     }
 
     /// What the library last complained of.
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.client.client().context().trouble.last()
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.client.client().context().last_error.last()
     }
 
     /// Forgets what was not sent yet, so that dropping it waits for nothing.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::producer::{Page, Producer};
 use super::{CHUNK, Publisher, Trouble, own_connection};
-use crate::kafka::is_topic_away;
+use crate::kafka::is_topic_missing;
 
 /// Pages on their way at once: enough for the brokers, less than the library's queue.
 const WINDOW: usize = 6;
@@ -153,7 +153,7 @@ impl Publisher<'_> {
 
     fn not_delivered(&self, error: &rdkafka::error::KafkaError) -> Trouble {
         let topic = &self.order.kafka.topic;
-        Trouble::Kafka(if is_topic_away(error) {
+        Trouble::Kafka(if is_topic_missing(error) {
             format!("topic {topic} is gone; making it again")
         } else {
             format!("Kafka at {} does not take messages for {topic}: {error}", self.order.kafka.brokers)

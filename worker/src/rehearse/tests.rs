@@ -1,18 +1,17 @@
 //! Rehearsals on a real PostgreSQL, with no broker and no mail server in sight.
 
-use store::notification;
+use store::notification::{self, Uuid};
 
 use super::*;
 use crate::publish::tests::fixture::{Fixture, RUN};
 
 impl Fixture {
     async fn rehearse(&self, uid: u128) -> Ended {
-        let order = Rehearse {
-            run: RUN.to_owned(),
-            run_uid: Uuid::from_u128(uid),
-            from: "Monthend <billing@example.com>".parse().unwrap(),
-        };
-        order.rehearse(&self.worker, &self.keyring, &CancellationToken::new()).await.unwrap()
+        let from = "Monthend <billing@example.com>";
+        let args = RehearseArgs { run: RUN.to_owned(), run_uid: Uuid::from_u128(uid), from: from.to_owned() };
+        let rehearse = Rehearse { args };
+        let stop = CancellationToken::new();
+        rehearse.rehearse(&self.worker, &self.keyring, &from.parse().unwrap(), &stop).await.unwrap()
     }
 }
 

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::generate::{Generator, Piece, Plan};
 use self::members::Catalogue;
 use crate::Global;
-use crate::exit::{Exit, OrExit as _, Outcome, Stop};
+use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::load::report::Progress;
 use crate::load::{give_up, lock, sweep};
 use crate::terminal::{elapsed, grouped, rate, say};
@@ -65,11 +65,11 @@ pub(crate) struct Seed {
 }
 
 impl Seed {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> Outcome {
-        let book = self.price_book().or_exit(Exit::Usage)?;
+    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+        let book = self.price_book().or_exit(ExitStatus::Usage)?;
         let no_base = || anyhow!("the price book {} has no base plan for members to have", book.version);
-        let catalogue = Catalogue::of(&book).ok_or_else(no_base).or_exit(Exit::Usage)?;
-        let keys = global.keys().or_exit(Exit::Usage)?;
+        let catalogue = Catalogue::of(&book).ok_or_else(no_base).or_exit(ExitStatus::Usage)?;
+        let keys = global.keys().or_exit(ExitStatus::Usage)?;
         let url = global.database_url()?;
         let mut connection = connect_one(url, "monthend seed").await?;
         check_version(&mut connection).await?;
@@ -82,12 +82,12 @@ impl Seed {
         sweep(&mut connection).await?;
         if let Some(number) = seed::find(&mut connection, &fingerprint).await? {
             say(format_args!("seeded already with these parameters, by load {number}"));
-            return Ok(Exit::Done);
+            return Ok(ExitStatus::Success);
         }
         if seed::has_members(&mut connection).await? {
             let reason =
                 "the database has members already, of another seed or load: seed an empty installation";
-            return Err(Stop::usage(anyhow!(reason)));
+            return Err(CommandError::usage(anyhow!(reason)));
         }
         let detail = json!({
             "host": std::env::var("HOSTNAME").unwrap_or_default(),
@@ -144,7 +144,7 @@ impl Seed {
         plan: &Arc<Plan>,
         progress: &Progress,
         stop: &CancellationToken,
-    ) -> Outcome {
+    ) -> CommandResult {
         let started = Instant::now();
         for month in plan.usage_months() {
             load::open_usage(connection, month).await?;
@@ -158,7 +158,8 @@ impl Seed {
         }
         let (mut rows, mut bytes) = (0, 0);
         while let Some(written) = writers.join_next().await {
-            let (more_rows, more_bytes) = written.context("a writer broke off").or_exit(Exit::Failed)??;
+            let (more_rows, more_bytes) =
+                written.context("a writer broke off").or_exit(ExitStatus::Failed)??;
             rows += more_rows;
             bytes += more_bytes;
         }
@@ -178,12 +179,12 @@ impl Seed {
             rate(rows, copied),
             grouped(bytes / 1_000_000)
         ));
-        Ok(Exit::Done)
+        Ok(ExitStatus::Success)
     }
 }
 
-fn interrupted() -> Stop {
-    Stop::new(Exit::TryAgain, anyhow!("interrupted; nothing was seeded"))
+fn interrupted() -> CommandError {
+    CommandError::new(ExitStatus::TryAgain, anyhow!("interrupted; nothing was seeded"))
 }
 
 /// Indexes what was written and makes it visible.
@@ -193,7 +194,7 @@ async fn finish(
     plan: &Plan,
     rows: u64,
     progress: &Progress,
-) -> Outcome<()> {
+) -> CommandResult<()> {
     const OPERATION: &str = "cannot finish the seed";
     progress.step("indexing");
     for month in plan.usage_months() {
@@ -214,7 +215,7 @@ async fn write(
     next_block: Arc<AtomicU64>,
     progress: Progress,
     stop: CancellationToken,
-) -> Outcome<(u64, u64)> {
+) -> CommandResult<(u64, u64)> {
     let mut connection = connect_one(&url, "monthend seed writer").await?;
     seed::join(&mut connection).await?;
     let (sender, mut pieces) = mpsc::channel::<Piece>(1);
@@ -227,7 +228,7 @@ async fn write(
         progress.add(written);
         rows += written;
     }
-    generating.await.context("the generator broke off").or_exit(Exit::Failed)?;
+    generating.await.context("the generator broke off").or_exit(ExitStatus::Failed)?;
     if stop.is_cancelled() { Err(interrupted()) } else { Ok((rows, bytes)) }
 }
 

@@ -15,6 +15,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use store::billing::{self, Begin, BeginResult, RevisionKey, RunSnapshot, Started, Uuid, Verification};
 use store::testing::TestDatabase;
 use tokio_util::sync::CancellationToken;
+use worker_cli::BillArgs;
 
 use super::{Bill, Ended, Failure, work_off};
 
@@ -93,12 +94,14 @@ impl Fixture {
 
     fn order(&self, key: &RevisionKey, shard: i32, worker: &str) -> Bill {
         Bill {
-            month: key.month,
-            revision: key.revision,
+            args: BillArgs {
+                month: key.month,
+                revision: key.revision,
+                fence: key.fence,
+                run: "test/run".to_owned(),
+                run_uid: key.run_uid,
+            },
             shard,
-            fence: key.fence,
-            run: "test/run".to_owned(),
-            run_uid: key.run_uid,
             worker: worker.to_owned(),
         }
     }

@@ -10,12 +10,13 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use worker_cli::KafkaArgs;
 
 use super::dead_letter::DeadLetters;
 use super::group_client::Client;
 use super::poll_loop::{Desk, Left};
 use super::topic_ensurer::Keeper;
-use crate::kafka::{KafkaOptions, Topics};
+use crate::kafka::Topics;
 use crate::notify::pipeline::engine::Intake;
 use crate::patience::pause;
 
@@ -25,7 +26,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What a consumer works with.
 #[derive(Debug, Clone)]
 pub(crate) struct ConsumerConfig {
-    pub(crate) kafka: KafkaOptions,
+    pub(crate) kafka: KafkaArgs,
     /// Messages that a batch has at most.
     pub(crate) batch: usize,
     /// From the stop on, how long batches in hand are waited for.

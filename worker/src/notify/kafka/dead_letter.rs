@@ -10,9 +10,10 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use tokio::sync::Notify;
+use worker_cli::KafkaArgs;
 
 use super::batch::DeadLetter;
-use crate::kafka::{self, KafkaOptions, Trouble};
+use crate::kafka::{self, LastError};
 
 const REASON: &str = "monthend-reason";
 /// Where the message was: `TOPIC/PARTITION/OFFSET`.
@@ -25,7 +26,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Where dead letters go.
 #[derive(Clone)]
 pub(super) struct DeadLetters {
-    producer: FutureProducer<Trouble>,
+    producer: FutureProducer<LastError>,
     topic: Arc<str>,
     source: Arc<str>,
     /// Told when the topic is missing.
@@ -35,9 +36,9 @@ pub(super) struct DeadLetters {
 impl DeadLetters {
     /// # Errors
     /// The client library refuses the options.
-    pub(super) fn new(options: &KafkaOptions, topic_away: Arc<Notify>) -> KafkaResult<Self> {
+    pub(super) fn new(options: &KafkaArgs, topic_away: Arc<Notify>) -> KafkaResult<Self> {
         Ok(Self {
-            producer: options.producer().create_with_context(Trouble::default())?,
+            producer: kafka::producer_config(options).create_with_context(LastError::default())?,
             topic: options.dlq_topic.as_str().into(),
             source: options.topic.as_str().into(),
             topic_away,
@@ -66,7 +67,7 @@ impl DeadLetters {
             });
             drop(kept);
             if let Some(error) = failure {
-                if kafka::is_topic_away(&error) {
+                if kafka::is_topic_missing(&error) {
                     self.topic_away.notify_one();
                 }
                 tracing::warn!(

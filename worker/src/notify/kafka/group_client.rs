@@ -9,9 +9,10 @@ use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
+use worker_cli::KafkaArgs;
 
 use super::rebalance::{Event, Group};
-use crate::kafka::KafkaOptions;
+use crate::kafka::consumer_config;
 
 /// For saying good-bye to the group. Whoever doesn't is missed after the session's time-out.
 const TO_LEAVE: Duration = Duration::from_secs(5);
@@ -33,8 +34,9 @@ struct Parts {
 impl Client {
     /// # Errors
     /// The client library refuses the options.
-    pub(super) fn new(options: &KafkaOptions) -> KafkaResult<Self> {
-        let consumer: StreamConsumer<Group> = options.consumer().create_with_context(Group::default())?;
+    pub(super) fn new(options: &KafkaArgs) -> KafkaResult<Self> {
+        let consumer: StreamConsumer<Group> =
+            consumer_config(options).create_with_context(Group::default())?;
         consumer.subscribe(&[&options.topic])?;
         let consumer = Arc::new(consumer);
         let (commits, asked) = mpsc::channel();

@@ -267,7 +267,7 @@ impl<'a> Desk<'a> {
                     self.tell(&error);
                     // The library follows no topic that is made anew: its leaders' terms begin again, and it takes them
                     // for the past. And what is in hand is of the old one, of which nothing can be committed.
-                    if kafka::is_topic_away(&error) {
+                    if kafka::is_topic_missing(&error) {
                         return Err(error);
                     }
                 }
@@ -304,7 +304,7 @@ impl<'a> Desk<'a> {
     }
 
     fn tell(&mut self, error: &KafkaError) {
-        if kafka::is_topic_away(error) {
+        if kafka::is_topic_missing(error) {
             self.topic_away.notify_one();
         }
         let text = error.to_string();

@@ -12,10 +12,10 @@ use store::notification::{self, Begin, BeginResult, NotificationId, Scope, Selec
 use store::testing::TestDatabase;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use worker_cli::{KafkaArgs, PublishArgs};
 
-use crate::exit::Outcome;
-use crate::kafka::KafkaOptions;
-use crate::publish::{Ended, Publish, publish};
+use crate::exit::CommandResult;
+use crate::publish::{Ended, publish};
 
 pub(crate) const MONTH: &str = "2026-10";
 pub(crate) const RUN: &str = "test/notices";
@@ -140,9 +140,9 @@ impl Fixture {
     }
 
     /// A publisher of a round of the run with this uid.
-    pub(crate) fn publisher(&self, uid: u128, round: i32, kafka: &KafkaOptions) -> Publisher {
+    pub(crate) fn publisher(&self, uid: u128, round: i32, kafka: &KafkaArgs) -> Publisher {
         let order =
-            Publish { run: RUN.to_owned(), run_uid: Uuid::from_u128(uid), round, kafka: kafka.clone() };
+            PublishArgs { run: RUN.to_owned(), run_uid: Uuid::from_u128(uid), round, kafka: kafka.clone() };
         let (database, stop) = (self.worker.clone(), CancellationToken::new());
         let stopped = stop.clone();
         let task = tokio::spawn(async move { publish(&order, &database, &stopped).await });
@@ -153,13 +153,13 @@ impl Fixture {
 /// One that runs.
 pub(crate) struct Publisher {
     pub(crate) stop: CancellationToken,
-    task: JoinHandle<Outcome<Ended>>,
+    task: JoinHandle<CommandResult<Ended>>,
 }
 
 impl Publisher {
     pub(crate) async fn ended(self) -> Ended {
         let ended = tokio::time::timeout(LIMIT, self.task).await.expect("a publisher ends in time");
-        ended.unwrap().unwrap_or_else(|stop| panic!("{:?}: {:?}", stop.exit, stop.error))
+        ended.unwrap().unwrap_or_else(|stop| panic!("{:?}: {:?}", stop.status, stop.error))
     }
 
     pub(crate) fn is_running(&self) -> bool {

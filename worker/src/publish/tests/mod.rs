@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use domain::notification_message::NotificationMessage;
 use rdkafka::admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use store::notification;
+use worker_cli::KafkaArgs;
 
 use self::fixture::{Fixture, MONTH, RUN};
 use super::Ended;
-use crate::kafka::KafkaOptions;
-use crate::kafka::testing::{PARTITIONS, options, options_at, own_broker};
+use crate::kafka::testing::{PARTITIONS, TestTopics as _, options, options_at, own_broker};
 
 /// Enough to be met in the middle.
 const MANY: i64 = 200_000;
 const PUBLISHED: &str = "select concat_ws(' ', round, published_to, messages, waiting, done_at is not null) from publication order by round desc limit 1";
 
 /// How often each member's message is on the topic.
-fn on_topic(options: &KafkaOptions) -> BTreeMap<i64, usize> {
+fn on_topic(options: &KafkaArgs) -> BTreeMap<i64, usize> {
     let mut members = BTreeMap::new();
     for found in options.read(&options.topic) {
         let message = NotificationMessage::parse(found.payload.as_bytes()).unwrap();

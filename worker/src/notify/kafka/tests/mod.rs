@@ -11,10 +11,10 @@ use domain::notification_message::NotificationMessage;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use worker_cli::KafkaArgs;
 
 use super::{ConsumerConfig, consume};
-use crate::kafka::KafkaOptions;
-use crate::kafka::testing::{options, until};
+use crate::kafka::testing::{TestTopics as _, options, until};
 use crate::notify::pipeline::engine::{BatchDone, Intake};
 
 const BATCH: usize = 100;
@@ -69,7 +69,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(options: &KafkaOptions, desk: &Desk, held: bool) -> Self {
+    fn start(options: &KafkaArgs, desk: &Desk, held: bool) -> Self {
         let (batches, taken) = mpsc::channel(1);
         let (hold, held) = watch::channel(held);
         let stop = CancellationToken::new();

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Keeps the topic busy while consumers come and go, and returns how many messages there were.
-async fn feed(options: KafkaOptions, stop: CancellationToken) -> i64 {
+async fn feed(options: KafkaArgs, stop: CancellationToken) -> i64 {
     let mut next = 1;
     while !stop.is_cancelled() {
         options.put(messages(next..=next + 199)).await;
