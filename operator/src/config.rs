@@ -2,9 +2,10 @@
 
 use std::{convert::Infallible, net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
+use clap::{Args, Parser, Subcommand};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use secrecy::SecretString;
+use worker_cli::KafkaArgs;
 
 /// Closes billing months on Kubernetes: turns BillingRuns into bills and NotificationRuns into e-mails.
 #[derive(Parser)]
@@ -124,38 +125,6 @@ pub(crate) struct WorkerArgs {
         value_name = "FILTER"
     )]
     pub(crate) log: String,
-}
-
-/// The brokers that notices go through, as the workers are told them too.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct KafkaArgs {
-    /// Kafka's brokers, HOST:PORT with commas between.
-    #[arg(long, env = "KAFKA_BROKERS", value_parser = NonEmptyStringValueParser::new(), value_name = "ADDRESSES")]
-    pub(crate) brokers: String,
-
-    /// Topic of the claim checks.
-    #[arg(long, env = "KAFKA_TOPIC", default_value = "monthend.notices", value_name = "NAME")]
-    pub(crate) topic: String,
-
-    /// Topic of the messages that no consumer can use.
-    #[arg(long, env = "KAFKA_DLQ_TOPIC", default_value = "monthend.notices.dlq", value_name = "NAME")]
-    pub(crate) dlq_topic: String,
-
-    /// The consumers' group.
-    #[arg(long, env = "KAFKA_GROUP", default_value = "monthend-notify", value_name = "NAME")]
-    pub(crate) group: String,
-
-    /// Partitions of the topic when it is made.
-    #[arg(long, env = "KAFKA_PARTITIONS", default_value_t = 12, value_name = "NUMBER")]
-    pub(crate) partitions: i32,
-
-    /// Replicas of each partition when the topic is made.
-    #[arg(long, env = "KAFKA_REPLICATION", default_value_t = 1, value_name = "NUMBER")]
-    pub(crate) replication: i32,
-
-    /// How long messages are kept: longer than any run takes.
-    #[arg(long, env = "KAFKA_RETENTION_HOURS", default_value_t = 168, value_name = "NUMBER")]
-    pub(crate) retention_hours: u32,
 }
 
 /// What notices are made of.

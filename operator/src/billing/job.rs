@@ -4,6 +4,7 @@ use api::BillingRun;
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use store::billing::RunSnapshot;
+use worker_cli::BillArgs;
 
 use crate::runs::{
     JobParts,
@@ -15,23 +16,20 @@ pub(super) fn name(run: &str) -> String {
 }
 
 pub(super) fn build(run: &BillingRun, revision: &RunSnapshot, parts: &JobParts) -> Job {
-    let args = [
-        "bill".to_owned(),
-        format!("--month={}", revision.key.month),
-        format!("--revision={}", revision.key.revision),
-        format!("--fence={}", revision.key.fence),
-        format!("--run={}", revision.run),
-        format!("--run-uid={}", revision.key.run_uid),
-        // Kubernetes fills in the shard.
-        "--shard=$(JOB_COMPLETION_INDEX)".to_owned(),
-    ];
+    // Which shard it is, each pod of an Indexed Job finds in its environment.
+    let args = BillArgs {
+        month: revision.key.month,
+        revision: revision.key.revision,
+        fence: revision.key.fence,
+        run: revision.run.clone(),
+        run_uid: revision.key.run_uid,
+    };
     let work = Work {
         name: name(&run.name_any()),
         component: "worker",
         suspend: run.spec.suspend,
         shards: Some(Shards { completions: revision.shards, parallelism: run.spec.parallelism }),
-        args: args.to_vec(),
-        env: Vec::new(),
+        args: args.to_args(),
         keys: None,
     };
     job::build(run, work, parts)

@@ -5,11 +5,12 @@ use api::NotificationRun;
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 use store::notification::Snapshot;
+use worker_cli::{PublishArgs, RehearseArgs};
 
 use super::Parts;
-use crate::{
-    config::KafkaArgs,
-    runs::job::{self, Work},
+use crate::runs::{
+    job::{self, Work},
+    look,
 };
 
 /// A piece of work of a run.
@@ -41,41 +42,22 @@ impl Errand {
 }
 
 pub(super) fn build(run: &NotificationRun, snapshot: &Snapshot, errand: Errand, parts: &Parts) -> Job {
-    let whose =
-        [format!("--run={}", snapshot.facts.run), format!("--run-uid={}", run.uid().unwrap_or_default())];
-    let (component, verb, env, keys) = match errand {
-        Errand::Publish { .. } => ("publish", "publish", kafka(&parts.kafka), None),
+    let run_name = snapshot.facts.run.clone();
+    // `observe` refuses a run without a uid.
+    let run_uid = look::uid(run).unwrap_or_default();
+    let (component, args, keys) = match errand {
+        Errand::Publish { round } => {
+            let kafka = parts.kafka.clone();
+            let args = PublishArgs { run: run_name, run_uid, round, kafka };
+            ("publish", args.to_args(), None)
+        }
         Errand::Rehearse => {
-            let from = vec![("NOTIFY_FROM", parts.notify.from.clone())];
-            ("rehearse", "rehearse", from, Some(parts.notify.encryption_secret.clone()))
+            let from = parts.notify.from.clone();
+            let args = RehearseArgs { run: run_name, run_uid, from };
+            ("rehearse", args.to_args(), Some(parts.notify.encryption_secret.clone()))
         }
     };
-    let mut args = vec![verb.to_owned()];
-    args.extend(whose);
-    if let Errand::Publish { round } = errand {
-        args.push(format!("--round={round}"));
-    }
-    let work = Work {
-        name: errand.job_name(run),
-        component,
-        suspend: run.spec.suspend,
-        shards: None,
-        args,
-        env,
-        keys,
-    };
+    let work =
+        Work { name: errand.job_name(run), component, suspend: run.spec.suspend, shards: None, args, keys };
     job::build(run, work, &parts.job)
-}
-
-fn kafka(kafka: &KafkaArgs) -> Vec<(&'static str, String)> {
-    let KafkaArgs { brokers, topic, dlq_topic, group, partitions, replication, retention_hours } = kafka;
-    vec![
-        ("KAFKA_BROKERS", brokers.clone()),
-        ("KAFKA_TOPIC", topic.clone()),
-        ("KAFKA_DLQ_TOPIC", dlq_topic.clone()),
-        ("KAFKA_GROUP", group.clone()),
-        ("KAFKA_PARTITIONS", partitions.to_string()),
-        ("KAFKA_REPLICATION", replication.to_string()),
-        ("KAFKA_RETENTION_HOURS", retention_hours.to_string()),
-    ]
 }

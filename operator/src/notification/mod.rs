@@ -19,10 +19,11 @@ use domain::month::BillingMonth;
 use jiff::Timestamp;
 use kube::Client;
 use store::notification::{NotificationId, Rejection, Scope, Selection, Snapshot, TemplateSet};
+use worker_cli::KafkaArgs;
 
 use crate::{
     clock::Clock,
-    config::{KafkaArgs, NotifyArgs},
+    config::NotifyArgs,
     database::Database,
     error::RunError,
     run_loop::{Decision, RunKind},

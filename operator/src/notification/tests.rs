@@ -23,10 +23,11 @@ use store::{
         Selection, Snapshot,
     },
 };
+use worker_cli::KafkaArgs;
 
 use super::{Do, NotificationDecision, Parts, TemplatesFound, World, decide};
 use crate::{
-    config::{KafkaArgs, NotifyArgs, WorkerArgs},
+    config::{NotifyArgs, WorkerArgs},
     run_loop::Next,
     runs::{JobFound, JobParts, JobState, Stored, news},
     scaling::{Consumers, LagView},

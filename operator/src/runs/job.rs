@@ -22,13 +22,9 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 use sha2::{Digest as _, Sha256};
+use worker_cli::ExitStatus;
 
 use super::JobParts;
-
-/// The workers' exit codes, as the pod failure policy reads them.
-const EXIT_USAGE: i32 = 2;
-const EXIT_FAILED: i32 = 4;
-const EXIT_AGAIN: i32 = 75;
 
 /// Attempts beyond the first, of each shard, that may end in a way nobody planned: a kill, a crash, a full node.
 const BACKOFF_LIMIT: i32 = 6;
@@ -57,18 +53,16 @@ pub(crate) fn name(run: &str, work: &str) -> String {
 }
 
 pub(crate) fn is_final_exit(code: i32) -> bool {
-    code == EXIT_USAGE || code == EXIT_FAILED
+    ExitStatus::from_code(code).is_some_and(ExitStatus::is_permanent_failure)
 }
 
 /// What an exit code says to a person.
 pub(crate) fn exit_meaning(code: i32) -> &'static str {
-    match code {
-        EXIT_USAGE => "usage or configuration",
-        EXIT_FAILED => "failed for good",
-        EXIT_AGAIN => "try again",
-        137 => "killed",
-        143 => "terminated",
-        _ => "crashed",
+    match (ExitStatus::from_code(code), code) {
+        (Some(status), _) => status.meaning(),
+        (None, 137) => "killed",
+        (None, 143) => "terminated",
+        (None, _) => "crashed",
     }
 }
 
@@ -81,8 +75,6 @@ pub(crate) struct Work {
     /// How many workers share it by an index; one does it alone otherwise.
     pub(crate) shards: Option<Shards>,
     pub(crate) args: Vec<String>,
-    /// Besides the database's address and the filter of the log.
-    pub(crate) env: Vec<(&'static str, String)>,
     /// The Secret with the keys, if personal data is read.
     pub(crate) keys: Option<String>,
 }
@@ -150,12 +142,12 @@ fn labels_of<R: Run>(run: &R, component: &str, parts: &JobParts) -> BTreeMap<Str
 /// Usage errors and failures for good end the Job at once; being told to try again, or evicted, costs no attempt; the
 /// rest counts against the limit.
 fn failure_policy() -> PodFailurePolicy {
-    let on_exit = |action: &str, values: Vec<i32>| PodFailurePolicyRule {
+    let on_exit = |action: &str, statuses: &[ExitStatus]| PodFailurePolicyRule {
         action: action.to_owned(),
         on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
             container_name: Some(CONTAINER.to_owned()),
             operator: "In".to_owned(),
-            values,
+            values: statuses.iter().map(|status| status.code().into()).collect(),
         }),
         on_pod_conditions: None,
     };
@@ -169,8 +161,8 @@ fn failure_policy() -> PodFailurePolicy {
     };
     PodFailurePolicy {
         rules: vec![
-            on_exit("FailJob", vec![EXIT_USAGE, EXIT_FAILED]),
-            on_exit("Ignore", vec![EXIT_AGAIN]),
+            on_exit("FailJob", &[ExitStatus::Usage, ExitStatus::Failed]),
+            on_exit("Ignore", &[ExitStatus::TryAgain]),
             disrupted,
         ],
     }
@@ -193,7 +185,6 @@ fn pod(work: Work, parts: &JobParts) -> PodSpec {
         }),
     };
     let keys_folder = work.keys.as_ref().map(|_| env("MONTHEND_KEYS_DIR", KEYS_FOLDER.to_owned()));
-    let given = work.env.into_iter().map(|(name, value)| env(name, value));
     let keys_mount = work.keys.as_ref().map(|_| {
         vec![VolumeMount {
             name: KEYS.to_owned(),
@@ -232,11 +223,7 @@ fn pod(work: Work, parts: &JobParts) -> PodSpec {
             command: Some(vec!["/usr/local/bin/monthend".to_owned()]),
             args: Some(work.args),
             env: Some(
-                [database_url, env("RUST_LOG", worker.log.clone())]
-                    .into_iter()
-                    .chain(keys_folder)
-                    .chain(given)
-                    .collect(),
+                [database_url, env("RUST_LOG", worker.log.clone())].into_iter().chain(keys_folder).collect(),
             ),
             volume_mounts: keys_mount,
             resources: Some(worker.resources.clone()),

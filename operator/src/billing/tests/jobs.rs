@@ -77,7 +77,6 @@ fn the_worker_is_told_its_revision_and_fence() {
             "--fence=7",
             "--run=billing/october",
             format!("--run-uid={UID}"),
-            "--shard=$(JOB_COMPLETION_INDEX)",
         ])
     );
     let secret = &container["env"][0];

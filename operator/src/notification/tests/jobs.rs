@@ -28,7 +28,19 @@ fn the_publisher_is_told_its_run_its_round_and_the_brokers() {
     let job = built(Errand::Publish { round: 2 });
     assert_eq!(
         container(&job)["args"],
-        json!(["publish", "--run=billing/october", format!("--run-uid={UID}"), "--round=2"])
+        json!([
+            "publish",
+            "--run=billing/october",
+            format!("--run-uid={UID}"),
+            "--round=2",
+            "--brokers=kafka:9092",
+            "--topic=monthend.notices",
+            "--dlq-topic=monthend.notices.dlq",
+            "--group=monthend-notify",
+            "--partitions=12",
+            "--replication=3",
+            "--retention-hours=168",
+        ])
     );
     let env: Vec<String> = container(&job)["env"]
         .as_array()
@@ -41,17 +53,7 @@ fn the_publisher_is_told_its_run_its_round_and_the_brokers() {
         .collect();
     assert_eq!(
         env,
-        [
-            r#"DATABASE_URL={"secretKeyRef":{"key":"worker-url","name":"monthend-database"}}"#,
-            "RUST_LOG=info",
-            "KAFKA_BROKERS=kafka:9092",
-            "KAFKA_TOPIC=monthend.notices",
-            "KAFKA_DLQ_TOPIC=monthend.notices.dlq",
-            "KAFKA_GROUP=monthend-notify",
-            "KAFKA_PARTITIONS=12",
-            "KAFKA_REPLICATION=3",
-            "KAFKA_RETENTION_HOURS=168",
-        ]
+        [r#"DATABASE_URL={"secretKeyRef":{"key":"worker-url","name":"monthend-database"}}"#, "RUST_LOG=info",]
     );
     // It reads no personal data.
     assert_eq!(job["spec"]["template"]["spec"]["volumes"], Value::Null);
@@ -62,7 +64,12 @@ fn the_rehearsal_has_the_keys_and_no_brokers() {
     let job = built(Errand::Rehearse);
     assert_eq!(
         container(&job)["args"],
-        json!(["rehearse", "--run=billing/october", format!("--run-uid={UID}")])
+        json!([
+            "rehearse",
+            "--run=billing/october",
+            format!("--run-uid={UID}"),
+            "--from=Monthend <billing@example.com>",
+        ])
     );
     let names: Vec<&str> = container(&job)["env"]
         .as_array()
@@ -70,7 +77,7 @@ fn the_rehearsal_has_the_keys_and_no_brokers() {
         .iter()
         .map(|entry| entry["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["DATABASE_URL", "RUST_LOG", "MONTHEND_KEYS_DIR", "NOTIFY_FROM"]);
+    assert_eq!(names, ["DATABASE_URL", "RUST_LOG", "MONTHEND_KEYS_DIR"]);
     assert_eq!(
         job["spec"]["template"]["spec"]["volumes"],
         json!([{"name": "keys", "secret": {"secretName": "monthend-encryption"}}])
