@@ -14,6 +14,24 @@ pub(crate) struct CommandError {
 /// How a command, or a part of one, ends.
 pub(crate) type CommandResult<T = ExitStatus> = Result<T, CommandError>;
 
+/// How work ends that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Completion {
+    /// Nothing is left to do.
+    Done,
+    /// The command was stopped; the same command continues from there.
+    Stopped,
+}
+
+impl From<Completion> for ExitStatus {
+    fn from(completion: Completion) -> Self {
+        match completion {
+            Completion::Done => Self::Success,
+            Completion::Stopped => Self::TryAgain,
+        }
+    }
+}
+
 impl CommandError {
     pub(crate) fn new(status: ExitStatus, error: impl Into<anyhow::Error>) -> Self {
         Self { status, error: error.into() }

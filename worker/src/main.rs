@@ -7,8 +7,8 @@ mod exit;
 mod kafka;
 mod load;
 mod migrate;
+mod notification_run;
 mod notify;
-mod patience;
 #[cfg(test)]
 mod proxy;
 mod publish;

@@ -6,18 +6,16 @@ use anyhow::anyhow;
 use clap::Args;
 use domain::money::Currency;
 use domain::zone::Zone;
+use secrecy::SecretString;
 use store::installation::Locale;
-use store::migrate::{Migrated, Roles, Wanted, migrate};
+use store::migrate::{MigrateError, Migrated, Roles, Wanted, migrate};
 use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 
 use crate::Global;
+use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, retry};
 use crate::exit::{CommandError, CommandResult, ExitStatus};
 use crate::terminal::{elapsed, say};
-
-/// How long a database may take to come up: longer than a pod with a volume needs to be moved.
-const PATIENCE: Duration = Duration::from_secs(120);
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes or upgrades the schema, fixes the time zone and currency the first time, and grants the roles what they need
 #[derive(Debug, Args)]
@@ -48,32 +46,29 @@ impl Migrate {
             roles: Roles::new(&self.operator_role, &self.worker_role)?,
         };
         let begun = Instant::now();
+        let database = global.database_url()?;
+        let mut retries = DatabaseRetries::new(DatabaseRetryPolicy::MIGRATION, stop.clone());
+        let migrating = async { retry!(retries, attempt(database, &wanted)) };
         let migrated = tokio::select! {
-            migrated = patiently(global, &wanted) => migrated?,
-            () = stop.cancelled() => return Err(CommandError::new(ExitStatus::TryAgain, anyhow!("interrupted; migrating again goes on"))),
+            migrated = migrating => migrated,
+            // Dropping the attempt closes its connection, and the server rolls back.
+            () = stop.cancelled() => Err(RetryError::Stopped),
         };
+        let migrated = migrated.map_err(|error| match error {
+            RetryError::Fatal(error) | RetryError::GaveUp(error) => error.into(),
+            RetryError::Stopped => {
+                let error = anyhow!("interrupted: run `monthend migrate` again to go on");
+                CommandError::new(ExitStatus::TryAgain, error)
+            }
+        })?;
         report(&migrated, begun.elapsed());
         Ok(ExitStatus::Success)
     }
 }
 
-async fn patiently(global: &Global, wanted: &Wanted) -> CommandResult<Migrated> {
-    let url = global.database_url()?;
-    let begun = Instant::now();
-    loop {
-        let failure = match connect_one(url, "monthend migrate").await {
-            Ok(mut connection) => match migrate(&mut connection, wanted).await {
-                Ok(migrated) => return Ok(migrated),
-                Err(error) => CommandError::from(error),
-            },
-            Err(error) => CommandError::from(error),
-        };
-        if failure.status != ExitStatus::TryAgain || begun.elapsed() > PATIENCE {
-            return Err(failure);
-        }
-        tracing::info!(waited = elapsed(begun.elapsed()), "waiting for the database: {:#}", failure.error);
-        tokio::time::sleep(PAUSE).await;
-    }
+async fn attempt(database: &SecretString, wanted: &Wanted) -> Result<Migrated, MigrateError> {
+    let mut connection = connect_one(database, "monthend migrate").await?;
+    migrate(&mut connection, wanted).await
 }
 
 fn report(migrated: &Migrated, time: Duration) {

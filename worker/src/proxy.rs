@@ -1,46 +1,80 @@
-//! A proxy before PostgreSQL that lets a COMMIT through and loses its answer.
+//! A TCP proxy in front of PostgreSQL, for tests: it can lose the answers to COMMITs, and it can make connections silent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use url::Url;
 
-/// Listens on a port of its own, passes everything on, and closes the connection in place of answering the first
-/// `losses` COMMITs, once the server has carried them out.
-pub(crate) struct LossyProxy {
-    pub(crate) port: u16,
+/// Listens on a port of its own and passes everything on, except what the test asks it to lose.
+pub(crate) struct DatabaseProxy {
+    /// The database's address, through this proxy.
+    pub(crate) url: SecretString,
+    /// How many answers to COMMITs are lost by now.
     pub(crate) lost: Arc<AtomicU32>,
+    silence: watch::Sender<()>,
 }
 
-impl LossyProxy {
-    pub(crate) async fn before(server: String, losses: u32) -> Self {
+/// What is done to the connections.
+#[derive(Clone)]
+struct Faults {
+    lost: Arc<AtomicU32>,
+    losses: u32,
+    silence: watch::Receiver<()>,
+}
+
+impl DatabaseProxy {
+    /// Closes the connection instead of answering each of the first `losses` COMMITs, once the server has committed.
+    pub(crate) async fn start(database: &SecretString, losses: u32) -> Self {
+        let mut url = Url::parse(database.expose_secret()).unwrap();
+        let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        url.query_pairs_mut().append_pair("sslmode", "disable");
         let lost = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&lost);
+        let silence = watch::Sender::new(());
+        let faults = Faults { lost: Arc::clone(&lost), losses, silence: silence.subscribe() };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
-                tokio::spawn(pass_on(client, server, Arc::clone(&count), losses));
+                let mut faults = faults.clone();
+                // Only connections that are open when the test asks for silence become silent.
+                faults.silence.mark_unchanged();
+                tokio::spawn(pass_on(client, server, faults));
             }
         });
-        Self { port, lost }
+        Self { url: SecretString::from(url.to_string()), lost, silence }
+    }
+
+    /// From now on the connections that are open pass nothing on, in either direction, and stay open: like those to a server
+    /// that has disappeared. New connections work.
+    pub(crate) fn silence_open_connections(&self) {
+        self.silence.send_replace(());
     }
 }
 
-async fn pass_on(mut client: TcpStream, mut server: TcpStream, lost: Arc<AtomicU32>, losses: u32) {
+async fn pass_on(mut client: TcpStream, mut server: TcpStream, mut faults: Faults) {
     let (mut to_server, mut to_client) = (vec![0; 65536], vec![0; 65536]);
     loop {
         tokio::select! {
+            biased;
+            _ = faults.silence.changed() => {
+                // Until the client closes it.
+                while client.read(&mut to_server).await.is_ok_and(|length| length > 0) {}
+                return;
+            }
             read = client.read(&mut to_server) => {
                 let Ok(length @ 1..) = read else { return };
                 server.write_all(&to_server[..length]).await.unwrap();
                 let commit = to_server[..length].windows(7).any(|bytes| bytes == b"COMMIT\0");
-                if commit && lost.load(Ordering::SeqCst) < losses {
+                if commit && faults.lost.load(Ordering::SeqCst) < faults.losses {
                     // The first byte of the answer says that the server has committed.
                     server.read_exact(&mut to_client[..1]).await.unwrap();
-                    lost.fetch_add(1, Ordering::SeqCst);
+                    faults.lost.fetch_add(1, Ordering::SeqCst);
                     return;
                 }
             }

@@ -16,7 +16,7 @@ pub use self::rows::{
     usage,
 };
 use super::{BillingError, RevisionKey, RevisionState, number, touched};
-use crate::error::During as _;
+use crate::error::{DatabaseError, During as _};
 
 /// What a run pinned at planning, for whoever prices its chunks.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ pub async fn pinned(connection: &mut PgConnection, key: &RevisionKey) -> Result<
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prepare(connection: &mut PgConnection) -> Result<(), BillingError> {
+pub async fn prepare(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     // Every statement is small and runs thousands of times: compiling one costs more than it could ever save, and would
     // be tried wherever statistics are missing and the planner expects millions of rows.
     sqlx::query!("select set_config('jit', 'off', false)")

@@ -1,36 +1,40 @@
-//! `monthend bill`: works off the chunks of one shard. Owns the loop and its end; the statements are
-//! `store::billing::chunk`'s, the prices `domain::pricing`'s.
+//! `monthend bill`: bills the chunks of one shard, one after the other, until none is left. Owns this loop and how it ends.
+//! The statements are `store::billing::chunk`'s, the prices `domain::pricing`'s.
 //!
-//! It remembers nothing between chunks that the database doesn't know: killed at any moment, or started twice for one
-//! shard, it leaves the same bills.
+//! Everything that it must remember is in the database: a worker that is killed at any moment, or started twice for the
+//! same shard, leaves the same bills.
 
+mod chunk_processor;
 mod price;
-mod session;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 use clap::Args;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use secrecy::SecretString;
-use store::billing::chunk::ShardTotals;
+use sqlx::PgConnection;
+use store::billing::chunk::{self, ShardTotals};
 use store::billing::{Counts, RevisionKey};
+use store::error::DatabaseError;
+use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 use worker_cli::BillArgs;
 
-use self::session::{Session, Step, Trouble};
+use self::chunk_processor::{ChunkError, ChunkProcessor, Step};
 use crate::Global;
+use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, RetryingConnection, retry};
 use crate::exit::{CommandError, CommandResult, ExitStatus};
-use crate::patience::{Patience, pause};
+use crate::shutdown::stopped_within;
 
-/// What a stop leaves the chunk in hand to finish, well within the 30 seconds that a pod is given.
-const TO_FINISH: Duration = Duration::from_secs(15);
-/// A chunk takes a fraction of a second; one that takes this long is waiting for a server that went away silently.
-const TO_GIVE_UP_A_CHUNK: Duration = Duration::from_secs(600);
-/// How often to look whether chunks that others had in hand are done or free again.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// How long a worker that is stopped may go on with its chunk. A pod is killed after 30 seconds.
+const STOP_GRACE: Duration = Duration::from_secs(15);
+/// Time between two looks whether the chunks that other workers have claimed are done, or free again.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Prices one shard of a revision; started by the operator, as a pod of the run's Job
+/// Calculate the bills of one shard of a billing run. The operator starts this command, as a pod of the run's Job.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Bill {
     #[command(flatten)]
@@ -43,41 +47,41 @@ pub(crate) struct Bill {
     worker: String,
 }
 
-/// How a worker ends that nothing went wrong with.
+/// How a worker ends that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum BillOutcome {
     /// Every chunk of the shard is done, by this worker or another.
     Done(ShardTotals),
-    /// It was told to stop, and chunks are left.
+    /// The worker was stopped; there may be chunks left.
     Stopped,
 }
 
-/// Why a worker ends before its shard does.
+/// Why a worker ends before its shard is done.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// Nothing that a later attempt could change.
+pub(crate) enum BillError {
+    /// Another attempt would fail too.
     #[error("the shard cannot be billed")]
-    Fatal(#[source] Trouble),
-    /// The database stayed away for longer than a worker waits; another attempt goes on from here.
-    #[error("the database stayed away for too long")]
-    Unavailable(#[source] Trouble),
+    Fatal(#[source] ChunkError),
+    /// Another attempt continues where this one ended.
+    #[error("the database was unavailable for too long")]
+    Unavailable(#[source] ChunkError),
 }
 
-impl From<Failure> for CommandError {
-    fn from(failure: Failure) -> Self {
-        let exit = match failure {
-            Failure::Fatal(_) => ExitStatus::Failed,
-            Failure::Unavailable(_) => ExitStatus::TryAgain,
+impl From<BillError> for CommandError {
+    fn from(error: BillError) -> Self {
+        let status = match error {
+            BillError::Fatal(_) => ExitStatus::Failed,
+            BillError::Unavailable(_) => ExitStatus::TryAgain,
         };
-        Self::new(exit, failure)
+        Self::new(status, error)
     }
 }
 
 impl Bill {
     pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
-        Ok(match work_off(self, global.database_url()?, stop).await? {
-            Ended::Done(_) => ExitStatus::Success,
-            Ended::Stopped => ExitStatus::TryAgain,
+        Ok(match bill_shard(self, global.database_url()?, stop).await? {
+            BillOutcome::Done(_) => ExitStatus::Success,
+            BillOutcome::Stopped => ExitStatus::TryAgain,
         })
     }
 
@@ -87,53 +91,59 @@ impl Bill {
     }
 }
 
-/// Works off the shard until nothing is left of it or `stop` is cancelled.
+/// Bills chunks of the shard until all of them are done or `stop` is cancelled.
 ///
 /// # Errors
-/// See [`Failure`].
-#[tracing::instrument(name = "bill", skip_all, fields(run = order.args.run, shard = order.shard))]
-pub(crate) async fn work_off(
-    order: &Bill,
+/// See [`BillError`].
+#[tracing::instrument(name = "bill", skip_all, fields(run = command.args.run, shard = command.shard))]
+pub(crate) async fn bill_shard(
+    command: &Bill,
     database: &SecretString,
     stop: &CancellationToken,
-) -> Result<Ended, Failure> {
-    let mut session = Session::new(order, database);
-    let mut patience = Patience::default();
+) -> Result<BillOutcome, BillError> {
+    let mut processor = ChunkProcessor::new(command);
+    let retries = DatabaseRetries::new(DatabaseRetryPolicy::JOB, stop.clone());
+    let mut connection = RetryingConnection::new(database.clone(), connect, retries);
     while !stop.is_cancelled() {
+        let step = async { retry!(connection, |connection| processor.process_next(connection)) };
         let step = tokio::select! {
-            step = tokio::time::timeout(TO_GIVE_UP_A_CHUNK, session.step()) => step.unwrap_or(Err(Trouble::TimedOut)),
-            // Dropping the step drops its connection with it, and the server rolls back.
-            () = stopped_for(stop, TO_FINISH) => break,
+            step = step => step,
+            // Dropping the step closes its connection, and the server rolls back.
+            () = grace_after(stop) => break,
         };
         match step {
             Ok(Step::Chunk { span, counts }) => {
-                patience = Patience::default();
                 let Counts { billed, quarantined, items, .. } = counts;
                 tracing::debug!(chunk = span.chunk_no, billed, quarantined, items, "chunk done");
             }
-            Ok(Step::InOtherHands) => {
-                patience = Patience::default();
-                pause(BETWEEN_LOOKS, stop).await;
+            Ok(Step::ClaimedByOthers) => {
+                stopped_within(POLL_INTERVAL, stop).await;
             }
-            Ok(Step::NothingLeft(totals)) => {
+            Ok(Step::ShardDone(totals)) => {
                 let ShardTotals { chunks, billed, quarantined, .. } = totals;
-                tracing::info!(chunks, billed, quarantined, by_this_worker = session.chunks(), "shard done");
-                return Ok(Ended::Done(totals));
+                let by_this_worker = processor.chunks_done();
+                tracing::info!(chunks, billed, quarantined, by_this_worker, "shard done");
+                return Ok(BillOutcome::Done(totals));
             }
-            Err(trouble) if !trouble.is_transient() => return Err(Failure::Fatal(trouble)),
-            Err(trouble) => {
-                session.drop_connection();
-                let Some(delay) = patience.after_failure() else { return Err(Failure::Unavailable(trouble)) };
-                tracing::warn!(again_in_ms = delay.as_millis(), "{}", logging::chain(&trouble));
-                pause(delay, stop).await;
-            }
+            Err(RetryError::Fatal(error)) => return Err(BillError::Fatal(error)),
+            Err(RetryError::GaveUp(error)) => return Err(BillError::Unavailable(error)),
+            Err(RetryError::Stopped) => break,
         }
     }
-    tracing::info!(by_this_worker = session.chunks(), "told to stop; the next worker goes on from here");
-    Ok(Ended::Stopped)
+    tracing::info!(by_this_worker = processor.chunks_done(), "stopped; the next worker continues from here");
+    Ok(BillOutcome::Stopped)
 }
 
-async fn stopped_for(stop: &CancellationToken, long: Duration) {
+fn connect(database: &SecretString) -> BoxFuture<'_, Result<PgConnection, DatabaseError>> {
+    async move {
+        let mut connection = connect_one(database, "monthend bill").await?;
+        chunk::prepare(&mut connection).await?;
+        Ok(connection)
+    }
+    .boxed()
+}
+
+async fn grace_after(stop: &CancellationToken) {
     stop.cancelled().await;
-    tokio::time::sleep(long).await;
+    tokio::time::sleep(STOP_GRACE).await;
 }

@@ -7,6 +7,6 @@ mod client_context;
 pub(crate) mod testing;
 mod topics;
 
-pub(crate) use self::client_config::{admin_config, consumer_config, producer_config};
+pub(crate) use self::client_config::{consumer_config, producer_config};
 pub(crate) use self::client_context::{LastError, is_topic_missing, log, reason};
 pub(crate) use self::topics::{TopicError, Topics};

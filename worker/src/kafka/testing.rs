@@ -17,8 +17,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use test_servers::{Broker, Java};
 use worker_cli::KafkaArgs;
 
+use super::client_config::admin_config;
 use super::topics::Topics;
-use super::{admin_config, consumer_config, producer_config};
+use super::{consumer_config, producer_config};
 
 pub(crate) const PARTITIONS: i32 = 4;
 const PATIENCE: Duration = Duration::from_secs(10);

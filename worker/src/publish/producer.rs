@@ -1,5 +1,5 @@
-//! The producer: idempotent, acknowledged by all replicas, with a thread of its own that takes the delivery reports.
-//! Counts them by page; nothing is awaited or allocated for a single message.
+//! The Kafka producer: idempotent, acknowledged by all replicas, with a thread of its own for the delivery reports. Counts
+//! the reports by page: nothing is awaited or allocated for a single message.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,10 @@ use worker_cli::KafkaArgs;
 
 use crate::kafka::{LastError, log, producer_config, reason};
 
-/// How long a full queue is given to empty a little.
-const FULL: Duration = Duration::from_millis(10);
+/// How long to wait for room when the client's queue is full.
+const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
 
-/// The messages of a page, as far as the brokers are concerned.
+/// The delivery reports of a page's messages.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) messages: usize,
@@ -45,7 +45,10 @@ impl Page {
         }
     }
 
-    /// Waits for the last report, and for bad news no longer than that.
+    /// Waits for the last report.
+    ///
+    /// # Errors
+    /// The first delivery that failed.
     pub(super) async fn delivered(&self) -> KafkaResult<()> {
         while self.unreported.load(Ordering::Acquire) > 0 {
             self.complete.notified().await;
@@ -54,7 +57,7 @@ impl Page {
     }
 }
 
-/// What the client library calls back.
+/// The client's callbacks.
 #[derive(Debug, Default)]
 struct Reports {
     last_error: LastError,
@@ -92,25 +95,25 @@ pub(super) struct Producer {
 
 impl Producer {
     /// # Errors
-    /// The client library refuses the options.
+    /// The client library does not accept the options.
     pub(super) fn new(options: &KafkaArgs) -> KafkaResult<Self> {
         let client = producer_config(options).create_with_context(Reports::default())?;
         Ok(Self { client, topic: options.topic.as_str().into() })
     }
 
-    /// Gives all messages of a page to the library. Blocks: for a thread of its own.
+    /// Gives all messages of a page to the client. Blocks while its queue is full, so it needs a thread that may block.
     ///
     /// # Errors
-    /// The library takes no more, or `stop` was cancelled while its queue was full.
-    pub(super) fn put(
+    /// The client accepts no more messages, or `stop` was cancelled while its queue was full.
+    pub(super) fn send(
         &self,
         writer: &mut NotificationMessageWriter,
         keys: &[BillKey],
         stop: &CancellationToken,
     ) -> KafkaResult<Arc<Page>> {
         let page = Page::of(keys.len());
-        for notice in keys {
-            let (key, payload) = writer.message(notice.member, notice.revision);
+        for bill in keys {
+            let (key, payload) = writer.message(bill.member, bill.revision);
             let mut record =
                 BaseRecord::with_opaque_to(&self.topic, Arc::clone(&page)).key(key).payload(payload);
             while let Err((error, refused)) = self.client.send(record) {
@@ -118,7 +121,7 @@ impl Producer {
                 if !full || stop.is_cancelled() {
                     return Err(error);
                 }
-                self.client.poll(FULL);
+                self.client.poll(QUEUE_FULL_WAIT);
                 record = refused;
             }
         }
@@ -130,12 +133,12 @@ impl Producer {
         self.client.client().context().acknowledged.load(Ordering::Relaxed)
     }
 
-    /// What the library last complained of.
+    /// The client's last error.
     pub(super) fn last_error(&self) -> Option<String> {
         self.client.client().context().last_error.last()
     }
 
-    /// Forgets what was not sent yet, so that dropping it waits for nothing.
+    /// Discards what is not acknowledged, so that dropping the producer does not wait for it.
     pub(super) fn purge(&self) {
         self.client.purge(PurgeConfig::default().queue().inflight());
     }

@@ -1,17 +1,30 @@
 //! Rehearsals on a real PostgreSQL, with no broker and no mail server in sight.
 
+use std::time::Duration;
+
 use store::notification::{self, Uuid};
 
 use super::*;
+use crate::proxy::DatabaseProxy;
 use crate::publish::tests::fixture::{Fixture, RUN};
 
 impl Fixture {
-    async fn rehearse(&self, uid: u128) -> Ended {
+    async fn rehearse(&self, uid: u128) -> Completion {
+        self.rehearse_at(&self.worker, DatabaseRetryPolicy::JOB, uid).await
+    }
+
+    async fn rehearse_at(
+        &self,
+        database: &SecretString,
+        policy: DatabaseRetryPolicy,
+        uid: u128,
+    ) -> Completion {
         let from = "Monthend <billing@example.com>";
         let args = RehearseArgs { run: RUN.to_owned(), run_uid: Uuid::from_u128(uid), from: from.to_owned() };
-        let rehearse = Rehearse { args };
         let stop = CancellationToken::new();
-        rehearse.rehearse(&self.worker, &self.keyring, &from.parse().unwrap(), &stop).await.unwrap()
+        let from = &from.parse().unwrap();
+        let rehearsal = Rehearsal { args: &args, database, keyring: &self.keyring, from, stop: &stop };
+        rehearsal.run(policy).await.unwrap()
     }
 }
 
@@ -28,14 +41,14 @@ async fn everything_is_rendered_and_what_would_fail_is_kept() {
         .sql("update member set email = (select email from member where member_id = 1) where member_id = 3")
         .await;
     let id = fixture.begin(1, true).await;
-    assert_eq!(fixture.rehearse(1).await, Ended::Done);
+    assert_eq!(fixture.rehearse(1).await, Completion::Done);
     let expected = "1 RENDERED, 2 SKIPPED NO_ADDRESS, 3 FAILED DECRYPT, 4 FAILED NO_BILL";
     assert_eq!(fixture.one(OUTCOMES).await, expected);
     assert_eq!(fixture.one("select count(*) from delivery").await, "0", "deliveries are not touched");
     let reasons = fixture.one("select string_agg(reason, ' ') from notice_target").await;
     assert!(!reasons.contains("Canary") && !reasons.contains('@'), "{reasons}");
     // Once more changes nothing.
-    assert_eq!(fixture.rehearse(1).await, Ended::Done);
+    assert_eq!(fixture.rehearse(1).await, Completion::Done);
     assert_eq!(fixture.one(OUTCOMES).await, expected);
     assert!(notification::finish(&fixture.operator, id).await.unwrap());
 }
@@ -45,6 +58,30 @@ async fn a_cancelled_rehearsal_ends() {
     let fixture = Fixture::new(4).await;
     let id = fixture.begin(1, true).await;
     notification::cancel(&fixture.operator, id, "deleted").await.unwrap();
-    assert_eq!(fixture.rehearse(1).await, Ended::Done);
+    assert_eq!(fixture.rehearse(1).await, Completion::Done);
     assert_eq!(fixture.one("select count(outcome) from notice_target").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_stops_answering_is_given_up_and_connected_to_again() {
+    let fixture = Fixture::new(4).await;
+    fixture.begin(1, true).await;
+    let proxy = DatabaseProxy::start(&fixture.worker, 0).await;
+    // The first statement that locks a target waits until the test has made the connection silent.
+    let mut blocker = fixture.database.pool.begin().await.unwrap();
+    sqlx::query("lock table notice_target in exclusive mode").execute(&mut *blocker).await.unwrap();
+    let policy = DatabaseRetryPolicy::JOB.with_timeout(Duration::from_secs(2));
+    let rehearsal = fixture.rehearse_at(&proxy.url, policy, 1);
+    let silence = async {
+        let waiting = "select count(*) > 0 from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())";
+        fixture.until(waiting, "true").await;
+        proxy.silence_open_connections();
+        blocker.rollback().await.unwrap();
+    };
+    let limit = Duration::from_secs(60);
+    let (completion, ()) = tokio::time::timeout(limit, async { tokio::join!(rehearsal, silence) })
+        .await
+        .expect("it ends in time");
+    assert_eq!(completion, Completion::Done);
+    assert_eq!(fixture.one("select count(outcome) from notice_target").await, "4");
 }

@@ -17,7 +17,7 @@ use store::testing::TestDatabase;
 use tokio_util::sync::CancellationToken;
 use worker_cli::BillArgs;
 
-use super::{Bill, Ended, Failure, work_off};
+use super::{Bill, BillError, BillOutcome, bill_shard};
 
 const MONTH: &str = "2026-10";
 
@@ -106,13 +106,13 @@ impl Fixture {
         }
     }
 
-    async fn work(&self, key: &RevisionKey, shard: i32) -> Result<Ended, Failure> {
-        work_off(&self.order(key, shard, "w"), &self.worker, &CancellationToken::new()).await
+    async fn work(&self, key: &RevisionKey, shard: i32) -> Result<BillOutcome, BillError> {
+        bill_shard(&self.order(key, shard, "w"), &self.worker, &CancellationToken::new()).await
     }
 
     async fn work_all(&self, key: &RevisionKey) {
         for shard in 0..2 {
-            assert!(matches!(self.work(key, shard).await.unwrap(), Ended::Done(_)));
+            assert!(matches!(self.work(key, shard).await.unwrap(), BillOutcome::Done(_)));
         }
     }
 

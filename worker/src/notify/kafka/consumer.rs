@@ -18,7 +18,7 @@ use super::poll_loop::{Desk, Left};
 use super::topic_ensurer::Keeper;
 use crate::kafka::Topics;
 use crate::notify::pipeline::engine::Intake;
-use crate::patience::pause;
+use crate::shutdown::stopped_within;
 
 /// Between the end of a client that can't go on and the beginning of the next.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ pub(crate) async fn consume(
                 );
             }
         }
-        if pause(AGAIN_AFTER, stop).await {
+        if stopped_within(AGAIN_AFTER, stop).await {
             return Ok(());
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use domain::notification_message::NotificationMessage;
 use email::Mailbox;
+use futures::FutureExt as _;
 use secrecy::SecretString;
 use store::crypto::{Column, Keyring, OpenError};
 use store::error::StoreError;
@@ -28,7 +29,8 @@ use super::rate_limiter::Pace;
 use super::recorder::{Entry, Ledger, Pen};
 use super::retry_queue::Parked;
 use super::sender::{Retries, Session, Shared};
-use crate::database_retry::{RetryError, RetryingConnection, retry};
+use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, RetryingConnection, retry};
+use crate::notification_run::connect;
 use crate::notify::metrics::Metrics;
 use crate::notify::smtp::circuit_breaker::Weather;
 use crate::notify::smtp::connection::Patience;
@@ -205,12 +207,12 @@ async fn run(
     registered: watch::Sender<bool>,
     stop: CancellationToken,
 ) -> Result<(), EngineError> {
-    let connection = || RetryingConnection::new(database.clone(), APPLICATION, stop.clone());
+    let connection = || connection_until(&database, stop.clone());
     let Some(consumer) = begin(&config, connection(), &keyring).await? else { return Ok(()) };
     registered.send_replace(true);
     let (hands, queue, parked) = (Arc::<Hands>::default(), Arc::<Queue>::default(), Arc::<Parked>::default());
     // The ledger outlives the stop: what is handed over is still to be written then, however long it takes.
-    let lasting = RetryingConnection::new(database.clone(), APPLICATION, CancellationToken::new());
+    let lasting = connection_until(&database, CancellationToken::new());
     let EngineConfig { name, transport, from, sessions, batch, lease, retries, first_pause, metrics } =
         config;
     let at_once = usize::try_from(sessions).unwrap_or(usize::MAX);
@@ -247,7 +249,7 @@ async fn run(
     };
     senders.spawn(preparer.run());
     let mut keepers = JoinSet::new();
-    let lasting = RetryingConnection::new(database.clone(), APPLICATION, CancellationToken::new());
+    let lasting = connection_until(&database, CancellationToken::new());
     keepers.spawn(Heartbeat { database: lasting, consumer, lease, shared }.beat());
     let (release, (waiting, held)) = (parked.clone(), (queue.clone(), hands));
     keepers.spawn(async move {
@@ -269,21 +271,27 @@ async fn run(
         };
         match ended {
             Ok(()) | Err(RetryError::Stopped) => {}
-            Err(RetryError::Fatal(error)) => return Err(error.into()),
+            Err(RetryError::Fatal(error) | RetryError::GaveUp(error)) => return Err(error.into()),
         }
     }
     give_back(pen, &queue, &parked);
     while let Some(ended) = writer.join_next().await {
         match ended? {
             Ok(()) | Err(RetryError::Stopped) => {}
-            Err(RetryError::Fatal(error)) => return Err(error.into()),
+            Err(RetryError::Fatal(error) | RetryError::GaveUp(error)) => return Err(error.into()),
         }
     }
     keepers.abort_all();
     match retry!(connection(), |connection| deliveries::leave(connection, consumer)) {
         Ok(()) | Err(RetryError::Stopped) => Ok(()),
-        Err(RetryError::Fatal(error)) => Err(error.into()),
+        Err(RetryError::Fatal(error) | RetryError::GaveUp(error)) => Err(error.into()),
     }
+}
+
+/// A connection that is opened again and again until `stop` is cancelled.
+fn connection_until(database: &SecretString, stop: CancellationToken) -> RetryingConnection {
+    let retries = DatabaseRetries::new(DatabaseRetryPolicy::CONSUMER, stop);
+    RetryingConnection::new(database.clone(), |database| connect(database, APPLICATION).boxed(), retries)
 }
 
 /// Registers the consumer once its keys are known to be the right ones; none when it is told to stop first.
@@ -293,7 +301,7 @@ async fn begin(
     keyring: &Keyring,
 ) -> Result<Option<ConsumerId>, EngineError> {
     let transport = config.transport.name();
-    let begun = retry!(database, |connection| async {
+    let begun: Result<_, RetryError> = retry!(database, |connection| async {
         let sealed = store::member::any_sealed_name(connection).await.map_err(|error| match error {
             StoreError::Database(error) => NotificationError::from(error),
             StoreError::State(why) => NotificationError::NotKept(why),
@@ -303,7 +311,7 @@ async fn begin(
     let (sealed, consumer) = match begun {
         Ok(begun) => begun,
         Err(RetryError::Stopped) => return Ok(None),
-        Err(RetryError::Fatal(error)) => return Err(error.into()),
+        Err(RetryError::Fatal(error) | RetryError::GaveUp(error)) => return Err(error.into()),
     };
     if let Some((member, name)) = sealed {
         keyring.open(Column::Name, member, &name)?;

@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use worker_cli::{KafkaArgs, PublishArgs};
 
-use crate::exit::CommandResult;
-use crate::publish::{Ended, publish};
+use crate::database_retry::DatabaseRetryPolicy;
+use crate::exit::{CommandResult, Completion};
+use crate::publish::publish;
 
 pub(crate) const MONTH: &str = "2026-10";
 pub(crate) const RUN: &str = "test/notices";
@@ -139,25 +140,37 @@ impl Fixture {
         id
     }
 
-    /// A publisher of a round of the run with this uid.
+    /// Starts a publisher of a round of the run with this uid.
     pub(crate) fn publisher(&self, uid: u128, round: i32, kafka: &KafkaArgs) -> Publisher {
-        let order =
+        self.publisher_at(&self.worker, DatabaseRetryPolicy::JOB, uid, round, kafka)
+    }
+
+    /// The same, which connects to the database at this address and has another retry policy.
+    pub(crate) fn publisher_at(
+        &self,
+        database: &SecretString,
+        policy: DatabaseRetryPolicy,
+        uid: u128,
+        round: i32,
+        kafka: &KafkaArgs,
+    ) -> Publisher {
+        let args =
             PublishArgs { run: RUN.to_owned(), run_uid: Uuid::from_u128(uid), round, kafka: kafka.clone() };
-        let (database, stop) = (self.worker.clone(), CancellationToken::new());
+        let (database, stop) = (database.clone(), CancellationToken::new());
         let stopped = stop.clone();
-        let task = tokio::spawn(async move { publish(&order, &database, &stopped).await });
+        let task = tokio::spawn(async move { publish(&args, &database, policy, &stopped).await });
         Publisher { stop, task }
     }
 }
 
-/// One that runs.
+/// A publisher that runs in a task.
 pub(crate) struct Publisher {
     pub(crate) stop: CancellationToken,
-    task: JoinHandle<CommandResult<Ended>>,
+    task: JoinHandle<CommandResult<Completion>>,
 }
 
 impl Publisher {
-    pub(crate) async fn ended(self) -> Ended {
+    pub(crate) async fn ended(self) -> Completion {
         let ended = tokio::time::timeout(LIMIT, self.task).await.expect("a publisher ends in time");
         ended.unwrap().unwrap_or_else(|stop| panic!("{:?}: {:?}", stop.status, stop.error))
     }

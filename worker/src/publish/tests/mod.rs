@@ -11,8 +11,10 @@ use store::notification;
 use worker_cli::KafkaArgs;
 
 use self::fixture::{Fixture, MONTH, RUN};
-use super::Ended;
+use crate::database_retry::DatabaseRetryPolicy;
+use crate::exit::Completion;
 use crate::kafka::testing::{PARTITIONS, TestTopics as _, options, options_at, own_broker};
+use crate::proxy::DatabaseProxy;
 
 /// Enough to be met in the middle.
 const MANY: i64 = 200_000;
@@ -34,7 +36,7 @@ fn on_topic(options: &KafkaArgs) -> BTreeMap<i64, usize> {
 async fn every_open_target_is_published_once_a_round() {
     let (fixture, options) = (Fixture::new(25_000).await, options());
     let id = fixture.begin(1, false).await;
-    assert_eq!(fixture.publisher(1, 1, &options).ended().await, Ended::Done);
+    assert_eq!(fixture.publisher(1, 1, &options).ended().await, Completion::Done);
     let found = on_topic(&options);
     assert_eq!((found.len(), found.values().max()), (25_000, Some(&1)));
     assert_eq!(fixture.one(PUBLISHED).await, "1 25000 25000 t");
@@ -44,13 +46,13 @@ async fn every_open_target_is_published_once_a_round() {
     assert_eq!(options.ends(&options.dlq_topic).len(), usize::try_from(PARTITIONS).unwrap());
 
     // The same round again: there is nothing left to do.
-    assert_eq!(fixture.publisher(1, 1, &options).ended().await, Ended::Done);
+    assert_eq!(fixture.publisher(1, 1, &options).ended().await, Completion::Done);
     assert_eq!(on_topic(&options).len(), 25_000);
 
     // Another round is about what is still open.
     fixture.sql("update notice_target set outcome = 'SENT', ended_at = now() where member_id % 5 > 0").await;
     notification::open_round(&fixture.operator, id, 1).await.unwrap();
-    assert_eq!(fixture.publisher(1, 2, &options).ended().await, Ended::Done);
+    assert_eq!(fixture.publisher(1, 2, &options).ended().await, Completion::Done);
     let found = on_topic(&options);
     assert!(found.iter().all(|(member, times)| *times == if member % 5 == 0 { 2 } else { 1 }));
     assert_eq!(fixture.one(PUBLISHED).await, "2 25000 5000 t");
@@ -62,7 +64,7 @@ async fn of_two_at_once_the_second_finds_everything_done() {
     fixture.begin(1, false).await;
     let both = [fixture.publisher(1, 1, &options), fixture.publisher(1, 1, &options)];
     for publisher in both {
-        assert_eq!(publisher.ended().await, Ended::Done);
+        assert_eq!(publisher.ended().await, Completion::Done);
     }
     let found = on_topic(&options);
     assert_eq!((found.len(), found.values().max()), (25_000, Some(&1)));
@@ -82,11 +84,11 @@ async fn a_broker_that_is_away_is_waited_for_and_told_of() {
     // Told to stop, it doesn't wait for an answer.
     let began = Instant::now();
     publisher.stop.cancel();
-    assert_eq!(publisher.ended().await, Ended::Stopped);
+    assert_eq!(publisher.ended().await, Completion::Stopped);
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let publisher = fixture.publisher(1, 1, &options);
     broker.start_again().unwrap();
-    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(publisher.ended().await, Completion::Done);
     assert_eq!(fixture.one(PUBLISHED).await, "1 1000 1000 t");
     assert_eq!(on_topic(&options).len(), 1000);
 }
@@ -106,13 +108,13 @@ async fn a_broker_killed_in_mid_publish_costs_no_message() {
     // Told to stop, it doesn't wait for the broker; the next one goes on from there.
     let began = Instant::now();
     publisher.stop.cancel();
-    assert_eq!(publisher.ended().await, Ended::Stopped);
+    assert_eq!(publisher.ended().await, Completion::Stopped);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let publisher = fixture.publisher(1, 1, &options);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(publisher.is_running());
     broker.start_again().unwrap();
-    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(publisher.ended().await, Completion::Done);
     assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
     assert_eq!(on_topic(&options).len(), usize::try_from(MANY).unwrap());
 }
@@ -127,7 +129,7 @@ async fn a_broker_restarted_in_mid_publish_is_gone_on_with() {
     fixture.until("select messages > 0 from publication", "true").await;
     broker.kill().unwrap();
     broker.start_again().unwrap();
-    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(publisher.ended().await, Completion::Done);
     assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
     assert_eq!(on_topic(&options).len(), usize::try_from(MANY).unwrap());
 }
@@ -139,7 +141,7 @@ async fn a_topic_deleted_in_mid_publish_is_made_again() {
     let publisher = fixture.publisher(1, 1, &options);
     fixture.until("select messages > 0 from publication", "true").await;
     options.delete_topic().await;
-    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(publisher.ended().await, Completion::Done);
     assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
     let found = on_topic(&options);
     // What was acknowledged before is gone with the topic, and a matter for the next round.
@@ -155,7 +157,7 @@ async fn a_lost_database_connection_is_made_again() {
     fixture.until("select messages > 0 from publication", "true").await;
     let kill = "select count(pg_terminate_backend(pid)) > 0 from pg_stat_activity where application_name = 'monthend publish' and datname = current_database()";
     assert_eq!(fixture.one(kill).await, "true");
-    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(publisher.ended().await, Completion::Done);
     assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
     assert_eq!(on_topic(&options).len(), usize::try_from(MANY).unwrap());
 }
@@ -170,13 +172,27 @@ async fn a_suspended_run_is_not_published_until_it_goes_on() {
     assert!(publisher.is_running());
     assert_eq!(options.ends(&options.topic), BTreeMap::new());
     notification::adjust(&fixture.operator, id, false, None).await.unwrap();
-    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(publisher.ended().await, Completion::Done);
     assert_eq!(on_topic(&options).len(), 1000);
     // Of a run that is over nothing more is published.
     let other = fixture.begin(2, false).await;
     notification::cancel(&fixture.operator, other, "deleted").await.unwrap();
-    assert_eq!(fixture.publisher(2, 1, &options).ended().await, Ended::Done);
+    assert_eq!(fixture.publisher(2, 1, &options).ended().await, Completion::Done);
     assert_eq!(on_topic(&options).len(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_stops_answering_is_given_up_and_connected_to_again() {
+    let (fixture, options) = (Fixture::new(MANY).await, options());
+    fixture.begin(1, false).await;
+    let proxy = DatabaseProxy::start(&fixture.worker, 0).await;
+    let policy = DatabaseRetryPolicy::JOB.with_timeout(Duration::from_secs(2));
+    let publisher = fixture.publisher_at(&proxy.url, policy, 1, 1, &options);
+    fixture.until("select messages > 0 from publication", "true").await;
+    proxy.silence_open_connections();
+    assert_eq!(publisher.ended().await, Completion::Done);
+    assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
+    assert_eq!(on_topic(&options).len(), usize::try_from(MANY).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +210,7 @@ async fn topics_are_checked_and_what_is_wrong_with_them_is_told() {
     fixture.until(&told, "true").await;
     let longer = AlterConfig::new(ResourceSpecifier::Topic(&options.topic)).set("retention.ms", "90000000");
     admin.alter_configs([&longer], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
-    assert_eq!(publisher.ended().await, Ended::Done);
+    assert_eq!(publisher.ended().await, Completion::Done);
     assert_eq!(options.ends(&options.topic).len(), usize::try_from(PARTITIONS).unwrap(), "made wider");
     assert_eq!(on_topic(&options).len(), 10);
 }

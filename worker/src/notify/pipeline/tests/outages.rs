@@ -2,12 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
-
 use super::mail_server::{Act, Stage};
 use super::*;
 use crate::notify::pipeline::engine::Closed;
-use crate::proxy::LossyProxy;
+use crate::proxy::DatabaseProxy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_away_for_a_while_fails_nobody() {
@@ -240,11 +238,8 @@ async fn a_suspended_run_stops_at_once_and_goes_on_later() {
 async fn a_database_whose_answers_get_lost_is_asked_again() {
     let fixture = Fixture::new(60).await;
     let run = fixture.run(1).await;
-    let direct: PgConnectOptions = fixture.database.url.expose_secret().parse().unwrap();
-    let proxy = LossyProxy::before(format!("{}:{}", direct.get_host(), direct.get_port()), 6).await;
-    let through = direct.host("127.0.0.1").port(proxy.port).ssl_mode(PgSslMode::Disable);
-    let url = sqlx::ConnectOptions::to_url_lossy(&through).to_string();
-    let worker = as_role(&SecretString::from(url), "monthend_worker");
+    let proxy = DatabaseProxy::start(&fixture.database.url, 6).await;
+    let worker = as_role(&proxy.url, "monthend_worker");
     let config = EngineConfig { sessions: 2, ..fixture.config() };
     let engine = Engine::start(config, worker, fixture.keyring.clone());
     engine.intake().submit(fixture.messages(&run).await).await.unwrap().await.unwrap();

@@ -1,0 +1,141 @@
+//! Bills one chunk in one transaction: claims it, reads it, prices its members and writes their bills. Repeats nothing and
+//! opens no connection: whoever calls it does.
+
+use domain::ids::LoadNumber;
+use domain::price_book::{PriceBook, PriceBookError};
+use domain::pricing::Pricer;
+use domain::zone::MonthOnClock;
+use sqlx::{Connection as _, PgConnection};
+use store::billing::chunk::{self, Claim, ShardTotals, Span};
+use store::billing::{BillingError, Counts, RevisionKey};
+use store::error::{DatabaseError, During as _, StoreError};
+use store::installation;
+
+use super::Bill;
+use super::price::price_chunk;
+use crate::database_retry::Retryable;
+
+/// The result of one call.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A chunk is done.
+    Chunk { span: Span, counts: Counts },
+    /// Other workers have claimed every chunk that is left.
+    ClaimedByOthers,
+    /// Every chunk of the shard is done.
+    ShardDone(ShardTotals),
+}
+
+/// Why a chunk was not billed. Nothing was written, unless the chunk was committed and the answer was lost.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChunkError {
+    #[error(transparent)]
+    Billing(#[from] BillingError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the price book that the revision was opened with cannot be used")]
+    PriceBook(#[from] PriceBookError),
+    #[error("--shard must be from 0 to {} for revision {}, not {}", shards - 1, key.revision, shard)]
+    NoSuchShard { key: RevisionKey, shard: i32, shards: i32 },
+}
+
+impl From<DatabaseError> for ChunkError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Billing(error.into())
+    }
+}
+
+impl Retryable for ChunkError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Billing(error) => error.is_transient(),
+            Self::Store(error) => error.is_transient(),
+            Self::PriceBook(_) | Self::NoSuchShard { .. } => false,
+        }
+    }
+}
+
+/// What the revision was opened with, ready for use. It is the same for all of its chunks.
+struct Pinned {
+    price_book: PriceBook,
+    month: MonthOnClock,
+    cutoff: LoadNumber,
+}
+
+/// Bills the chunks of one shard, one at each call.
+pub(super) struct ChunkProcessor<'a> {
+    key: RevisionKey,
+    shard: i32,
+    worker: &'a str,
+    pinned: Option<Pinned>,
+    /// A chunk whose COMMIT was sent and not answered.
+    uncertain_chunk: Option<i32>,
+    chunks_done: u64,
+}
+
+impl<'a> ChunkProcessor<'a> {
+    pub(super) fn new(command: &'a Bill) -> Self {
+        Self {
+            key: command.key(),
+            shard: command.shard,
+            worker: &command.worker,
+            pinned: None,
+            uncertain_chunk: None,
+            chunks_done: 0,
+        }
+    }
+
+    /// How many chunks this processor is known to have done.
+    pub(super) fn chunks_done(&self) -> u64 {
+        self.chunks_done
+    }
+
+    /// Bills one chunk, if there is one.
+    pub(super) async fn process_next(&mut self, connection: &mut PgConnection) -> Result<Step, ChunkError> {
+        let pinned = match &mut self.pinned {
+            Some(pinned) => pinned,
+            none => none.insert(read_pinned(connection, &self.key, self.shard).await?),
+        };
+        if let Some(chunk_no) = self.uncertain_chunk {
+            // The claim below is right either way. This is for the log and the count.
+            let done = chunk::is_done(connection, &self.key, chunk_no).await?;
+            tracing::info!(chunk = chunk_no, done, "checked the chunk whose COMMIT got no answer");
+            self.chunks_done += u64::from(done);
+            self.uncertain_chunk = None;
+        }
+        let mut tx = connection.begin().await.during("cannot open a chunk's transaction")?;
+        let span = match chunk::claim(&mut tx, &self.key, self.shard).await? {
+            Claim::Claimed(span) => span,
+            Claim::InOtherHands => return Ok(Step::ClaimedByOthers),
+            Claim::NothingLeft => {
+                return Ok(Step::ShardDone(chunk::shard_totals(&mut tx, &self.key, self.shard).await?));
+            }
+        };
+        let pricer = Pricer::new(&pinned.price_book, &pinned.month);
+        let outcomes = price_chunk(&mut tx, &pricer, &self.key, &span, pinned.cutoff).await?;
+        let counts = *outcomes.counts();
+        chunk::write(&mut tx, &self.key, &span, outcomes, self.worker).await?;
+        self.uncertain_chunk = Some(span.chunk_no);
+        tx.commit().await.during("a chunk's COMMIT failed or got no answer")?;
+        self.uncertain_chunk = None;
+        self.chunks_done += 1;
+        Ok(Step::Chunk { span, counts })
+    }
+}
+
+async fn read_pinned(
+    connection: &mut PgConnection,
+    key: &RevisionKey,
+    shard: i32,
+) -> Result<Pinned, ChunkError> {
+    let pinned = chunk::pinned(connection, key).await?;
+    if !(0..pinned.shards).contains(&shard) {
+        return Err(ChunkError::NoSuchShard { key: key.clone(), shard, shards: pinned.shards });
+    }
+    let installation = installation::read(connection).await?;
+    let price_book = PriceBook::parse(&pinned.price_book)?;
+    price_book.check_installation(&installation.zone, installation.currency)?;
+    price_book.check_month(key.month)?;
+    let month = installation.zone.month(key.month);
+    Ok(Pinned { price_book, month, cutoff: pinned.data_cutoff })
+}

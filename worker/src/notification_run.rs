@@ -1,0 +1,115 @@
+//! What the Jobs of a notification run, `publish` and `rehearse`, have in common: their connections, and waiting for their
+//! turn. Knows neither Kafka nor how an email is rendered.
+
+use std::time::{Duration, Instant};
+
+use secrecy::SecretString;
+use sqlx::PgConnection;
+use store::error::{DatabaseError, During as _};
+use store::notification::{self, NotificationError, NotificationState, RunFacts, Selected, Uuid};
+use tokio_util::sync::CancellationToken;
+
+use crate::database_retry::DatabaseRetryPolicy;
+use crate::exit::Completion;
+use crate::shutdown::stopped_within;
+use crate::terminal::{elapsed, grouped};
+
+/// Bills that one statement selects as targets.
+const SELECTION_CHUNK: i64 = 10_000;
+/// How long one call of the store may select targets: shorter than the time-out of a unit of work.
+const SELECTION_SLICE: Duration = Duration::from_secs(30);
+/// Time between two looks at a run that another process changes.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A connection with the settings for notification statements. Closing it releases its advisory locks.
+///
+/// # Errors
+/// The address cannot be read, or the database cannot be reached.
+pub(crate) async fn connect(
+    database: &SecretString,
+    application: &str,
+) -> Result<PgConnection, DatabaseError> {
+    let pool = notification::connect(database, application, 1).await?;
+    Ok(pool.acquire().await.during("cannot connect to the database")?.detach())
+}
+
+/// Waits until no other process works for the run and it is not suspended, locks it, and reads it. None: stopped.
+///
+/// # Errors
+/// The database fails or does not answer, or has no such run.
+pub(crate) async fn lock_run(
+    connection: &mut PgConnection,
+    policy: DatabaseRetryPolicy,
+    run_uid: Uuid,
+    stop: &CancellationToken,
+) -> Result<Option<RunFacts>, NotificationError> {
+    let mut logged = false;
+    loop {
+        let run = policy.within_timeout(notification::run_of(connection, run_uid)).await?;
+        let why = if !policy.within_timeout(notification::try_hold(connection, run.id)).await? {
+            "another process works for the run"
+        } else if run.state == NotificationState::Suspended {
+            "the run is suspended"
+        } else {
+            // Read again: until the lock was taken, somebody else may have changed it.
+            return policy.within_timeout(notification::run_of(connection, run_uid)).await.map(Some);
+        };
+        if !logged {
+            tracing::info!("waiting: {why}");
+            logged = true;
+        }
+        if stopped_within(POLL_INTERVAL, stop).await {
+            return Ok(None);
+        }
+    }
+}
+
+/// Writes the run's targets, unless that is done. None: they are written, and the run goes on.
+///
+/// # Errors
+/// The database fails or does not answer; what is selected by then stays.
+pub(crate) async fn select_targets(
+    connection: &mut PgConnection,
+    policy: DatabaseRetryPolicy,
+    run: &RunFacts,
+    stop: &CancellationToken,
+) -> Result<Option<Completion>, NotificationError> {
+    if run.selected {
+        return Ok(None);
+    }
+    let began = Instant::now();
+    loop {
+        let slice = Instant::now();
+        let go_on = |_| slice.elapsed() < SELECTION_SLICE && !stop.is_cancelled();
+        let selecting = notification::select_targets(connection, run, SELECTION_CHUNK, go_on);
+        match policy.within_timeout(selecting).await? {
+            Selected::Complete { targets } => {
+                let (targets, elapsed) = (grouped(targets), elapsed(began.elapsed()));
+                tracing::info!(targets, elapsed, "selected the targets");
+                return Ok(None);
+            }
+            Selected::Over => return Ok(Some(Completion::Done)),
+            Selected::Stopped if stop.is_cancelled() => return Ok(Some(Completion::Stopped)),
+            Selected::Stopped => {}
+        }
+    }
+}
+
+/// Waits while the run is suspended, and returns its next state. Returns the suspended state when stopped.
+///
+/// # Errors
+/// The database fails or does not answer.
+pub(crate) async fn until_resumed(
+    connection: &mut PgConnection,
+    policy: DatabaseRetryPolicy,
+    run_uid: Uuid,
+    stop: &CancellationToken,
+) -> Result<NotificationState, NotificationError> {
+    tracing::info!("waiting: the run is suspended");
+    loop {
+        let state = policy.within_timeout(notification::run_of(connection, run_uid)).await?.state;
+        if state != NotificationState::Suspended || stopped_within(POLL_INTERVAL, stop).await {
+            return Ok(state);
+        }
+    }
+}
