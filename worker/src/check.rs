@@ -9,7 +9,7 @@ use store::{installation, member, migrate, pool};
 
 use crate::Global;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
-use crate::terminal::say;
+use crate::output::print_line;
 
 /// Checks that the database answers, has this version's schema, and that the keys open what is sealed in it
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ impl Check {
         let mut connection = pool::connect_one(global.database_url()?, "monthend check").await?;
         migrate::check_version(&mut connection).await?;
         let installation = installation::read(&mut connection).await?;
-        say(format_args!(
+        print_line(format_args!(
             "database: schema version {}, time zone {}, currency {}",
             migrate::embedded_version(),
             installation.zone,
@@ -40,7 +40,7 @@ impl Check {
                 "they open a member of the database"
             }
         };
-        say(format_args!("keys: {} writes; {sealed}", keys.active()));
+        print_line(format_args!("keys: {} writes; {sealed}", keys.active()));
         Ok(ExitStatus::Success)
     }
 }

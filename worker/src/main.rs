@@ -9,6 +9,7 @@ mod load;
 mod migrate;
 mod notification_run;
 mod notify;
+mod output;
 #[cfg(test)]
 mod proxy;
 mod publish;
@@ -16,7 +17,6 @@ mod rehearse;
 mod render;
 mod seed;
 mod shutdown;
-mod terminal;
 mod verify;
 
 use std::path::PathBuf;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Global;
 use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, retry};
 use crate::exit::{CommandError, CommandResult, ExitStatus};
-use crate::terminal::{elapsed, say};
+use crate::output::{format_duration, print_line};
 
 /// Makes or upgrades the schema, fixes the time zone and currency the first time, and grants the roles what they need
 #[derive(Debug, Args)]
@@ -78,11 +78,11 @@ fn report(migrated: &Migrated, time: Duration) {
         Some(from) if from == migrated.to => format!("schema version {from} is up to date"),
         Some(from) => format!("upgraded schema version {from} to {}", migrated.to),
     };
-    say(format_args!(
+    print_line(format_args!(
         "{what}; time zone {}, currency {}, locale {} ({})",
         installation.zone,
         installation.currency,
         installation.locale,
-        elapsed(time)
+        format_duration(time)
     ));
 }

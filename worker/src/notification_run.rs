@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::database_retry::DatabaseRetryPolicy;
 use crate::exit::Completion;
+use crate::output::{format_duration, group_digits};
 use crate::shutdown::stopped_within;
-use crate::terminal::{elapsed, grouped};
 
 /// Bills that one statement selects as targets.
 const SELECTION_CHUNK: i64 = 10_000;
@@ -84,7 +84,7 @@ pub(crate) async fn select_targets(
         let selecting = notification::select_targets(connection, run, SELECTION_CHUNK, go_on);
         match policy.within_timeout(selecting).await? {
             Selected::Complete { targets } => {
-                let (targets, elapsed) = (grouped(targets), elapsed(began.elapsed()));
+                let (targets, elapsed) = (group_digits(targets), format_duration(began.elapsed()));
                 tracing::info!(targets, elapsed, "selected the targets");
                 return Ok(None);
             }

@@ -13,7 +13,7 @@ use store::{migrate, pool};
 
 use crate::Global;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
-use crate::terminal::say;
+use crate::output::print_line;
 
 /// Checks everything that must hold of a month; fails if something doesn't, and says what
 #[derive(Debug, Args)]
@@ -54,19 +54,19 @@ impl Verify {
                 AT_MOST => format!("VIOLATED, {AT_MOST} times or more"),
                 number => format!("VIOLATED, {number} times"),
             };
-            say(format_args!("{}: {number}", checked.holds));
+            print_line(format_args!("{}: {number}", checked.holds));
             for violation in &checked.violations {
-                say(format_args!("    {violation}"));
+                print_line(format_args!("    {violation}"));
             }
         }
         if keys.is_none() {
-            say("12 was judged without the keys: set MONTHEND_KEYS_DIR or give --keys-dir");
+            print_line("12 was judged without the keys: set MONTHEND_KEYS_DIR or give --keys-dir");
         }
         if sink.is_none() {
-            say("7 was judged without what arrived: give --sink");
+            print_line("7 was judged without what arrived: give --sink");
         }
         let violated = report.iter().filter(|checked| !checked.violations.is_empty()).count();
-        say(format_args!("{}: {} of {} hold", self.month, report.len() - violated, report.len()));
+        print_line(format_args!("{}: {} of {} hold", self.month, report.len() - violated, report.len()));
         Ok(if violated == 0 { ExitStatus::Success } else { ExitStatus::Failed })
     }
 

@@ -1,18 +1,19 @@
-//! RFC 4180, strictly: a quote stands at both ends of a field or nowhere, and every record is known by its line. A record
-//! that can't be read costs its first line only; reading goes on with the next one.
+//! Reads and writes CSV, strictly by RFC 4180: a field is quoted at both ends or not at all. Every record has its line number.
+//! If a record cannot be read, only its first line is lost: reading continues with the next line.
 
 use std::io::{self, Read};
 use std::ops::Range;
 
-/// A longer record is taken for one whose quote is never closed.
-const LONGEST: usize = 1 << 20;
-const READ_AT_ONCE: usize = 256 << 10;
+/// Bytes of the longest record. A longer one probably has a quote that is never closed.
+const MAX_RECORD: usize = 1 << 20;
+/// Bytes of one read.
+const READ_SIZE: usize = 256 << 10;
 
-/// What is read next.
+/// The next thing in the file.
 #[derive(Debug)]
 pub(crate) enum Next<'a> {
     Record(Record<'a>),
-    /// A line that is no record, as it stands in the file.
+    /// A line that is not a record, as it is in the file.
     Malformed {
         line: u64,
         reason: &'static str,
@@ -34,7 +35,7 @@ impl<'a> Record<'a> {
         self.fields.len()
     }
 
-    /// All fields' bytes, and what stands between them.
+    /// The bytes of all fields, and of the separators between them.
     pub(crate) fn data(&self) -> &'a [u8] {
         self.data
     }
@@ -49,11 +50,11 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Reads records one after the other, with memory for one.
+/// Reads one record after the other, and keeps only one in memory.
 pub(crate) struct Reader<R> {
     input: R,
     buffer: Vec<u8>,
-    /// Where the next record begins in the buffer.
+    /// Where the next record starts in the buffer.
     start: usize,
     at_end: bool,
     /// The line that `start` is on, from 1.
@@ -63,7 +64,7 @@ pub(crate) struct Reader<R> {
     fields: Vec<Range<usize>>,
 }
 
-/// Where a record ends and what it is.
+/// What kind of record it is, and where it ends.
 enum Shape {
     Plain,
     Quoted { end: usize, lines: u64 },
@@ -71,11 +72,11 @@ enum Shape {
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads from the start of a file; a byte-order mark is passed over.
+    /// Reads from the start of a file; skips a byte-order mark.
     pub(crate) fn new(input: R) -> io::Result<Self> {
         let mut reader = Self {
             input,
-            buffer: Vec::with_capacity(2 * READ_AT_ONCE),
+            buffer: Vec::with_capacity(2 * READ_SIZE),
             start: 0,
             at_end: false,
             line: 1,
@@ -89,7 +90,7 @@ impl<R: Read> Reader<R> {
         Ok(reader)
     }
 
-    /// The next record. Empty lines are passed over.
+    /// The next record; skips empty lines.
     pub(crate) fn next(&mut self) -> io::Result<Next<'_>> {
         let end = loop {
             let Some(end) = self.line_end()? else { return Ok(Next::End) };
@@ -101,7 +102,7 @@ impl<R: Read> Reader<R> {
             }
         };
         let line = self.line;
-        let shape = if end - self.start > LONGEST {
+        let shape = if end - self.start > MAX_RECORD {
             Shape::Malformed("the line is longer than 1 MiB")
         } else if memchr::memchr(b'"', &self.buffer[self.start..end]).is_some() {
             self.quoted()?
@@ -137,10 +138,10 @@ impl<R: Read> Reader<R> {
                 Ok(Next::Record(Record { line, data: &self.unquoted, fields: &self.fields }))
             }
             Shape::Malformed(reason) => {
-                // A quoted field may have needed more of the file, which moves what is in the buffer.
+                // Reading the quoted field may have moved the content of the buffer.
                 let end = self.line_end()?.unwrap_or(self.buffer.len());
                 let start = self.start;
-                let length = self.content(end).len().min(LONGEST);
+                let length = self.content(end).len().min(MAX_RECORD);
                 self.start = end;
                 self.line += 1;
                 Ok(Next::Malformed { line, reason, raw: &self.buffer[start..start + length] })
@@ -148,15 +149,15 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The line from `start` to `end`, without its end.
+    /// The line from `start` to `end`, without its line break.
     fn content(&self, end: usize) -> &[u8] {
         let line = &self.buffer[self.start..end];
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         line.strip_suffix(b"\r").unwrap_or(line)
     }
 
-    /// Where the line ends that begins at `start`, its end included; none at the end of the file. Of a line that is too
-    /// long, only the beginning is kept.
+    /// Where the line that starts at `start` ends, after its line break; none at the end of the file. Of a line that is too
+    /// long, the buffer keeps only the start.
     fn line_end(&mut self) -> io::Result<Option<usize>> {
         let mut looked = 0;
         loop {
@@ -164,9 +165,9 @@ impl<R: Read> Reader<R> {
                 return Ok(Some(self.start + looked + found + 1));
             }
             looked = self.buffer.len() - self.start;
-            if looked > 2 * LONGEST {
-                self.buffer.truncate(self.start + LONGEST + 1);
-                looked = LONGEST + 1;
+            if looked > 2 * MAX_RECORD {
+                self.buffer.truncate(self.start + MAX_RECORD + 1);
+                looked = MAX_RECORD + 1;
             }
             if !self.read_more()? {
                 return Ok((self.start < self.buffer.len()).then_some(self.buffer.len()));
@@ -174,7 +175,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Moves what is left to the front and reads more behind it; false at the end of the file. Moves `start`.
+    /// Moves the rest of the buffer to its front and reads more; false at the end of the file. Changes `start`.
     fn read_more(&mut self) -> io::Result<bool> {
         if self.at_end {
             return Ok(false);
@@ -182,7 +183,7 @@ impl<R: Read> Reader<R> {
         self.buffer.drain(..self.start);
         self.start = 0;
         let filled = self.buffer.len();
-        self.buffer.resize(filled + READ_AT_ONCE, 0);
+        self.buffer.resize(filled + READ_SIZE, 0);
         let read = loop {
             match self.input.read(&mut self.buffer[filled..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -194,11 +195,11 @@ impl<R: Read> Reader<R> {
         Ok(!self.at_end)
     }
 
-    /// Reads a record with quotes in it, which may go on over line ends.
+    /// Reads a record with quotes, which may span several lines.
     fn quoted(&mut self) -> io::Result<Shape> {
         self.unquoted.clear();
         self.fields.clear();
-        // Positions count from the start of the record, as reading more moves it.
+        // Positions are relative to the start of the record, because reading more moves it.
         let mut at = 0;
         let mut lines = 1;
         loop {
@@ -206,7 +207,7 @@ impl<R: Read> Reader<R> {
             if self.byte(at)? == Some(b'"') {
                 at += 1;
                 loop {
-                    if at > LONGEST {
+                    if at > MAX_RECORD {
                         return Ok(Shape::Malformed("a quote is never closed"));
                     }
                     match self.byte(at)? {
@@ -230,7 +231,7 @@ impl<R: Read> Reader<R> {
                         b',' | b'\r' | b'\n' => break,
                         b'"' => {
                             return Ok(Shape::Malformed(
-                                "a quote inside a field that does not begin with one",
+                                "a quote inside a field that does not start with one",
                             ));
                         }
                         _ => self.unquoted.push(byte),
@@ -239,7 +240,7 @@ impl<R: Read> Reader<R> {
                 }
             }
             self.fields.push(field..self.unquoted.len());
-            // As between the fields of any other record, so that no character spans two of them.
+            // A separator as in any other record, so that no UTF-8 character can span two fields.
             self.unquoted.push(b',');
             match (self.byte(at)?, self.byte(at + 1)?) {
                 (Some(b','), _) => at += 1,
@@ -263,7 +264,7 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// Appends a field to a line, quoted where it has to be.
+/// Appends a field to a line, with quotes if it needs them.
 pub(crate) fn write_field(out: &mut Vec<u8>, field: &str) {
     if field.bytes().any(|b| matches!(b, b',' | b'"' | b'\r' | b'\n')) {
         out.push(b'"');
@@ -283,10 +284,10 @@ pub(crate) fn write_field(out: &mut Vec<u8>, field: &str) {
 mod tests {
     use super::*;
 
-    /// One byte at a time, so that every boundary is one of reading, too.
-    struct Drip<'a>(&'a [u8]);
+    /// Gives one byte at each read, so that every position is the end of a read once.
+    struct OneByteReads<'a>(&'a [u8]);
 
-    impl Read for Drip<'_> {
+    impl Read for OneByteReads<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             let Some((first, rest)) = self.0.split_first() else { return Ok(0) };
             buffer[0] = *first;
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_the_standard_allows() {
+    fn records_of_the_standard_are_read() {
         let text = "\u{feff}a,b\r\n1,2\n\n\"x,\"\"y\"\"\",\"two\r\nlines\"\r\n,\n\"\",z";
         let expected = [
             fields(1, &["a", "b"]),
@@ -324,32 +325,32 @@ mod tests {
             fields(7, &["", "z"]),
         ];
         assert_eq!(collect(Reader::new(text.as_bytes()).unwrap()), expected);
-        assert_eq!(collect(Reader::new(Drip(text.as_bytes())).unwrap()), expected);
+        assert_eq!(collect(Reader::new(OneByteReads(text.as_bytes())).unwrap()), expected);
         assert_eq!(collect(Reader::new(&b""[..]).unwrap()), []);
     }
 
     #[test]
-    fn a_broken_line_costs_itself_only() {
+    fn a_broken_line_does_not_affect_the_lines_after_it() {
         let text = "1,\"open\n2,ok\n3,\"a\"b\n4,a\"b\n5,a\rb\n6,\"x\ry\"\n7,\"never closed\n8,last\n";
         let expected = [
             (1, Err("text after a closing quote: 1,\"open".to_owned())),
             fields(2, &["2", "ok"]),
             (3, Err("text after a closing quote: 3,\"a\"b".to_owned())),
-            (4, Err("a quote inside a field that does not begin with one: 4,a\"b".to_owned())),
+            (4, Err("a quote inside a field that does not start with one: 4,a\"b".to_owned())),
             (5, Err("a carriage return outside quotes: 5,a\rb".to_owned())),
             fields(6, &["6", "x\ry"]),
             (7, Err("a quote is never closed: 7,\"never closed".to_owned())),
             fields(8, &["8", "last"]),
         ];
         assert_eq!(collect(Reader::new(text.as_bytes()).unwrap()), expected);
-        assert_eq!(collect(Reader::new(Drip(text.as_bytes())).unwrap()), expected);
+        assert_eq!(collect(Reader::new(OneByteReads(text.as_bytes())).unwrap()), expected);
     }
 
     #[test]
-    fn a_line_without_end_is_not_kept_in_memory() {
-        let mut text = vec![b'x'; 5 * LONGEST];
+    fn an_endless_line_is_not_kept_in_memory() {
+        let mut text = vec![b'x'; 5 * MAX_RECORD];
         text.extend_from_slice(b"\n1,2\n\"");
-        text.extend(std::iter::repeat_n(b'y', 3 * LONGEST));
+        text.extend(std::iter::repeat_n(b'y', 3 * MAX_RECORD));
         text.extend_from_slice(b"\n3,4");
         let mut reader = Reader::new(text.as_slice()).unwrap();
         let mut read = Vec::new();
@@ -363,11 +364,11 @@ mod tests {
         let long = "the line is longer than 1 MiB";
         let expected = [(1, long), (2, "2"), (3, long), (4, "2")].map(|(line, what)| (line, what.to_owned()));
         assert_eq!(read, expected);
-        assert!(reader.buffer.capacity() < 8 * LONGEST);
+        assert!(reader.buffer.capacity() < 8 * MAX_RECORD);
     }
 
     #[test]
-    fn written_fields_are_read_again() {
+    fn written_fields_can_be_read_again() {
         let fields = ["", "a", "a,b", "say \"x\"", "two\nlines", "\r"];
         let mut line = Vec::new();
         for (at, field) in fields.iter().enumerate() {

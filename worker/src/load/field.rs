@@ -1,4 +1,4 @@
-//! One field of a file: what is taken, and the words in which the rest is refused.
+//! Parses and checks single fields. The reason of an error quotes the field; it is written to the rejects file.
 
 use std::borrow::Cow;
 
@@ -7,13 +7,13 @@ use domain::month::BillingMonth;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-/// Why a line is put aside.
+/// Why a line is rejected.
 pub(crate) type Reason = Cow<'static, str>;
 
-/// Longest code of a plan, discount or adjustment: far above any real one, far below what an index can hold.
-const LONGEST_CODE: usize = 128;
-/// Longest e-mail address, in bytes.
-const LONGEST_EMAIL: usize = 254;
+/// Characters of the longest code of a plan, discount or adjustment. An index entry could hold more.
+const MAX_CODE: usize = 128;
+/// Bytes of the longest email address.
+const MAX_EMAIL: usize = 254;
 
 pub(crate) fn member_id(text: &str) -> Result<MemberId, Reason> {
     text.parse().map_err(|_| id_reason("member_id", text))
@@ -24,22 +24,22 @@ pub(crate) fn adjustment_id(text: &str) -> Result<i64, Reason> {
 }
 
 fn id_reason(what: &str, text: &str) -> Reason {
-    format!("{what} `{}` is not 1 to 9223372036854775807 in plain digits", short(text)).into()
+    format!("{what} `{}` is not 1 to 9223372036854775807 in plain digits", shortened(text)).into()
 }
 
 pub(crate) fn quantity(text: &str) -> Result<i64, Reason> {
     parse_plain_digits(text).filter(|_| !text.is_empty()).ok_or_else(|| {
-        format!("quantity `{}` is not 0 to 9223372036854775807 in plain digits", short(text)).into()
+        format!("quantity `{}` is not 0 to 9223372036854775807 in plain digits", shortened(text)).into()
     })
 }
 
-/// Signed minor units.
+/// An amount in minor units, with a sign.
 pub(crate) fn amount(text: &str) -> Result<i64, Reason> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten().ok_or_else(|| {
         let range = "-9223372036854775808 to 9223372036854775807";
-        format!("amount `{}` is not {range} in plain digits with at most a minus", short(text)).into()
+        format!("amount `{}` is not {range} in plain digits with at most a minus", shortened(text)).into()
     })
 }
 
@@ -50,15 +50,15 @@ pub(crate) fn kind(text: &str) -> Result<&str, Reason> {
     {
         return Ok(text);
     }
-    Err(format!("kind `{}` is not [a-z][a-z0-9_]{{0,31}}", short(text)).into())
+    Err(format!("kind `{}` is not [a-z][a-z0-9_]{{0,31}}", shortened(text)).into())
 }
 
 pub(crate) fn usage_id(text: &str) -> Result<&str, Reason> {
-    // Up to 64 bytes there is nothing to count.
+    // 64 bytes are never more than 64 characters.
     if !text.is_empty() && (text.len() <= 64 || text.chars().count() <= 64) {
         return Ok(text);
     }
-    Err(format!("usage_id `{}` has {} characters instead of 1 to 64", short(text), text.chars().count())
+    Err(format!("usage_id `{}` has {} characters instead of 1 to 64", shortened(text), text.chars().count())
         .into())
 }
 
@@ -66,8 +66,8 @@ pub(crate) fn code<'t>(what: &'static str, text: &'t str) -> Result<&'t str, Rea
     if text.is_empty() {
         return Err(format!("{what} is empty").into());
     }
-    if text.len() > LONGEST_CODE && text.chars().count() > LONGEST_CODE {
-        return Err(format!("{what} `{}…` has more than {LONGEST_CODE} characters", short(text)).into());
+    if text.len() > MAX_CODE && text.chars().count() > MAX_CODE {
+        return Err(format!("{what} `{}…` has more than {MAX_CODE} characters", shortened(text)).into());
     }
     Ok(text)
 }
@@ -76,12 +76,13 @@ pub(crate) fn locale(text: &str) -> Result<Option<&str>, Reason> {
     match text {
         "" => Ok(None),
         "ko" | "en" => Ok(Some(text)),
-        other => Err(format!("locale `{}` is not ko, en or empty", short(other)).into()),
+        other => Err(format!("locale `{}` is not ko, en or empty", shortened(other)).into()),
     }
 }
 
 pub(crate) fn month(text: &str) -> Result<BillingMonth, Reason> {
-    text.parse().map_err(|_| format!("month `{}` is not YYYY-MM from 2000-01 to 2099-12", short(text)).into())
+    text.parse()
+        .map_err(|_| format!("month `{}` is not YYYY-MM from 2000-01 to 2099-12", shortened(text)).into())
 }
 
 /// A span of days: `to` is exclusive, and empty when it is open.
@@ -95,7 +96,7 @@ pub(crate) fn span(from: &str, to: &str) -> Result<(Date, Option<Date>), Reason>
 }
 
 fn date(what: &'static str, text: &str) -> Result<Date, Reason> {
-    let not_a_date = || format!("{what} `{}` is not a date written YYYY-MM-DD", short(text)).into();
+    let not_a_date = || format!("{what} `{}` is not a date written YYYY-MM-DD", shortened(text)).into();
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *text.as_bytes() else { return Err(not_a_date()) };
     let number = |digits: &[u8]| number(digits).ok_or_else(not_a_date);
     let (year, month, day) = (number(&[y1, y2, y3, y4])?, number(&[m1, m2])?, number(&[d1, d2])?);
@@ -106,11 +107,11 @@ fn date(what: &'static str, text: &str) -> Result<Date, Reason> {
     Ok(date)
 }
 
-/// RFC 3339 with an offset, up to microseconds. Whether it lies in 2000 to 2099 depends on the zone: see the caller.
+/// An instant of RFC 3339 with an offset and at most microseconds. The caller, which knows the time zone, checks the year.
 pub(crate) fn instant(text: &str) -> Result<Timestamp, Reason> {
     let refused = || {
         let form = "an instant of RFC 3339 with offset, such as 2026-10-01T09:00:00+09:00";
-        Reason::from(format!("started_at `{}` is not {form}", short(text)))
+        Reason::from(format!("started_at `{}` is not {form}", shortened(text)))
     };
     let (stem, rest) = text.as_bytes().split_first_chunk::<19>().ok_or_else(refused)?;
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b't', h1, h2, b':', i1, i2, b':', s1, s2] = *stem
@@ -129,7 +130,9 @@ pub(crate) fn instant(text: &str) -> Result<Timestamp, Reason> {
             let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
             let (fraction, offset) = rest.split_at(digits);
             if digits > 6 {
-                return Err(format!("started_at `{}` has more than six fraction digits", short(text)).into());
+                return Err(
+                    format!("started_at `{}` has more than six fraction digits", shortened(text)).into()
+                );
             }
             let missing = u32::try_from(6 - digits).map_err(|_| refused())?;
             (number(fraction)? * 10_i64.pow(missing), offset)
@@ -138,7 +141,7 @@ pub(crate) fn instant(text: &str) -> Result<Timestamp, Reason> {
     };
     let offset = offset_seconds(offset).ok_or_else(refused)?;
     if second == 60 {
-        return Err(format!("started_at `{}` has a second of 60", short(text)).into());
+        return Err(format!("started_at `{}` has a second of 60", shortened(text)).into());
     }
     let seconds = days_since_1970(date) * 86_400 + hour * 3600 + minute * 60 + second - offset;
     Timestamp::from_microsecond(seconds * 1_000_000 + micros).map_err(|_| refused())
@@ -156,7 +159,7 @@ fn offset_seconds(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Some digits, and nothing else.
+/// A number of one or more digits.
 fn number(digits: &[u8]) -> Option<i64> {
     let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     all.then(|| digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')))
@@ -166,24 +169,24 @@ fn calendar_date(year: i64, month: i64, day: i64) -> Option<Date> {
     Date::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?).ok()
 }
 
-/// By the calendar's cycle of 400 years; a general difference of dates costs ten times as much, five million times.
+/// Uses the calendar's cycle of 400 years: ten times as fast as a general difference of dates, for millions of lines.
 fn days_since_1970(date: Date) -> i64 {
     let (year, month, day) = (i64::from(date.year()), i64::from(date.month()), i64::from(date.day()));
-    // A year that begins in March has its leap day at its end.
+    // Count years from March, so that the leap day is the last day.
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// Whether a notice could be sent there at all.
+/// Whether an email could be sent to this address at all.
 pub(crate) fn is_usable_address(text: &str) -> bool {
     let at_between = text.char_indices().any(|(at, c)| c == '@' && at > 0 && at + 1 < text.len());
-    text.len() <= LONGEST_EMAIL && at_between && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+    text.len() <= MAX_EMAIL && at_between && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
-/// As much of a field as a reason shows.
-fn short(text: &str) -> &str {
+/// The part of a field that a reason quotes.
+fn shortened(text: &str) -> &str {
     text.char_indices().nth(80).map_or(text, |(end, _)| &text[..end])
 }
 
@@ -192,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_are_what_the_standard_says() {
+    fn instants_of_the_standard_are_parsed() {
         let taken = [
             "2026-10-01T00:00:00Z",
             "2026-10-01t00:00:00z",
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_counted_as_the_calendar_does() {
+    fn days_since_1970_agree_with_the_calendar() {
         let mut date = jiff::civil::date(1999, 12, 30);
         let mut days = i64::from(jiff::civil::date(1970, 1, 1).until(date).unwrap().get_days());
         while date.year() < 2101 {
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_need_text_around_an_at() {
+    fn email_addresses_need_text_around_an_at_sign() {
         for text in ["a@b", "kim@example.com", "\"a@b\"@c", "김@예.한국", &format!("{}@b", "x".repeat(252))]
         {
             assert!(is_usable_address(text), "{text}");
@@ -268,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_show_only_the_beginning_of_a_long_field() {
+    fn reasons_quote_only_the_start_of_a_long_field() {
         let reason = member_id(&"x".repeat(5000)).unwrap_err();
         assert!(reason.len() < 200, "{reason}");
     }

@@ -1,4 +1,4 @@
-//! The folder: which files are there, how each is opened, and whether their header lines are right.
+//! The folder to load: finds and opens its files, and checks their header lines.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,31 +14,34 @@ use super::file::{File, Header};
 const MANIFEST: &str = "manifest.yaml";
 const PRICE_BOOK: &str = "pricebook.yaml";
 
-/// A file of rows whose header line is right.
+/// A file whose header line is correct.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
 }
 
-/// What there is to load.
+/// The content of a folder.
 #[derive(Debug)]
 pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     pub(crate) sources: BTreeMap<File, Source>,
     /// The text of manifest.yaml.
     pub(crate) manifest: Option<String>,
-    /// Where pricebook.yaml is, and its text.
+    /// The path and text of pricebook.yaml.
     pub(crate) price_book: Option<(PathBuf, String)>,
 }
 
 impl Folder {
-    /// Looks at a folder and reads everything but the rows.
+    /// Opens a folder and reads everything except the rows of its files.
+    ///
+    /// # Errors
+    /// The folder or a file cannot be read, has a wrong header line, or nothing can be loaded; the error lists all problems.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let metadata =
             fs::metadata(path).with_context(|| format!("cannot open the folder {}", path.display()))?;
         if !metadata.is_dir() {
-            bail!("{} is not a folder: name the folder that holds {}", path.display(), File::Members);
+            bail!("{} is not a folder: give the folder that contains {}", path.display(), File::Members);
         }
         let mut problems = Vec::new();
         let mut sources = BTreeMap::new();
@@ -65,13 +68,13 @@ impl Folder {
         if sources.is_empty() && manifest.is_none() && price_book.is_none() {
             let names: Vec<_> =
                 File::ALL.iter().map(|file| file.name()).chain([MANIFEST, PRICE_BOOK]).collect();
-            bail!("{} holds nothing to load: none of {}", path.display(), names.join(", "));
+            bail!("{} contains nothing to load: none of {}", path.display(), names.join(", "));
         }
         Ok(Self { path: path.to_owned(), sources, manifest: manifest.map(|(_, text)| text), price_book })
     }
 }
 
-/// The file of that name, or of that name and `.gz`.
+/// The file with this name, or with this name and `.gz`.
 fn find(folder: &Path, name: &str) -> anyhow::Result<Option<PathBuf>> {
     let candidates = [folder.join(name), folder.join(format!("{name}.gz"))];
     let mut found = Vec::new();
@@ -84,12 +87,12 @@ fn find(folder: &Path, name: &str) -> anyhow::Result<Option<PathBuf>> {
         }
     }
     if found.len() > 1 {
-        bail!("both {name} and {name}.gz are there: keep one of them");
+        bail!("both {name} and {name}.gz exist: keep one of them");
     }
     Ok(found.pop())
 }
 
-/// Opens a file, unpacking it where it is packed, whatever its name.
+/// Opens a file. Decompresses it if its content is gzip, whatever its name is.
 pub(crate) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     let mut file = fs::File::open(path)?;
     let mut magic = Vec::new();
@@ -111,14 +114,14 @@ fn read(path: &Path) -> anyhow::Result<(PathBuf, String)> {
 }
 
 fn source(file: File, path: PathBuf) -> anyhow::Result<Source> {
-    let unreadable = || format!("cannot read {}", path.display());
-    let mut reader = open(&path).and_then(Reader::new).with_context(unreadable)?;
-    let names = match reader.next().with_context(unreadable)? {
+    let cannot_read = || format!("cannot read {}", path.display());
+    let mut reader = open(&path).and_then(Reader::new).with_context(cannot_read)?;
+    let names = match reader.next().with_context(cannot_read)? {
         Next::Record(record) => {
             let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
             record.iter().map(text).collect()
         }
-        Next::Malformed { reason, .. } => bail!("{file}: its header line is no CSV: {reason}"),
+        Next::Malformed { reason, .. } => bail!("{file}: the header line is not valid CSV: {reason}"),
         Next::End => bail!("{file} is empty: the header line `{}` is missing", file.columns().join(",")),
     };
     let header = Header::read(file, names).map_err(|problem| anyhow!("{file}: {problem}"))?;

@@ -1,4 +1,5 @@
-//! manifest.yaml: what the sender says is in the folder. What it says is held against what was read, all of it at once.
+//! manifest.yaml: what the sender of the files says is in them. It is compared with what was read, and every difference is
+//! reported.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,10 +12,10 @@ use serde::{Deserialize, Deserializer};
 
 use super::file::{File, Sums};
 
-/// What a folder claims of itself.
+/// What the sender says about the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// Part of the identity of usage: two sources may use the same ids.
+    /// Where the files come from. Part of the identity of usage: two sources can use the same ids.
     pub(crate) source: String,
     claims: BTreeMap<File, Claim>,
 }
@@ -31,14 +32,14 @@ impl Default for Manifest {
     expecting = "what the file holds: a mapping with rows, for usage also quantity and days"
 )]
 struct Claim {
-    /// Data lines, whatever becomes of them.
+    /// Data lines, rejects included.
     rows: Option<u64>,
     /// The sum for each kind.
-    quantity: Option<BTreeMap<String, Whole>>,
+    quantity: Option<BTreeMap<String, Sum>>,
     days: Option<Days>,
 }
 
-/// Local dates: `from` inclusive, `to` exclusive, as everywhere.
+/// Local dates: `from` is inclusive, `to` is exclusive.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "days: a mapping with from and to")]
 struct Days {
@@ -46,38 +47,38 @@ struct Days {
     to: Date,
 }
 
-/// A sum in plain digits, quoted or not: it may be larger than any row's quantity, and than 64 bits.
+/// A sum of quantities, as a number or as text in digits. It can be larger than 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Whole(i128);
+struct Sum(i128);
 
-impl<'de> Deserialize<'de> for Whole {
+impl<'de> Deserialize<'de> for Sum {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(WholeVisitor)
+        deserializer.deserialize_any(SumVisitor)
     }
 }
 
-struct WholeVisitor;
+struct SumVisitor;
 
-impl Visitor<'_> for WholeVisitor {
-    type Value = Whole;
+impl Visitor<'_> for SumVisitor {
+    type Value = Sum;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a whole number that is not negative")
     }
 
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole, E> {
-        Ok(Whole(number.into()))
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Sum, E> {
+        Ok(Sum(number.into()))
     }
 
-    fn visit_u128<E: de::Error>(self, number: u128) -> Result<Whole, E> {
-        i128::try_from(number).map(Whole).map_err(|_| E::custom(format_args!("{number} is too large")))
+    fn visit_u128<E: de::Error>(self, number: u128) -> Result<Sum, E> {
+        i128::try_from(number).map(Sum).map_err(|_| E::custom(format_args!("{number} is too large")))
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Whole, E> {
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Sum, E> {
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(E::invalid_value(Unexpected::Str(text), &self));
         }
-        text.parse().map(Whole).map_err(|_| E::custom(format_args!("`{text}` is too large")))
+        text.parse().map(Sum).map_err(|_| E::custom(format_args!("`{text}` is too large")))
     }
 }
 
@@ -96,10 +97,10 @@ struct Files {
     usage: Option<Claim>,
 }
 
-/// Claims stand under `files`; that they may stand beside `source` as well is for senders who write it so.
+/// Claims are under `files`; some senders write them beside `source` instead.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a manifest: a mapping with source and files")]
-struct Text {
+struct Document {
     source: Option<String>,
     files: Option<Files>,
     #[serde(rename = "members.csv", alias = "members")]
@@ -119,11 +120,11 @@ impl Manifest {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let Text { source, files, members, subscriptions, grants, adjustments, usage } = match from_yaml(text)
-        {
-            Ok(text) => text,
-            Err(error) => bail!("manifest.yaml: {error}"),
-        };
+        let Document { source, files, members, subscriptions, grants, adjustments, usage } =
+            match from_yaml(text) {
+                Ok(text) => text,
+                Err(error) => bail!("manifest.yaml: {error}"),
+            };
         let source = source.unwrap_or_else(|| Self::default().source);
         if source.is_empty() || source.chars().count() > 64 || source.chars().any(char::is_control) {
             bail!("manifest.yaml: source: must have 1 to 64 characters and no control character");
@@ -134,7 +135,7 @@ impl Manifest {
             .map_or([const { None }; 5], |f| [f.members, f.subscriptions, f.grants, f.adjustments, f.usage]);
         for (file, (beside, below)) in File::ALL.into_iter().zip(beside.into_iter().zip(below)) {
             let claim = match (beside, below) {
-                (Some(_), Some(_)) => bail!("manifest.yaml: {file} is there twice: keep the one under files"),
+                (Some(_), Some(_)) => bail!("manifest.yaml: {file} occurs twice: keep the one under files"),
                 (Some(claim), None) | (None, Some(claim)) => claim,
                 (None, None) => continue,
             };
@@ -151,12 +152,12 @@ impl Manifest {
         Ok(Self { source, claims })
     }
 
-    /// Whether sums of quantities and days are needed to check it.
+    /// Whether checking it needs the sums of quantities and the days.
     pub(crate) fn needs_sums(&self) -> bool {
         self.claims.values().any(|claim| claim.quantity.is_some() || claim.days.is_some())
     }
 
-    /// Every figure that isn't what was read.
+    /// Every claim that differs from what was read.
     pub(crate) fn differences(&self, read: &BTreeMap<File, Sums>) -> Vec<String> {
         let mut differences = Vec::new();
         for (file, claim) in &self.claims {
@@ -170,7 +171,7 @@ impl Manifest {
                 differences.push(format!("{file} has {} rows, the manifest says {rows}", sums.rows));
             }
             if let Some(claimed) = &claim.quantity {
-                for (kind, Whole(claimed)) in claimed {
+                for (kind, Sum(claimed)) in claimed {
                     let sum = sums.quantities.get(kind).copied().unwrap_or(0);
                     if sum != *claimed {
                         differences.push(format!("{file} has {sum} of {kind}, the manifest says {claimed}"));
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_that_agree_are_no_differences() {
+    fn correct_claims_are_no_differences() {
         let forms = [
             "source: crm\nfiles:\n  members.csv: {rows: 5}\n  usage.csv:\n    rows: 4\n    \
              quantity: {voice: \"18446744073709551616\", sms: 3}\n    days: {from: 2026-09-30, to: 2026-11-01}\n",
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn every_difference_is_told() {
+    fn every_difference_is_reported() {
         let text = "files:\n  members.csv: {rows: 6}\n  grants.csv: {rows: 1}\n  usage.csv:\n    rows: 3\n    \
                     quantity: {voice: 18446744073709551615, data: 1}\n    days: {from: 2026-10-01, to: 2026-10-31}\n";
         let read = BTreeMap::from([(File::Members, sums(5)), (File::Usage, sums(4))]);
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_manifests_are_refused_with_their_field() {
+    fn the_error_of_a_wrong_manifest_names_the_field() {
         let cases = [
             (
                 "- a",
@@ -277,7 +278,7 @@ mod tests {
             ),
             (
                 "usage: {}\nfiles: {usage.csv: {}}",
-                "manifest.yaml: usage.csv is there twice: keep the one under files",
+                "manifest.yaml: usage.csv occurs twice: keep the one under files",
             ),
         ];
         for (text, message) in cases {

@@ -1,15 +1,17 @@
-//! `monthend load FOLDER`: files into the database, as one numbered load that is visible as a whole or not at all. Owns the
-//! order of the steps; the formats are its modules', the SQL is the store's.
+//! `monthend load FOLDER`: loads files into the database, as one numbered load that becomes visible as a whole or not at all.
+//! Owns the order of the steps. Its modules own the formats, the store owns the SQL.
 
+mod abandon;
 mod csv;
 mod field;
 mod file;
 mod folder;
+mod load_lock;
 mod manifest;
 mod parse;
+mod progress;
 mod rejects;
-pub(crate) mod report;
-mod session;
+mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -27,7 +29,7 @@ use sqlx::{Connection as _, PgConnection};
 use store::crypto::Keyring;
 use store::error::{DatabaseError, During as _};
 use store::installation::{self, Installation};
-use store::job_log::{JobCounts, JobKind, JobStatus};
+use store::job_log::{JobCounts, JobKind};
 use store::load::{self, Earlier, Started, Written};
 use store::migrate::check_version;
 use store::pool::connect_one;
@@ -38,25 +40,34 @@ use self::folder::Folder;
 use self::manifest::Manifest;
 use self::parse::{Context, ParseError, Parsed};
 use self::rejects::Spool;
-use self::report::{Progress, Tally};
+use self::summary::Tally;
 use crate::Global;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
-use crate::terminal::{elapsed, grouped, say};
+use crate::output::{format_duration, group_digits, print_line};
 
-pub(crate) use self::session::{give_up, lock, sweep};
+pub(crate) use self::abandon::{abandon, remove_dead_loads};
+pub(crate) use self::load_lock::acquire_load_lock;
+pub(crate) use self::progress::Progress;
 
-/// Loads members.csv, subscriptions.csv, grants.csv, adjustments.csv and usage.csv, as far as they are there; checks
-/// pricebook.yaml and holds manifest.yaml against what it finds
+/// Load members, subscriptions, grants, adjustments and usage from CSV files
+///
+/// Loads those of members.csv, subscriptions.csv, grants.csv, adjustments.csv and usage.csv that the folder has; each may be
+/// compressed with gzip, as members.csv.gz. A load becomes visible as a whole when it has finished. Lines with an error are
+/// rejected: they are written with the reason to FILE.rejects.csv, and the exit status is 3.
+///
+/// A pricebook.yaml in the folder is checked, not loaded: billing runs read theirs from a ConfigMap. A manifest.yaml states
+/// how many rows the files have; if they have not, nothing is loaded.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  monthend load /data/2026-10 --rejects-dir /data/rejects")]
 pub(crate) struct Load {
-    /// The folder with the files, each of them plain or gzip'd
+    /// Folder with the files
     folder: PathBuf,
-    /// Where FILE.rejects.csv is written [default: the folder]
+    /// Folder that FILE.rejects.csv is written to [default: the folder of the files]
     #[arg(long, value_name = "FOLDER")]
     rejects_dir: Option<PathBuf>,
 }
 
-/// Everything that was read and judged before anything is written.
+/// Everything that is read and checked before anything is written.
 struct Prepared {
     folder: Folder,
     manifest: Manifest,
@@ -76,31 +87,35 @@ impl Load {
             book.check_installation(&installation.zone, installation.currency)
                 .with_context(|| path.display().to_string())
                 .or_exit(ExitStatus::Usage)?;
-            say(format_args!(
+            print_line(format_args!(
                 "pricebook.yaml (version {}) is valid. A run reads it from a ConfigMap:",
                 book.version
             ));
-            say(format_args!("  {}", config_map_command(&book.version, path)));
+            print_line(format_args!("  {}", config_map_command(&book.version, path)));
         }
         if prepared.folder.sources.is_empty() {
             let differences = prepared.manifest.differences(&BTreeMap::new());
-            return if differences.is_empty() { Ok(ExitStatus::Success) } else { Err(refusal(&differences)) };
+            return if differences.is_empty() {
+                Ok(ExitStatus::Success)
+            } else {
+                Err(wrong_manifest(&differences))
+            };
         }
-        lock(&mut connection, stop).await?;
-        sweep(&mut connection).await?;
+        acquire_load_lock(&mut connection, stop).await?;
+        remove_dead_loads(&mut connection).await?;
         let begun = begin(&mut connection, &prepared).await?;
         let progress = Progress::new();
         let loading = Loading { prepared, begun, progress: progress.clone(), started: Instant::now() };
         let server_process = load::server_process(&mut connection).await?;
         let done = tokio::select! {
             done = loading.run(&mut connection, installation, stop) => done,
-            never = progress.tell(url, begun.job) => match never {},
+            never = progress.report(url, begun.job) => match never {},
         };
         match done {
-            Ok(exit) => Ok(exit),
-            Err(stopped) => {
-                give_up(url, connection, server_process, begun, JobKind::Load, &stopped).await;
-                Err(stopped)
+            Ok(status) => Ok(status),
+            Err(error) => {
+                abandon(url, connection, server_process, begun, JobKind::Load, &error).await;
+                Err(error)
             }
         }
     }
@@ -138,7 +153,7 @@ async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> CommandRes
     Ok(begun)
 }
 
-/// A load that has begun.
+/// A load that has started.
 struct Loading {
     prepared: Prepared,
     begun: Started,
@@ -171,14 +186,14 @@ impl Loading {
         if !differences.is_empty() {
             let tallies = parsed.iter().map(|(file, parsed)| (*file, tally(parsed, 0, 0))).collect();
             self.write_rejects(parsed, BTreeMap::new())?;
-            report::table(&tallies);
-            return Err(refusal(&differences));
+            summary::print_table(&tallies);
+            return Err(wrong_manifest(&differences));
         }
         let months = parsed.get(&File::Usage).map(|usage| usage.sums.months.clone()).unwrap_or_default();
-        let mut fresh = Vec::new();
+        let mut without_index = Vec::new();
         for month in &months {
             if !load::open_usage(connection, *month).await? {
-                fresh.push(*month);
+                without_index.push(*month);
             }
         }
         let mut tx = connection.begin().await.during("cannot begin to merge the load")?;
@@ -186,30 +201,35 @@ impl Loading {
             tallies = self.merge(&mut tx, parsed, &months, &context) => tallies?,
             () = stop.cancelled() => return Err(CommandError::new(ExitStatus::TryAgain, ParseError::Interrupted)),
         };
-        // Not to be interrupted: there is an outcome either way, and it should be known.
-        tx.commit().await.during("cannot commit the load; loading again makes sure of it")?;
-        if let Err(error) = self.tidy(connection, &fresh).await {
-            // The load is there; the next one, or a run of the month, does what is missing.
+        // Not interrupted by a stop, so that the outcome is known.
+        tx.commit()
+            .await
+            .during("the load's COMMIT failed or got no answer: load the folder again to be sure")?;
+        if let Err(error) = self.index(connection, &without_index).await {
+            // The load is complete; the next load creates the indexes.
             tracing::warn!(
-                "the load is finished, but not all indexes and statistics are: {}",
+                "the load is finished, but indexes or statistics are missing: {}",
                 logging::chain(&error)
             );
         }
-        report::table(&tallies);
+        summary::print_table(&tallies);
         let rejects: u64 = tallies.values().map(|tally| tally.rejects).sum();
         let dropped: u64 = tallies.values().map(|tally| tally.addresses_dropped).sum();
         if dropped > 0 {
             tracing::warn!(
                 members = dropped,
-                "e-mail addresses that can't be one are kept as none: no notice is sent there"
+                "members with an invalid e-mail address are stored without one: they get no e-mails"
             );
         }
-        say(format_args!("load {number} is finished ({})", elapsed(self.started.elapsed())));
+        print_line(format_args!("load {number} is finished ({})", format_duration(self.started.elapsed())));
         if rejects == 0 {
             return Ok(ExitStatus::Success);
         }
         let folder = self.prepared.rejects_dir.display();
-        say(format_args!("{} lines were rejected: see *.rejects.csv in {folder}", grouped(rejects)));
+        print_line(format_args!(
+            "{} lines were rejected: see *.rejects.csv in {folder}",
+            group_digits(rejects)
+        ));
         Ok(ExitStatus::Rejects)
     }
 
@@ -226,18 +246,19 @@ impl Loading {
         let shared = context.clone();
         let parsing = tokio::task::spawn_blocking(move || parse::parse(file, &source, &shared, &sender));
         let staged = load::stage(connection, file.staged(), &mut batches).await;
-        // Lets go of a parser that waits for room.
+        // Ends a parser that waits for room in the channel.
         drop(batches);
-        let parsed = parsing.await.context("the reading of a file broke off").or_exit(ExitStatus::Failed)?;
+        let parsed =
+            parsing.await.context("reading a file ended unexpectedly").or_exit(ExitStatus::Failed)?;
         match (parsed, staged) {
             (Ok(parsed), Ok(_)) => Ok(parsed),
-            (Err(ParseError::NotTaken) | Ok(_), Err(error)) => Err(error.into()),
+            (Err(ParseError::ReceiverClosed) | Ok(_), Err(error)) => Err(error.into()),
             (Err(error @ ParseError::Interrupted), _) => Err(CommandError::new(ExitStatus::TryAgain, error)),
             (Err(error), _) => Err(CommandError::new(ExitStatus::Failed, error)),
         }
     }
 
-    /// Moves everything over and marks the load as finished.
+    /// Moves the staged rows to their tables and marks the load as finished.
     async fn merge(
         &self,
         tx: &mut PgConnection,
@@ -261,17 +282,21 @@ impl Loading {
                 conflicts.insert(file, self.spool_conflicts(tx, file).await?);
             }
         }
-        // Before the commit: a load without its rejects would have lost them, rejects without their load are written again.
+        // Before the commit: a committed load must not lose its rejects; if the commit fails, the next load writes them again.
         self.write_rejects(parsed, conflicts)?;
         let counts = counts(&tallies);
-        load::finish(tx, self.begun, counts, &report::detail(&tallies)).await?;
+        load::finish(tx, self.begun, counts, &summary::detail(&tallies)).await?;
         Ok(tallies)
     }
 
-    /// Makes what was loaded quick to read.
-    async fn tidy(&self, connection: &mut PgConnection, fresh: &[BillingMonth]) -> Result<(), DatabaseError> {
+    /// Creates the indexes of new months, and updates statistics.
+    async fn index(
+        &self,
+        connection: &mut PgConnection,
+        months: &[BillingMonth],
+    ) -> Result<(), DatabaseError> {
         self.progress.step("indexing");
-        for month in fresh {
+        for month in months {
             load::index_usage(connection, *month).await?;
         }
         load::analyze(connection).await?;
@@ -287,20 +312,20 @@ impl Loading {
                 Earlier::Load(load) => format!("in load {load}"),
                 Earlier::Line(line) => format!("on line {line}"),
             };
-            let reason = format!("the same {what} with other content came {place}");
+            let reason = format!("the same {what} has other content {place}");
             spool.put(conflict.line, reason.as_bytes()).or_exit(ExitStatus::Failed)?;
         }
         Ok(spool)
     }
 
-    /// Writes FILE.rejects.csv for each file with any, and removes what an earlier load left for the others.
+    /// Writes FILE.rejects.csv for each file with rejects, and removes those of an earlier load for the others.
     fn write_rejects(
         &self,
         parsed: BTreeMap<File, Parsed>,
         mut conflicts: BTreeMap<File, Spool>,
     ) -> CommandResult<()> {
         let folder = &self.prepared.rejects_dir;
-        let unwritable = || {
+        let cannot_write = || {
             format!("cannot write rejects to {}: name another folder with --rejects-dir", folder.display())
         };
         let write = || {
@@ -320,7 +345,7 @@ impl Loading {
             }
             std::io::Result::Ok(())
         };
-        tokio::task::block_in_place(write).with_context(unwritable).or_exit(ExitStatus::Failed)
+        tokio::task::block_in_place(write).with_context(cannot_write).or_exit(ExitStatus::Failed)
     }
 }
 
@@ -334,7 +359,7 @@ fn tally(parsed: &Parsed, new: u64, conflicts: u64) -> Tally {
     }
 }
 
-/// What a merge wrote of a file, and found contradicting.
+/// How many rows of a file the merge wrote, and how many conflict with earlier ones.
 fn of_file(written: &Written, file: File) -> (u64, u64) {
     match file {
         File::Members => (written.members, 0),
@@ -350,15 +375,15 @@ fn counts(tallies: &BTreeMap<File, Tally>) -> JobCounts {
     JobCounts { succeeded: sum(|t| t.new), failed: sum(|t| t.rejects), skipped: sum(|t| t.unchanged()) }
 }
 
-fn refusal(differences: &[String]) -> CommandError {
+fn wrong_manifest(differences: &[String]) -> CommandError {
     let text = differences.join("; ");
     CommandError::new(
         ExitStatus::Failed,
-        anyhow!("the manifest does not agree with the folder, nothing was loaded: {text}"),
+        anyhow!("the manifest does not match the folder, nothing was loaded: {text}"),
     )
 }
 
-/// What makes the ConfigMap that a BillingRun's `priceBookRef` names.
+/// The command that creates the ConfigMap for a BillingRun's `priceBookRef`.
 fn config_map_command(version: &str, path: &Path) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
     let version: String = version.chars().map(plain).collect();
@@ -369,11 +394,4 @@ fn config_map_command(version: &str, path: &Path) -> String {
         "kubectl create configmap pricebook-{} --from-file=pricebook.yaml={path}",
         version.trim_matches(['-', '.'])
     )
-}
-
-/// What the row of a load that was given up says.
-pub(crate) fn outcome_of(stopped: &CommandError) -> (JobStatus, JobCounts) {
-    let status =
-        if stopped.status == ExitStatus::TryAgain { JobStatus::Cancelled } else { JobStatus::Failed };
-    (status, JobCounts::default())
 }

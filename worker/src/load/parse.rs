@@ -1,5 +1,5 @@
-//! Reads one file from its first line to its last, on a thread of its own, while what it has read is already on its way
-//! to the database.
+//! Reads one file from its first line to its last, on a thread of its own, and sends the rows to the database in batches while
+//! it reads.
 
 use std::io;
 
@@ -11,15 +11,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::csv::{Next, Reader};
-use super::file::{File, Lines, Sums};
+use super::file::{File, LineConverter, Sums};
 use super::folder::{self, Source};
+use super::progress::Progress;
 use super::rejects::{self, Rejected, Spool};
-use super::report::Progress;
 
-/// Rows of so many bytes are sent together.
-const BATCH: usize = 512 << 10;
-/// Lines between two looks at the rest of the world.
-const LINES_AT_ONCE: u64 = 4096;
+/// Bytes of rows in a batch.
+const BATCH_BYTES: usize = 512 << 10;
+/// Lines between two progress reports and checks for a stop.
+const REPORT_EVERY: u64 = 4096;
 
 /// What is the same for every file of a load.
 pub(crate) struct Context {
@@ -42,68 +42,74 @@ pub(crate) struct Parsed {
 pub(crate) enum ParseError {
     #[error("interrupted")]
     Interrupted,
-    /// Nobody takes the rows any more; the reason is with whoever took them.
-    #[error("the staging table takes no more rows")]
-    NotTaken,
+    /// The receiver of the rows has failed, and reports its own error.
+    #[error("the staging table accepts no more rows")]
+    ReceiverClosed,
     #[error("cannot read {0}")]
     Read(File, #[source] io::Error),
-    #[error("cannot keep the rejects of {0} in the folder for temporary files")]
+    #[error("cannot write the rejects of {0} to the folder for temporary files")]
     Rejects(File, #[source] io::Error),
 }
 
-/// Reads a file. Everything it can't take goes to the rejects; the sums are of the file as a whole.
+/// Reads a file. Lines with an error become rejects; the sums include them.
+///
+/// # Errors
+/// See [`ParseError`].
 pub(crate) fn parse(
     file: File,
     source: &Source,
     context: &Context,
     batches: &mpsc::Sender<Batch>,
 ) -> Result<Parsed, ParseError> {
-    let unreadable = |error| ParseError::Read(file, error);
-    let unkept = |error| ParseError::Rejects(file, error);
-    let mut reader = folder::open(&source.path).and_then(Reader::new).map_err(unreadable)?;
-    // The header line was read and judged when the folder was opened.
-    reader.next().map_err(unreadable)?;
+    let cannot_read = |error| ParseError::Read(file, error);
+    let cannot_spool = |error| ParseError::Rejects(file, error);
+    let mut reader = folder::open(&source.path).and_then(Reader::new).map_err(cannot_read)?;
+    // The header line was checked when the folder was opened.
+    reader.next().map_err(cannot_read)?;
     let header = &source.header;
     let Context { zone, months, keys, for_manifest, progress, stop } = context;
-    let mut lines = Lines::new(file, header, zone, months, keys.as_ref(), *for_manifest);
-    let mut spool = Spool::new().map_err(unkept)?;
+    let mut lines = LineConverter::new(file, header, zone, months, keys.as_ref(), *for_manifest);
+    let mut spool = Spool::new().map_err(cannot_spool)?;
     let mut rows = CopyRows::default();
-    let mut told = 0;
+    let mut reported = 0;
     loop {
-        match reader.next().map_err(unreadable)? {
+        match reader.next().map_err(cannot_read)? {
             Next::End => break,
             Next::Record(record) => {
                 lines.sums.rows += 1;
-                if let Err(reason) = lines.take(record, &mut rows) {
+                if let Err(reason) = lines.convert(record, &mut rows) {
                     let row = rejects::row(file, header, record.line, &reason, Rejected::Record(record));
-                    spool.put(record.line, &row).map_err(unkept)?;
+                    spool.put(record.line, &row).map_err(cannot_spool)?;
                 }
             }
             Next::Malformed { line, reason, raw } => {
                 lines.sums.rows += 1;
                 let row = rejects::row(file, header, line, reason, Rejected::Line(raw));
-                spool.put(line, &row).map_err(unkept)?;
+                spool.put(line, &row).map_err(cannot_spool)?;
             }
         }
-        if rows.size() >= BATCH {
-            batches.blocking_send(Batch::Rows(rows.take())).map_err(|_| ParseError::NotTaken)?;
+        if rows.size() >= BATCH_BYTES {
+            batches.blocking_send(Batch::Rows(rows.take())).map_err(|_| ParseError::ReceiverClosed)?;
         }
-        if lines.sums.rows - told >= LINES_AT_ONCE {
-            progress.add(lines.sums.rows - told);
-            told = lines.sums.rows;
+        if lines.sums.rows - reported >= REPORT_EVERY {
+            progress.add(lines.sums.rows - reported);
+            reported = lines.sums.rows;
             if stop.is_cancelled() {
                 return Err(ParseError::Interrupted);
             }
         }
     }
-    batches.blocking_send(Batch::Last(rows.finish())).map_err(|_| ParseError::NotTaken)?;
+    batches.blocking_send(Batch::Last(rows.finish())).map_err(|_| ParseError::ReceiverClosed)?;
     let mut sums = lines.sums;
     sums.rejects = spool.count;
     Ok(Parsed { sums, rejects: spool })
 }
 
-/// The rows of lines that were found to contradict only when they were merged: read from the file once more, in the order
-/// of `conflicts`, and written together with the rejects that are known already.
+/// Writes the rejects of a file in the order of its lines. Lines that only the merge found to conflict are read from the file
+/// again, in the order of `conflicts`; `known` are the rejects from reading it.
+///
+/// # Errors
+/// A file cannot be read or written, or the loaded file has changed since it was read.
 pub(crate) fn write_rejects(
     file: File,
     source: &Source,
@@ -128,7 +134,7 @@ pub(crate) fn write_rejects(
             match reader.next()? {
                 Next::End => {
                     return Err(io::Error::other(format!(
-                        "line {line} is gone: the file was changed meanwhile"
+                        "line {line} does not exist any more: the file has changed since it was read"
                     )));
                 }
                 Next::Record(record) if record.line == *line => {

@@ -1,5 +1,5 @@
-//! Lines that were put aside: kept in a spool while a file is read, written to `FILE.rejects.csv` at the end. Personal data
-//! is masked before it gets anywhere near a disk.
+//! Rejected lines: kept in a spool file while a file is read, and written to `FILE.rejects.csv` at the end. Personal data is
+//! masked before it is written to either.
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write};
@@ -11,19 +11,20 @@ use logging::masking::{mask_email, mask_phone, mask_text};
 use super::csv::{Record, write_field};
 use super::file::{File, Header};
 
-/// What a rejects file says of each line, before the line itself.
+/// The columns of a rejects file before those of the rejected line.
 const OWN_COLUMNS: [&str; 2] = ["line", "reason"];
-const HIDDEN: &str = "***";
+/// What replaces personal data.
+const MASK: &str = "***";
 
-/// A line that was put aside, as far as it could be read.
+/// A rejected line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rejected<'a> {
     Record(Record<'a>),
-    /// Not even its fields could be told apart.
+    /// A line that could not be split into fields.
     Line(&'a [u8]),
 }
 
-/// Rejects of one file by line, in a file without a name that goes with the process.
+/// The rejects of one file in the order of its lines, in an unnamed temporary file that disappears with the process.
 pub(crate) struct Spool {
     out: BufWriter<fs::File>,
     pub(crate) count: u64,
@@ -34,7 +35,7 @@ impl Spool {
         Ok(Self { out: BufWriter::new(tempfile::tempfile()?), count: 0 })
     }
 
-    /// Keeps a line; lines must come in their order.
+    /// Appends a line; lines must come in the file's order.
     pub(crate) fn put(&mut self, line: u64, row: &[u8]) -> io::Result<()> {
         self.count += 1;
         self.out.write_all(&line.to_be_bytes())?;
@@ -42,7 +43,7 @@ impl Spool {
         self.out.write_all(row)
     }
 
-    /// What was kept, from the beginning.
+    /// Reads the lines from the first one.
     pub(crate) fn read(self) -> io::Result<SpoolReader> {
         let mut file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.rewind()?;
@@ -69,12 +70,12 @@ impl SpoolReader {
     }
 }
 
-/// Where the rejects of a file are written.
+/// The path of the rejects file of a file.
 pub(crate) fn path(folder: &Path, file: File) -> PathBuf {
     folder.join(format!("{file}.rejects.csv"))
 }
 
-/// Deletes what an earlier load left.
+/// Deletes the rejects file of an earlier load, if there is one.
 pub(crate) fn remove_stale(folder: &Path, file: File) -> io::Result<()> {
     match fs::remove_file(path(folder, file)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -82,7 +83,7 @@ pub(crate) fn remove_stale(folder: &Path, file: File) -> io::Result<()> {
     }
 }
 
-/// Writes a rejects file, which appears as a whole when `rows` has written all of them.
+/// Writes a rejects file. It appears under its name when `rows` has written all of its rows.
 pub(crate) fn write(
     folder: &Path,
     file: File,
@@ -95,7 +96,7 @@ pub(crate) fn write(
     for name in &header.names {
         line.push(b',');
         if OWN_COLUMNS.contains(&name.as_str()) {
-            // A column that is there twice could not be read by its name.
+            // Two columns of the same name could not be told apart.
             line.extend_from_slice(b"file_");
         }
         write_field(&mut line, name);
@@ -122,7 +123,7 @@ pub(crate) fn row(file: File, header: &Header, line: u64, reason: &str, rejected
     out
 }
 
-/// As many fields as the file has columns.
+/// The line's fields with personal data masked; as many as the file has columns.
 fn masked(file: File, header: &Header, rejected: Rejected<'_>) -> Vec<String> {
     let columns = header.names.len();
     let fields: Vec<&[u8]> = match rejected {
@@ -139,7 +140,7 @@ fn masked(file: File, header: &Header, rejected: Rejected<'_>) -> Vec<String> {
             .map(|(column, field)| mask(file, column, &text(field)))
             .collect();
     }
-    // What is too much goes to the last column. Of a member, any of the fields may be the name.
+    // Surplus fields go to the last column. In members.csv, any of the fields may be the name.
     let mut fields: Vec<Vec<u8>> = fields.into_iter().map(<[u8]>::to_vec).collect();
     if fields.len() > columns {
         let surplus = fields.split_off(columns - 1).join(&b","[..]);
@@ -147,7 +148,7 @@ fn masked(file: File, header: &Header, rejected: Rejected<'_>) -> Vec<String> {
     }
     fields.resize(columns, Vec::new());
     let show = |field: &Vec<u8>| {
-        if file == File::Members { unknown(&text(field)) } else { mask_text(&text(field)).into_owned() }
+        if file == File::Members { mask_unknown(&text(field)) } else { mask_text(&text(field)).into_owned() }
     };
     fields.iter().map(show).collect()
 }
@@ -155,21 +156,21 @@ fn masked(file: File, header: &Header, rejected: Rejected<'_>) -> Vec<String> {
 fn mask(file: File, column: &str, field: &str) -> String {
     match (file, column) {
         (File::Members, "name") => match field.chars().next() {
-            Some(first) => format!("{first}{HIDDEN}"),
+            Some(first) => format!("{first}{MASK}"),
             None => String::new(),
         },
         (File::Members, "email") if field.contains('@') => mask_email(field),
         (File::Members, "phone") if field.bytes().any(|b| b.is_ascii_digit()) => mask_phone(field),
         (File::Members, "member_id") if field.bytes().all(|b| b.is_ascii_digit()) => field.to_owned(),
-        (File::Members, _) => unknown(field),
-        // Shifted by a column, a line of any file can hold what belongs elsewhere.
+        (File::Members, _) => mask_unknown(field),
+        // In a line that is shifted by a column, any field can have personal data.
         _ => mask_text(field).into_owned(),
     }
 }
 
-/// A field of members.csv that may be anything: only what can't be personal is shown.
-fn unknown(field: &str) -> String {
+/// A field of members.csv that may be anything: only what cannot be personal data is shown.
+fn mask_unknown(field: &str) -> String {
     let locale = ["", "ko", "en"].contains(&field);
     let id = field.len() <= 8 && field.bytes().all(|b| b.is_ascii_digit());
-    if locale || id { field.to_owned() } else { HIDDEN.to_owned() }
+    if locale || id { field.to_owned() } else { MASK.to_owned() }
 }

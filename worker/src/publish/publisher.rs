@@ -16,7 +16,7 @@ use crate::database_retry::DatabaseRetries;
 use crate::exit::Completion;
 use crate::kafka::Topics;
 use crate::notification_run::{connect, lock_run, select_targets, until_resumed};
-use crate::terminal::{elapsed, grouped, rate};
+use crate::output::{format_duration, group_digits, rows_per_second};
 
 /// Publishes one round of one run.
 pub(super) struct Publisher<'a> {
@@ -120,9 +120,9 @@ impl<'a> Publisher<'a> {
         let done = policy.within_timeout(notification::publication(connection, run.id, round)).await?;
         let (time, messages) = (began.elapsed(), u64::try_from(done.messages).unwrap_or(0));
         tracing::info!(
-            messages = grouped(done.messages),
-            elapsed = elapsed(time),
-            per_second = rate(messages, time),
+            messages = group_digits(done.messages),
+            elapsed = format_duration(time),
+            per_second = rows_per_second(messages, time),
             "published the round"
         );
         Ok(())

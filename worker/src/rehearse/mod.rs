@@ -27,8 +27,8 @@ use crate::Global;
 use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, Retryable, retry};
 use crate::exit::{CommandError, CommandResult, Completion, ExitStatus, OrExitStatus as _};
 use crate::notification_run::{connect, lock_run, select_targets, until_resumed};
+use crate::output::{format_duration, group_digits, rows_per_second};
 use crate::render::{ComposerCache, Rendered, render_all};
-use crate::terminal::{elapsed, grouped, rate};
 
 /// Targets that are rendered together.
 const PAGE_SIZE: i64 = 500;
@@ -113,10 +113,10 @@ impl Rehearsal<'_> {
             let Some(page) = policy.within_timeout(page).await? else {
                 let time = began.elapsed();
                 tracing::info!(
-                    rendered = grouped(rendered),
-                    others = grouped(others),
-                    elapsed = elapsed(time),
-                    per_second = rate(rendered, time),
+                    rendered = group_digits(rendered),
+                    others = group_digits(others),
+                    elapsed = format_duration(time),
+                    per_second = rows_per_second(rendered, time),
                     "rehearsed the run"
                 );
                 return Ok(Completion::Done);

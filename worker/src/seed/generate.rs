@@ -1,5 +1,5 @@
-//! Members by the block: what is generated for a block depends on the seed and the block's number alone, whoever generates
-//! it and when.
+//! Generates the rows of blocks of members. A block's rows depend on the parameters and the block's number only, so any writer
+//! can generate any block at any time.
 
 use std::fmt::Write as _;
 
@@ -11,21 +11,22 @@ use store::copy::CopyRows;
 use store::crypto::{Column, Keyring, Sealer};
 use store::seed::Table;
 
-use super::members::{Catalogue, Contracts};
+use super::contracts::{Catalogue, Contracts};
 use super::people::Person;
 use super::random::Random;
 
 /// Members in a block.
-pub(super) const BLOCK: u64 = 1000;
-/// Ids that a block may use, so that no block needs to know another.
-const IDS: i64 = 8000;
-/// Every so many blocks, a region of ids is left out.
-const REGION: i64 = 50;
-const REGION_GAP: i64 = 1_000_000;
-/// Rows of so many bytes are written by one statement.
-const STATEMENT: usize = 4 << 20;
-/// How much a member uses beside others, by twentieths of the members: most little, a few very much.
-const SKEW: [u64; 20] = [1, 4, 8, 12, 17, 22, 28, 34, 40, 47, 55, 65, 77, 91, 108, 131, 165, 225, 330, 540];
+const BLOCK_SIZE: u64 = 1000;
+/// Ids that a block may use: no block needs to know those of another.
+const IDS_OF_BLOCK: i64 = 8000;
+/// After this many blocks, there is a large gap in the ids.
+const BLOCKS_BETWEEN_GAPS: i64 = 50;
+const GAP: i64 = 1_000_000;
+/// Bytes of rows that one statement writes.
+const STATEMENT_BYTES: usize = 4 << 20;
+/// Relative usage of members, one weight for each twentieth of them: most use little, a few use very much.
+const USAGE_WEIGHTS: [u64; 20] =
+    [1, 4, 8, 12, 17, 22, 28, 34, 40, 47, 55, 65, 77, 91, 108, 131, 165, 225, 330, 540];
 
 /// The parameters of a seed.
 pub(super) struct Plan {
@@ -41,16 +42,16 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn blocks(&self) -> u64 {
-        self.members.div_ceil(BLOCK)
+        self.members.div_ceil(BLOCK_SIZE)
     }
 
-    /// The month and its neighbours, into which a few rows fall.
+    /// The month, and the months before and after it, which have a few rows too.
     pub(super) fn usage_months(&self) -> Vec<BillingMonth> {
         [self.month.previous(), Some(self.month), self.month.next()].into_iter().flatten().collect()
     }
 }
 
-/// Rows for one statement.
+/// The rows of one statement.
 pub(super) type Piece = (Table, CopyRows);
 
 /// Generates blocks, one after the other, for one writer.
@@ -90,19 +91,19 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// Generates a block; hands on what is enough for a statement.
+    /// Generates a block; sends the rows of a table when they are enough for a statement.
     pub(super) fn block<E>(
         &mut self,
         block: u64,
-        hand_on: &mut impl FnMut(Piece) -> Result<(), E>,
+        send: &mut impl FnMut(Piece) -> Result<(), E>,
     ) -> Result<(), E> {
-        let members = BLOCK.min(self.plan.members - block * BLOCK);
+        let members = BLOCK_SIZE.min(self.plan.members - block * BLOCK_SIZE);
         let mut random = Random::new(self.plan.seed, block);
-        let weights: Vec<u64> = (0..members).map(|_| *random.pick(&SKEW)).collect();
+        let weights: Vec<u64> = (0..members).map(|_| *random.pick(&USAGE_WEIGHTS)).collect();
         let weight: u64 = weights.iter().sum();
         let usage = self.plan.usage_per_member * members;
         let number = i64::try_from(block).expect("fewer than 2^63 blocks");
-        let base = number * IDS + number / REGION * REGION_GAP;
+        let base = number * IDS_OF_BLOCK + number / BLOCKS_BETWEEN_GAPS * GAP;
         let (mut offset, mut weighed, mut used) = (0, 0, 0);
         for (at, member_weight) in (0..).zip(weights) {
             let gap = match random.below(100) {
@@ -110,32 +111,32 @@ impl<'a> Generator<'a> {
                 85..97 => random.between(2, 5),
                 _ => random.between(6, 60),
             };
-            // Room for everyone who is still to come.
-            let room = IDS - offset - i64::try_from(members - at).unwrap_or(IDS);
+            // Leave room for the other members of the block.
+            let room = IDS_OF_BLOCK - offset - i64::try_from(members - at).unwrap_or(IDS_OF_BLOCK);
             offset += gap.min(room.max(1));
             let member = MemberId::try_from(base + offset).expect("a positive number");
             weighed += member_weight;
             let until = shared(usage, weighed, weight);
-            self.member(&mut random, member, block * BLOCK + at + 1, until - used);
+            self.member(&mut random, member, block * BLOCK_SIZE + at + 1, until - used);
             used = until;
             for (table, rows) in &mut self.rows {
-                if rows.size() >= STATEMENT {
-                    hand_on((*table, std::mem::take(rows)))?;
+                if rows.size() >= STATEMENT_BYTES {
+                    send((*table, std::mem::take(rows)))?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Hands on what is left.
-    pub(super) fn finish<E>(self, hand_on: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
-        self.rows.into_iter().filter(|(_, rows)| rows.rows() > 0).try_for_each(hand_on)
+    /// Sends the remaining rows.
+    pub(super) fn finish<E>(self, send: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
+        self.rows.into_iter().filter(|(_, rows)| rows.rows() > 0).try_for_each(send)
     }
 
     fn member(&mut self, random: &mut Random, member: MemberId, place: u64, usage: u64) {
         let load = self.plan.load;
-        self.person.become_another(random, member.get());
-        self.contracts.become_another(random, &self.plan.catalogue, self.plan.month);
+        self.person.regenerate(random, member.get());
+        self.contracts.regenerate(random, &self.plan.catalogue, self.plan.month);
         let Person { name, email, phone, locale } = &self.person;
         let rows = &mut self.rows[MEMBERS].1;
         rows.row(6).int8(member.get()).int8(load);
@@ -188,7 +189,7 @@ impl<'a> Generator<'a> {
                 i64::try_from(random.below(micros)).expect("a month has fewer than 2^63 microseconds");
             self.usage_row(random, member, number, from + SignedDuration::from_micros(after), 1);
         }
-        // A few rows lie on the other side of the month's borders.
+        // A few members have a row shortly before or after the month.
         if random.chance(2) {
             let side = random.index(2);
             let distance = SignedDuration::from_micros(random.between(0, 7_200_000_000));
@@ -200,13 +201,13 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// A row in one of the months; none where the calendar of the product ends.
+    /// Adds a row to one of the months, unless the month is outside those that the product supports.
     fn usage_row(&mut self, random: &mut Random, member: MemberId, number: u64, at: Timestamp, place: usize) {
         let Some(month) = &self.months[place] else { return };
         let catalogue = &self.plan.catalogue;
         let kind = &catalogue.kinds[random.weighted(&catalogue.kind_weights)];
         self.usage_id.clear();
-        write!(self.usage_id, "{member}-{number}").expect("a string takes everything");
+        write!(self.usage_id, "{member}-{number}").expect("writing to a string cannot fail");
         let rows = &mut self.rows[USAGE].1;
         rows.row(8).int8(member.get()).timestamptz(at).int8(quantity(random, kind)).int8(self.plan.load);
         rows.text(kind).text(month).text(SOURCE).text(&self.usage_id);
@@ -216,13 +217,13 @@ impl<'a> Generator<'a> {
 /// The source of generated usage.
 pub(super) const SOURCE: &str = "seed";
 
-/// How much of `whole` the first `part` of `all` gets: parts add up to the whole exactly.
+/// The share of `whole` that the first `part` of `all` gets; the shares add up to the whole exactly.
 fn shared(whole: u64, part: u64, all: u64) -> u64 {
     let share = u128::from(whole) * u128::from(part) / u128::from(all);
     u64::try_from(share).expect("a part is no more than all")
 }
 
-/// Many small ones and a few large ones: the exponent is drawn, not the number.
+/// Many small quantities and a few large ones: the exponent is random, not the number.
 fn quantity(random: &mut Random, kind: &str) -> i64 {
     let mut up_to_double = |unit: u64, doublings: u64| {
         let size = unit << random.below(doublings);

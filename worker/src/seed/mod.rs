@@ -1,8 +1,8 @@
-//! `monthend seed`: as many members as asked for, with everything that a month of theirs brings. Owns how the work is spread;
-//! what is generated is [`generate`]'s.
+//! `monthend seed`: fills an empty installation with generated members and a month of their usage. Owns how the work is spread
+//! over connections; [`generate`] owns the data.
 
+mod contracts;
 mod generate;
-mod members;
 mod people;
 mod random;
 
@@ -29,37 +29,40 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::contracts::Catalogue;
 use self::generate::{Generator, Piece, Plan};
-use self::members::Catalogue;
 use crate::Global;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
-use crate::load::report::Progress;
-use crate::load::{give_up, lock, sweep};
-use crate::terminal::{elapsed, grouped, rate, say};
+use crate::load::{Progress, abandon, acquire_load_lock, remove_dead_loads};
+use crate::output::{format_duration, group_digits, print_line, rows_per_second};
 
-const EXAMPLE: &str = include_str!("../../../examples/pricebook.yaml");
+const EXAMPLE_PRICE_BOOK: &str = include_str!("../../../examples/pricebook.yaml");
 /// Blocks that a writer takes at a time.
-const BLOCKS: u64 = 4;
+const BLOCKS_AT_ONCE: u64 = 4;
 
-/// Fills an empty installation with made-up members and a month of their usage; the same parameters give the same data
+/// Fill an empty installation with generated members and a month of their usage
+///
+/// For trying things out and for load tests. The same parameters always give the same data; no person in it exists. Nothing
+/// becomes visible until all of it is written.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  monthend seed --month 2026-10 --members 10000")]
 pub(crate) struct Seed {
-    /// How many members, each with a base plan in the month
+    /// Number of members; each has a base plan in the month
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     members: u64,
-    /// The month of the usage, YYYY-MM
+    /// Month of the usage, as YYYY-MM
     #[arg(long, value_name = "MONTH")]
     month: BillingMonth,
     /// Usage rows of a member in the month, on average
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=100_000))]
     usage_per_member: u64,
-    /// Other numbers give other data
+    /// Start of the random numbers: another number gives other data
     #[arg(long, value_name = "NUMBER", default_value_t = 42)]
     seed: u64,
-    /// The price book whose plans and discounts members have [default: the example]
+    /// Price book with the plans and discounts that members get [default: examples/pricebook.yaml]
     #[arg(long, value_name = "FILE")]
     price_book: Option<PathBuf>,
-    /// Connections that write at once; the data does not depend on it
+    /// Database connections that write at the same time; the data does not depend on it
     #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
     connections: u8,
 }
@@ -67,7 +70,7 @@ pub(crate) struct Seed {
 impl Seed {
     pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
         let book = self.price_book().or_exit(ExitStatus::Usage)?;
-        let no_base = || anyhow!("the price book {} has no base plan for members to have", book.version);
+        let no_base = || anyhow!("price book {} has no base plan: members need one", book.version);
         let catalogue = Catalogue::of(&book).ok_or_else(no_base).or_exit(ExitStatus::Usage)?;
         let keys = global.keys().or_exit(ExitStatus::Usage)?;
         let url = global.database_url()?;
@@ -78,15 +81,15 @@ impl Seed {
             "members {}, month {}, usage per member {}, seed {}, price book {}",
             self.members, self.month, self.usage_per_member, self.seed, book.sha256
         );
-        lock(&mut connection, stop).await?;
-        sweep(&mut connection).await?;
+        acquire_load_lock(&mut connection, stop).await?;
+        remove_dead_loads(&mut connection).await?;
         if let Some(number) = seed::find(&mut connection, &fingerprint).await? {
-            say(format_args!("seeded already with these parameters, by load {number}"));
+            print_line(format_args!("already seeded with these parameters, by load {number}"));
             return Ok(ExitStatus::Success);
         }
         if seed::has_members(&mut connection).await? {
             let reason =
-                "the database has members already, of another seed or load: seed an empty installation";
+                "the database already has members of another seed or load: seed an empty installation";
             return Err(CommandError::usage(anyhow!(reason)));
         }
         let detail = json!({
@@ -113,20 +116,20 @@ impl Seed {
         let progress = Progress::new();
         let done = tokio::select! {
             done = self.fill(url, &mut connection, begun, &plan, &progress, stop) => done,
-            never = progress.tell(url, begun.job) => match never {},
+            never = progress.report(url, begun.job) => match never {},
         };
         match done {
-            Ok(exit) => Ok(exit),
-            Err(stopped) => {
-                give_up(url, connection, server_process, begun, JobKind::Seed, &stopped).await;
-                Err(stopped)
+            Ok(status) => Ok(status),
+            Err(error) => {
+                abandon(url, connection, server_process, begun, JobKind::Seed, &error).await;
+                Err(error)
             }
         }
     }
 
     fn price_book(&self) -> anyhow::Result<PriceBook> {
         match &self.price_book {
-            None => PriceBook::parse(EXAMPLE).context("the example's price book"),
+            None => PriceBook::parse(EXAMPLE_PRICE_BOOK).context("examples/pricebook.yaml"),
             Some(path) => {
                 let named = || path.display().to_string();
                 let text =
@@ -159,7 +162,7 @@ impl Seed {
         let (mut rows, mut bytes) = (0, 0);
         while let Some(written) = writers.join_next().await {
             let (more_rows, more_bytes) =
-                written.context("a writer broke off").or_exit(ExitStatus::Failed)??;
+                written.context("a writer ended unexpectedly").or_exit(ExitStatus::Failed)??;
             rows += more_rows;
             bytes += more_bytes;
         }
@@ -169,15 +172,15 @@ impl Seed {
             finished = finish => finished?,
             () = stop.cancelled() => return Err(interrupted()),
         }
-        say(format_args!(
+        print_line(format_args!(
             "seeded {} members, {} rows as load {} in {} (copying {}: {} rows/s, {} MB)",
-            grouped(plan.members),
-            grouped(rows),
+            group_digits(plan.members),
+            group_digits(rows),
             begun.number,
-            elapsed(started.elapsed()),
-            elapsed(copied),
-            rate(rows, copied),
-            grouped(bytes / 1_000_000)
+            format_duration(started.elapsed()),
+            format_duration(copied),
+            rows_per_second(rows, copied),
+            group_digits(bytes / 1_000_000)
         ));
         Ok(ExitStatus::Success)
     }
@@ -187,7 +190,7 @@ fn interrupted() -> CommandError {
     CommandError::new(ExitStatus::TryAgain, anyhow!("interrupted; nothing was seeded"))
 }
 
-/// Indexes what was written and makes it visible.
+/// Creates the indexes and makes the data visible.
 async fn finish(
     connection: &mut PgConnection,
     begun: Started,
@@ -208,7 +211,7 @@ async fn finish(
     Ok(())
 }
 
-/// One writer: generates on a thread of its own while its connection writes what was generated before.
+/// One writer: its thread generates rows while its connection writes the rows before them.
 async fn write(
     url: SecretString,
     plan: Arc<Plan>,
@@ -228,25 +231,25 @@ async fn write(
         progress.add(written);
         rows += written;
     }
-    generating.await.context("the generator broke off").or_exit(ExitStatus::Failed)?;
+    generating.await.context("the generator ended unexpectedly").or_exit(ExitStatus::Failed)?;
     if stop.is_cancelled() { Err(interrupted()) } else { Ok((rows, bytes)) }
 }
 
-/// Takes blocks until there are none, or nobody wants them any more.
+/// Generates blocks until none is left, the receiver is closed, or `stop` is cancelled.
 fn generate(plan: &Plan, next_block: &AtomicU64, sender: &mpsc::Sender<Piece>, stop: &CancellationToken) {
     let mut generator = Generator::new(plan);
-    let mut hand_on = |piece| sender.blocking_send(piece);
+    let mut send = |piece| sender.blocking_send(piece);
     loop {
-        let first = next_block.fetch_add(BLOCKS, Ordering::Relaxed);
+        let first = next_block.fetch_add(BLOCKS_AT_ONCE, Ordering::Relaxed);
         if first >= plan.blocks() || stop.is_cancelled() {
             break;
         }
-        for block in first..(first + BLOCKS).min(plan.blocks()) {
-            if generator.block(block, &mut hand_on).is_err() {
+        for block in first..(first + BLOCKS_AT_ONCE).min(plan.blocks()) {
+            if generator.block(block, &mut send).is_err() {
                 return;
             }
         }
     }
-    // The receiver goes away only when it failed, and then it says why.
-    drop(generator.finish(&mut hand_on));
+    // A closed receiver has failed, and reports its own error.
+    drop(generator.finish(&mut send));
 }

@@ -1,17 +1,17 @@
-//! Names, addresses and phone numbers of people who don't exist. The domains are reserved for examples.
+//! Generates names, email addresses and phone numbers of people who do not exist. The email domains are reserved for examples.
 
 use std::fmt::Write as _;
 
 use super::random::Random;
 
-/// A member's personal data. Can't be printed.
+/// A member's personal data. It has no `Debug`, so that it cannot be logged.
 #[derive(Default)]
 pub(super) struct Person {
     pub(super) name: String,
     /// Empty: none.
     pub(super) email: String,
     pub(super) phone: String,
-    /// Empty: the installation's.
+    /// Empty: the installation's locale.
     pub(super) locale: &'static str,
 }
 
@@ -74,8 +74,8 @@ const LAST: [&str; 20] = [
 const DOMAINS: [&str; 3] = ["example.com", "example.net", "example.org"];
 
 impl Person {
-    /// Becomes somebody else, in the memory it has.
-    pub(super) fn become_another(&mut self, random: &mut Random, member: i64) {
+    /// Generates another person, and reuses the memory.
+    pub(super) fn regenerate(&mut self, random: &mut Random, member: i64) {
         let Self { name, email, phone, locale } = self;
         for text in [&mut *name, email, phone] {
             text.clear();
@@ -101,11 +101,11 @@ impl Person {
             (false, _) => "en",
         };
         let domain = random.pick(&DOMAINS);
-        write!(email, "{member}@{domain}").expect("a string takes everything");
+        write!(email, "{member}@{domain}").expect("writing to a string cannot fail");
         if random.chance(4) {
             email.clear();
         }
         write!(phone, "010-{:04}-{:04}", random.between(2000, 9999), random.below(10_000))
-            .expect("a string takes everything");
+            .expect("writing to a string cannot fail");
     }
 }

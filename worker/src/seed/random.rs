@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same on every machine and in every version: SplitMix64, in whole numbers only.
+//! Pseudo-random numbers that are the same on every machine and in every version: SplitMix64, with whole numbers only.
 
 /// A stream of numbers; the same seed and stream always give the same ones.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ impl Random {
         from.saturating_add_unsigned(self.below(from.abs_diff(to) + 1))
     }
 
-    /// True in so many of a thousand cases.
+    /// True with this probability, in thousandths.
     pub(super) fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
     }
@@ -40,7 +40,7 @@ impl Random {
         usize::try_from(self.below(length)).expect("below a length")
     }
 
-    /// The place of one of the weights, each as likely as it is heavy.
+    /// The index of one of the weights; its probability is proportional to its weight.
     pub(super) fn weighted(&mut self, weights: &[u64]) -> usize {
         let mut left = self.below(weights.iter().sum());
         weights
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_are_the_same_for_ever_and_differ_from_each_other() {
+    fn streams_never_change_and_differ_from_each_other() {
         let first = |seed, stream| Random::new(seed, stream).next();
         assert_eq!(first(42, 0), 876_815_267_218_628_966);
         assert_ne!(first(42, 0), first(42, 1));
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_kept() {
+    fn weighted_indices_follow_their_weights() {
         let mut random = Random::new(1, 1);
         let mut counts = [0_u32; 3];
         for _ in 0..10_000 {

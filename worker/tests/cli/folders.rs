@@ -11,11 +11,11 @@ async fn wrong_folders_are_refused_with_their_reason() {
     let cases: [(&[(&str, &str)], &str); 15] = [
         (
             &[],
-            "IN holds nothing to load: none of members.csv, subscriptions.csv, grants.csv, adjustments.csv, usage.csv, manifest.yaml, pricebook.yaml",
+            "IN contains nothing to load: none of members.csv, subscriptions.csv, grants.csv, adjustments.csv, usage.csv, manifest.yaml, pricebook.yaml",
         ),
         (
             &[("member.csv", "member_id\n")],
-            "IN holds nothing to load: none of members.csv, subscriptions.csv, grants.csv, adjustments.csv, usage.csv, manifest.yaml, pricebook.yaml",
+            "IN contains nothing to load: none of members.csv, subscriptions.csv, grants.csv, adjustments.csv, usage.csv, manifest.yaml, pricebook.yaml",
         ),
         (
             &[("usage.csv", "")],
@@ -31,11 +31,11 @@ async fn wrong_folders_are_refused_with_their_reason() {
         ),
         (
             &[("grants.csv", "\"member_id\n")],
-            "IN: grants.csv: its header line is no CSV: a quote is never closed",
+            "IN: grants.csv: the header line is not valid CSV: a quote is never closed",
         ),
         (
             &[("grants.csv", "member_id,discount_code,from,to\n"), ("grants.csv.gz", "x")],
-            "IN: both grants.csv and grants.csv.gz are there: keep one of them",
+            "IN: both grants.csv and grants.csv.gz exist: keep one of them",
         ),
         (
             &[("grants.csv", "x\n"), ("usage.csv", "")],
@@ -61,13 +61,13 @@ async fn wrong_folders_are_refused_with_their_reason() {
         ),
         (
             &[("manifest.yaml", "files: {usage.csv: {rows: 1}}")],
-            "the manifest does not agree with the folder, nothing was loaded: usage.csv is not in the folder",
+            "the manifest does not match the folder, nothing was loaded: usage.csv is not in the folder",
         ),
     ];
     for (files, message) in cases {
         let folder = site.folder("in", files);
         let ended = site.load(&folder);
-        let expected_status = if message.starts_with("the manifest does not agree") { 4 } else { 2 };
+        let expected_status = if message.starts_with("the manifest does not match") { 4 } else { 2 };
         let told = ended.message().replace(folder.to_str().unwrap(), "IN");
         assert_eq!(ended.status, Some(expected_status), "{told}");
         assert!(told.starts_with(message), "{told}\ninstead of\n{message}");
@@ -105,7 +105,7 @@ async fn wrong_configurations_are_refused_with_their_reason() {
     let ended = site.load(&file).with(2);
     assert_eq!(
         ended.message(),
-        format!("{} is not a folder: name the folder that holds members.csv", file.display())
+        format!("{} is not a folder: give the folder that contains members.csv", file.display())
     );
     let ended = site.run(&["load", folder.to_str().unwrap(), "--rejects-dir", "/nowhere"]).with(2);
     assert_eq!(ended.message(), "--rejects-dir /nowhere is not a folder");

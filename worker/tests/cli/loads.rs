@@ -137,12 +137,12 @@ async fn usage_and_adjustments_never_change() {
     assert_eq!(
         rejects("usage.csv"),
         "line,reason,usage_id,member_id,kind,quantity,started_at\n\
-         4,the same usage with other content came on line 2,a,1,voice,61,2026-10-01T00:00:00+09:00\n"
+         4,the same usage has other content on line 2,a,1,voice,61,2026-10-01T00:00:00+09:00\n"
     );
     assert_eq!(
         rejects("adjustments.csv"),
         "line,reason,adjustment_id,member_id,month,code,amount,file_reason\n\
-         3,the same adjustment with other content came on line 2,7,1,2026-10,G,-5,y\n"
+         3,the same adjustment has other content on line 2,7,1,2026-10,G,-5,y\n"
     );
     assert_eq!(jobs(&site).await, ["LOAD COMPLETED_WITH_FAILURES 6 3 2 1"]);
     assert_eq!(site.rows("select usage_id || month from usage order by 1").await, ["a2026-09", "a2026-10"]);
@@ -160,7 +160,7 @@ async fn usage_and_adjustments_never_change() {
         [
             "line,reason",
             "2,member_id `0` is not 1 to 9223372036854775807 in plain digits",
-            "3,the same usage with other content came in load 1",
+            "3,the same usage has other content in load 1",
             "5,quantity `-1` is not 0 to 9223372036854775807 in plain digits",
         ]
     );
@@ -214,7 +214,7 @@ async fn a_manifest_that_does_not_agree_refuses_everything() {
     let ended = site.load(&folder).with(4);
     assert_eq!(
         ended.message(),
-        "the manifest does not agree with the folder, nothing was loaded: members.csv has 2 rows, the manifest says 3; \
+        "the manifest does not match the folder, nothing was loaded: members.csv has 2 rows, the manifest says 3; \
          usage.csv has 60 of voice, the manifest says 61"
     );
     assert_eq!(

@@ -131,7 +131,7 @@ async fn what_is_wrong_with_the_command_is_told_before_anything_is_done() {
     let lost = site.run(&with(&unknown, &kafka(&site)));
     assert!(lost.message().contains("is not in the database"), "{}", lost.log);
     let no_brokers = site.run(&unknown).with(2);
-    assert!(no_brokers.log.contains("--brokers <BROKERS>"), "{}", no_brokers.log);
+    assert!(no_brokers.log.contains("--brokers <ADDRESSES>"), "{}", no_brokers.log);
     let kafka = kafka(&site);
     let elsewhere = ["notify", "--transport", "ftp://example.com", "--from", FROM];
     let refused = site.run(&with(&elsewhere, &kafka)).with(2);

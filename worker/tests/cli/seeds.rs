@@ -74,11 +74,11 @@ async fn a_seed_is_made_once_and_in_an_empty_installation() {
         ["SEED 2026-10 SUCCEEDED true 0"]
     );
     let again = seed(&site, "1200", &["--usage-per-member", "0"]).with(0);
-    assert_eq!(again.out, "seeded already with these parameters, by load 1\n");
+    assert_eq!(again.out, "already seeded with these parameters, by load 1\n");
     let other = seed(&site, "1201", &[]).with(2);
     assert_eq!(
         other.message(),
-        "the database has members already, of another seed or load: seed an empty installation"
+        "the database already has members of another seed or load: seed an empty installation"
     );
     assert_eq!(site.rows("select count(*)::text from load").await, ["1"]);
 }

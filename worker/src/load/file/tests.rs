@@ -9,17 +9,17 @@ fn keys() -> Keyring {
     Keyring::from_folder(folder.path()).unwrap()
 }
 
-/// The reason for which the only line below the header is put aside, and its line in the rejects file.
+/// The line of the rejects file for a line after the header, if it is rejected.
 fn rejected(file: File, header: &str, line: &[u8]) -> Option<String> {
     let header = Header::read(file, header.split(',').map(str::to_owned).collect()).unwrap();
     let zone = Zone::named("Asia/Seoul").unwrap();
     let months = MonthTable::new(&zone);
     let keys = keys();
-    let mut lines = Lines::new(file, &header, &zone, &months, Some(&keys), true);
+    let mut lines = LineConverter::new(file, &header, &zone, &months, Some(&keys), true);
     let mut reader = Reader::new(line).unwrap();
     let row = match reader.next().unwrap() {
         Next::Record(record) => {
-            let reason = lines.take(record, &mut CopyRows::default()).err()?;
+            let reason = lines.convert(record, &mut CopyRows::default()).err()?;
             rejects::row(file, &header, 2, &reason, Rejected::Record(record))
         }
         Next::Malformed { reason, raw, .. } => rejects::row(file, &header, 2, reason, Rejected::Line(raw)),
@@ -29,7 +29,7 @@ fn rejected(file: File, header: &str, line: &[u8]) -> Option<String> {
 }
 
 #[test]
-fn wrong_lines_are_put_aside_with_their_reason() {
+fn wrong_lines_are_rejected_with_their_reason() {
     use File::{Adjustments, Grants, Members, Subscriptions, Usage};
     let id = "is not 1 to 9223372036854775807 in plain digits";
     let instant = "is not an instant of RFC 3339 with offset, such as 2026-10-01T09:00:00+09:00";
@@ -74,13 +74,13 @@ fn wrong_lines_are_put_aside_with_their_reason() {
         (Usage, b"u,1,voice,5,2026-10-01T00:00:00Z,x", "6 fields instead of 5,u,1,voice,5,\"2026-10-01T00:00:00Z,x\"".into()),
     ];
     for (file, line, expected) in cases {
-        let told = rejected(file, &file.columns().join(","), line);
-        assert_eq!(told, Some(format!("2,{expected}\n")), "{file}: {}", String::from_utf8_lossy(line));
+        let rejected = rejected(file, &file.columns().join(","), line);
+        assert_eq!(rejected, Some(format!("2,{expected}\n")), "{file}: {}", String::from_utf8_lossy(line));
     }
 }
 
 #[test]
-fn the_borders_are_within() {
+fn the_limits_are_accepted() {
     let cases: [(File, &[u8]); 9] = [
         (File::Members, b"9223372036854775807,,,,"),
         (File::Members, "1,\"김, 하늘\",no address,010,en".as_bytes()),
@@ -103,7 +103,7 @@ fn the_borders_are_within() {
 }
 
 #[test]
-fn columns_stand_in_any_order_and_the_locale_may_be_missing() {
+fn columns_can_be_in_any_order_and_the_locale_can_be_missing() {
     assert_eq!(rejected(File::Members, "phone,email,name,member_id", b"010,kim@a.kr,Kim,7"), None);
     let shifted = rejected(File::Members, "phone,email,name,member_id", b"010,kim@a.kr,Kim,0").unwrap();
     assert!(
@@ -112,7 +112,7 @@ fn columns_stand_in_any_order_and_the_locale_may_be_missing() {
     );
     let wrong = [
         ("member_id,name,email", "`phone` is missing"),
-        ("member_id,name,email,phone,phone", "`phone` is there twice"),
+        ("member_id,name,email,phone,phone", "`phone` occurs twice"),
         ("member_id,name,email,phone,Locale", "`Locale` is not one of its columns"),
         (" member_id,name,email,phone", "` member_id` is not one of its columns, `member_id` is missing"),
     ];

@@ -1,4 +1,4 @@
-//! What a member subscribes to, gets off, and is charged or credited once. Everyone has a base plan in the month.
+//! Generates one member's subscriptions, discounts and adjustment. Every member has a base plan in the month.
 
 use domain::month::BillingMonth;
 use domain::price_book::{PlanKind, PriceBook};
@@ -7,10 +7,10 @@ use jiff::civil::Date;
 
 use super::random::Random;
 
-/// The codes that members have.
+/// The codes of the price book that members get.
 pub(super) struct Catalogue {
     base: Vec<String>,
-    /// The first plans are the popular ones.
+    /// The first plans are the most popular.
     base_weights: Vec<u64>,
     addons: Vec<String>,
     discounts: Vec<String>,
@@ -19,7 +19,7 @@ pub(super) struct Catalogue {
 }
 
 impl Catalogue {
-    /// None where the book has no base plan.
+    /// None if the price book has no base plan.
     pub(super) fn of(book: &PriceBook) -> Option<Self> {
         let codes =
             |kind| book.plans().iter().filter(move |plan| plan.kind == kind).map(|plan| plan.code.clone());
@@ -46,7 +46,7 @@ impl Catalogue {
     }
 }
 
-/// A plan or discount and its days.
+/// A plan or discount, and from when to when (exclusive) the member has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span<'a> {
     pub(super) code: &'a str,
@@ -74,16 +74,11 @@ pub(super) struct Contracts<'a> {
 }
 
 impl<'a> Contracts<'a> {
-    /// Becomes another member's, in the memory it has.
-    pub(super) fn become_another(
-        &mut self,
-        random: &mut Random,
-        catalogue: &'a Catalogue,
-        month: BillingMonth,
-    ) {
+    /// Generates the contracts of another member, and reuses the memory.
+    pub(super) fn regenerate(&mut self, random: &mut Random, catalogue: &'a Catalogue, month: BillingMonth) {
         let days = month.days();
         let first = month.first_day();
-        // A day after the first, so that both sides of it are in the month.
+        // Not the first day, so that there are days of the month before and after it.
         let inner = |random: &mut Random| u32::try_from(random.between(1, i64::from(days) - 1)).unwrap_or(1);
         let day = |number: u32| first.saturating_add(i64::from(number).days());
         self.subscriptions.clear();
@@ -102,7 +97,7 @@ impl<'a> Contracts<'a> {
                 add(plan, since, Some(day(self.active.1)));
             }
             45..75 => {
-                // Sometimes the new plan is the old one: two contracts that touch.
+                // The new plan may be the old one again: two adjacent subscriptions.
                 let next = &catalogue.base[random.weighted(&catalogue.base_weights)];
                 let change = day(inner(random));
                 add(plan, since, Some(change));
@@ -145,7 +140,7 @@ impl<'a> Contracts<'a> {
     }
 }
 
-/// A day before the month, up to five years.
+/// A day before the month, up to five years earlier.
 fn before(random: &mut Random, first: Date) -> Date {
     let day = first.saturating_sub(random.between(1, 1800).days());
     day.max(Date::constant(2000, 1, 1)).min(first)

@@ -1,4 +1,4 @@
-//! The files of a folder: their names, their columns, and what one line becomes in its staging table.
+//! The files that can be loaded: their names, their columns, and how a line becomes a row of the staging table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use store::load::Staged;
 use super::csv::Record;
 use super::field::{self, Reason};
 
-/// A file with one row a line.
+/// A file with one row on each line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum File {
     Members,
@@ -25,7 +25,7 @@ pub(crate) enum File {
 }
 
 impl File {
-    /// In the order they are loaded.
+    /// In the order in which they are loaded.
     pub(crate) const ALL: [Self; 5] =
         [Self::Members, Self::Subscriptions, Self::Grants, Self::Adjustments, Self::Usage];
 
@@ -71,12 +71,12 @@ impl fmt::Display for File {
     }
 }
 
-/// Where each column stands in the lines of one file.
+/// The columns of one file, in the order of its header line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// The columns as the file has them.
+    /// The columns in the file's order.
     pub(crate) names: Vec<String>,
-    /// For each of the file's columns, in the order of [`File::columns`], its place in a line.
+    /// For each of [`File::columns`], its index in a line of the file; none if the file does not have it.
     places: Vec<Option<usize>>,
 }
 
@@ -88,7 +88,7 @@ impl Header {
             if !file.columns().contains(&name.as_str()) {
                 problems.push(format!("`{}` is not one of its columns", name.escape_debug()));
             } else if names[..at].contains(name) {
-                problems.push(format!("`{name}` is there twice"));
+                problems.push(format!("`{name}` occurs twice"));
             }
         }
         let places: Vec<_> =
@@ -110,7 +110,7 @@ impl Header {
     }
 }
 
-/// The fields of one line, by the order of [`File::columns`].
+/// The fields of one line, indexed in the order of [`File::columns`].
 struct Row<'a> {
     text: &'a str,
     record: Record<'a>,
@@ -130,36 +130,36 @@ impl<'a> Row<'a> {
         Ok(Self { text, record, header })
     }
 
-    /// The field of a column; empty where the column was left out.
+    /// The field of a column; empty if the file does not have the column.
     fn get(&self, column: usize) -> &'a str {
         self.header.places[column].map_or("", |place| &self.text[self.record.range(place)])
     }
 }
 
-/// What the lines of a file add up to, for the manifest and the summary.
+/// Counts and sums of a file's lines, for the manifest and the summary.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
     /// Data lines, rejects included.
     pub(crate) rows: u64,
     pub(crate) rejects: u64,
-    /// Members whose address is kept as none.
+    /// Members whose email address is invalid and not stored.
     pub(crate) addresses_dropped: u64,
-    /// Months of usage that was taken.
+    /// Months of the accepted usage.
     pub(crate) months: BTreeSet<BillingMonth>,
-    /// By kind, over every line whose kind and quantity can be read. Only where the manifest asks.
+    /// By kind, of every line whose kind and quantity can be read. Only if the manifest states them.
     pub(crate) quantities: BTreeMap<String, i128>,
-    /// First and last local date of usage that was taken. Only where the manifest asks.
+    /// First and last local date of the accepted usage. Only if the manifest states them.
     pub(crate) days: Option<(Date, Date)>,
 }
 
 /// Turns the lines of one file into rows of its staging table.
-pub(crate) struct Lines<'a> {
+pub(crate) struct LineConverter<'a> {
     file: File,
     header: &'a Header,
     zone: &'a Zone,
     months: &'a MonthTable,
     sealer: Option<Sealer<'a>>,
-    /// Whether to add up what only a manifest asks for.
+    /// Whether to compute the sums that only a manifest needs.
     for_manifest: bool,
     /// The month of the last usage row, and its name.
     month: Option<(BillingMonth, String)>,
@@ -167,7 +167,7 @@ pub(crate) struct Lines<'a> {
     pub(crate) sums: Sums,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> LineConverter<'a> {
     pub(crate) fn new(
         file: File,
         header: &'a Header,
@@ -189,8 +189,11 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Adds the row of a line, or says why it is put aside.
-    pub(crate) fn take(&mut self, record: Record<'_>, rows: &mut CopyRows) -> Result<(), Reason> {
+    /// Adds the row of a line.
+    ///
+    /// # Errors
+    /// Why the line is rejected.
+    pub(crate) fn convert(&mut self, record: Record<'_>, rows: &mut CopyRows) -> Result<(), Reason> {
         let line = i64::try_from(record.line).unwrap_or(i64::MAX);
         let header = self.header;
         let row = Row::new(record, header)?;
@@ -203,7 +206,7 @@ impl<'a> Lines<'a> {
     }
 
     fn member(&mut self, line: i64, row: &Row<'_>, rows: &mut CopyRows) -> Result<(), Reason> {
-        // The reasons show nothing of the line: in a wrong column it may be anything.
+        // These reasons do not quote the line: in a wrong column there may be personal data.
         let member = field::member_id(row.get(0));
         let member = member.map_err(|_| "member_id is not 1 to 9223372036854775807 in plain digits")?;
         let locale = field::locale(row.get(4)).map_err(|_| "locale is not ko, en or empty")?;
@@ -211,13 +214,9 @@ impl<'a> Lines<'a> {
         let usable = field::is_usable_address(email);
         if !usable && !email.is_empty() {
             self.sums.addresses_dropped += 1;
-            tracing::debug!(
-                line,
-                member_id = member.get(),
-                "the e-mail address can't be one and is kept as none"
-            );
+            tracing::debug!(line, member_id = member.get(), "the e-mail address is invalid and not stored");
         }
-        let sealer = self.sealer.as_mut().expect("keys are read before a file of members is");
+        let sealer = self.sealer.as_mut().expect("a folder with members is only loaded with keys");
         let envelope = &mut self.envelope;
         rows.row(6).int8(line).int8(member.get()).optional(locale, CopyRows::text);
         let columns = [
@@ -274,7 +273,7 @@ impl<'a> Lines<'a> {
         Ok(())
     }
 
-    /// The name of the month that holds an instant; none outside 2000 to 2099.
+    /// The month of an instant, as text; none outside 2000 to 2099.
     fn month_of(&mut self, at: Timestamp) -> Option<&str> {
         let month = self.months.month_of(at)?;
         if self.month.as_ref().is_none_or(|(last, _)| *last != month) {

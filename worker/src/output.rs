@@ -1,17 +1,17 @@
-//! What a person reads on standard output, and how numbers and times are written there. Logs go elsewhere.
+//! Standard output: what a command reports to the person who ran it, and how numbers and durations are formatted. Log lines
+//! go to standard error.
 
 use std::fmt;
 use std::io::Write as _;
 use std::time::Duration;
 
-/// Writes one line to standard output. A reader who has gone away is no reason to stop.
-pub(crate) fn say(line: impl fmt::Display) {
-    // Nothing can be said about a closed output, and the work does not depend on it.
+/// Writes one line to standard output. A closed output is not an error: the work does not depend on it.
+pub(crate) fn print_line(line: impl fmt::Display) {
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
 /// `1,234,567`.
-pub(crate) fn grouped(number: impl Into<i128>) -> String {
+pub(crate) fn group_digits(number: impl Into<i128>) -> String {
     let number: i128 = number.into();
     let digits = number.unsigned_abs().to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3 + 2);
@@ -28,7 +28,7 @@ pub(crate) fn grouped(number: impl Into<i128>) -> String {
 }
 
 /// `0.4 s`, `12.3 s`, `2 min 5 s`.
-pub(crate) fn elapsed(time: Duration) -> String {
+pub(crate) fn format_duration(time: Duration) -> String {
     let tenths = time.as_millis() / 100;
     if tenths < 600 {
         format!("{}.{} s", tenths / 10, tenths % 10)
@@ -37,10 +37,10 @@ pub(crate) fn elapsed(time: Duration) -> String {
     }
 }
 
-/// Rows in a second, over what was measured.
-pub(crate) fn rate(rows: u64, time: Duration) -> String {
+/// Rows in a second.
+pub(crate) fn rows_per_second(rows: u64, time: Duration) -> String {
     let millis = time.as_millis().max(1);
-    grouped(i128::try_from(u128::from(rows) * 1000 / millis).unwrap_or(i128::MAX))
+    group_digits(i128::try_from(u128::from(rows) * 1000 / millis).unwrap_or(i128::MAX))
 }
 
 #[cfg(test)]
@@ -50,14 +50,14 @@ mod tests {
     #[test]
     fn numbers_are_grouped_by_thousands() {
         for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (-1_234_567, "-1,234,567")] {
-            assert_eq!(grouped(number), text);
+            assert_eq!(group_digits(number), text);
         }
     }
 
     #[test]
-    fn times_are_short() {
+    fn durations_are_short() {
         for (millis, text) in [(0, "0.0 s"), (449, "0.4 s"), (59_990, "59.9 s"), (125_400, "2 min 5 s")] {
-            assert_eq!(elapsed(Duration::from_millis(millis)), text);
+            assert_eq!(format_duration(Duration::from_millis(millis)), text);
         }
     }
 }
