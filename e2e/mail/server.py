@@ -1,20 +1,21 @@
-"""The mail server of the scenarios: keeps every message that it took, and misbehaves as it is told to.
+"""The mail server of the tests: keeps every message that it accepts, and fails as its rules say.
 
-SMTP is aiosmtpd's, on port 1025. On port 8025 HTTP in JSON: GET /state, GET /messages?after=N, PUT /behaviour.
+SMTP on port 1025, implemented by aiosmtpd. HTTP with JSON on port 8025: GET /state, GET /messages?after=N, PUT /behaviour.
 
-A behaviour is {"away": false, "login": {"username": …, "password": …} or null, "rules": [RULE, …]} and replaces the one
-before; sessions that a rule holds go on. A RULE strikes at one point of a session and does what it says, in this order:
+A behaviour is {"offline": false, "login": {"username": ..., "password": ...} or null, "rules": [RULE, ...]}. It replaces
+the behaviour before it; sessions that an earlier rule holds continue. A RULE applies at one point of a session and has
+these effects, in this order:
 
   at         CONNECT, EHLO, AUTH, MAIL, RCPT, DATA: before the command is answered;
-             BODY: the content is there and not kept; REPLY: the message is kept and not yet acknowledged
-  to         only recipients that match this regular expression (from RCPT on)
-  every      only every n-th time that it fits
-  first      only the first n times for each recipient (from RCPT on)
-  times      only n times in all
-  delay      seconds to wait
-  hold       true: wait until there is another behaviour
-  reply      answer this instead, e.g. "451 4.3.0 {to} come back later", where {to} is the recipient
-  drop       true: cut the connection instead of answering
+             BODY: the content is received and not kept; REPLY: the message is kept and not acknowledged
+  to         applies only to recipients that match this regular expression (from RCPT on)
+  every      applies only every n-th time that it matches
+  first      applies only the first n times for each recipient (from RCPT on)
+  times      applies only n times in total
+  delay      waits this many seconds
+  hold       true: waits until the behaviour is replaced
+  reply      answers this instead, e.g. "451 4.3.0 {to} come back later", where {to} is the recipient
+  drop       true: aborts the connection instead of answering
 """
 
 import asyncio
@@ -33,52 +34,52 @@ from aiosmtpd.smtp import SMTP, AuthResult
 
 SMTP_PORT, HTTP_PORT = 1025, 8025
 POINTS = ("CONNECT", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "BODY", "REPLY")
-OF_A_RECIPIENT = ("RCPT", "DATA", "BODY", "REPLY")
+RECIPIENT_POINTS = ("RCPT", "DATA", "BODY", "REPLY")
 KEYS = {"at", "to", "every", "first", "times", "delay", "hold", "reply", "drop"}
 
 
 class Rule:
-    def __init__(self, told):
-        unknown = set(told) - KEYS
-        if unknown or told.get("at") not in POINTS:
-            raise ValueError(f"no such rule: {told}")
-        if told["at"] not in OF_A_RECIPIENT and ("to" in told or "first" in told):
-            raise ValueError(f"nobody's address is known at {told['at']}: {told}")
-        self.told = told
-        self.to = re.compile(told.get("to", ""))
-        self.fitted = self.struck = 0
+    def __init__(self, spec):
+        unknown = set(spec) - KEYS
+        if unknown or spec.get("at") not in POINTS:
+            raise ValueError(f"invalid rule: {spec}")
+        if spec["at"] not in RECIPIENT_POINTS and ("to" in spec or "first" in spec):
+            raise ValueError(f"the recipient is not known at {spec['at']}: {spec}")
+        self.spec = spec
+        self.to = re.compile(spec.get("to", ""))
+        self.matched = self.applied = 0
         self.by_recipient = {}
 
-    def strikes(self, point, recipient):
-        if point != self.told["at"] or not self.to.search(recipient):
+    def applies(self, point, recipient):
+        if point != self.spec["at"] or not self.to.search(recipient):
             return False
-        self.fitted += 1
-        if self.fitted % self.told.get("every", 1) or self.struck >= self.told.get("times", float("inf")):
+        self.matched += 1
+        if self.matched % self.spec.get("every", 1) or self.applied >= self.spec.get("times", float("inf")):
             return False
         times = self.by_recipient.get(recipient, 0)
-        if times >= self.told.get("first", float("inf")):
+        if times >= self.spec.get("first", float("inf")):
             return False
         self.by_recipient[recipient] = times + 1
-        self.struck += 1
+        self.applied += 1
         return True
 
 
 class Behaviour:
-    def __init__(self, told):
-        unknown = set(told) - {"away", "login", "rules"}
+    def __init__(self, spec):
+        unknown = set(spec) - {"offline", "login", "rules"}
         if unknown:
-            raise ValueError(f"no such behaviour: {unknown}")
-        self.away = bool(told.get("away"))
-        self.login = told.get("login")
-        self.rules = [Rule(rule) for rule in told.get("rules", [])]
-        self.over = asyncio.Event()
+            raise ValueError(f"unknown fields of the behaviour: {unknown}")
+        self.offline = bool(spec.get("offline"))
+        self.login = spec.get("login")
+        self.rules = [Rule(rule) for rule in spec.get("rules", [])]
+        self.replaced = asyncio.Event()
 
 
 class Message:
     def __init__(self, number, envelope):
         self.number, self.at = number, time.time_ns() // 1_000_000
         self.sender, self.recipients, self.content = envelope.mail_from, list(envelope.rcpt_tos), envelope.content
-        # Not known while the session is at it.
+        # None until the session has decided.
         self.acknowledged = None
         self.parsed = None
 
@@ -103,28 +104,28 @@ class Message:
         }
 
 
-class Post:
-    """What all sessions share."""
+class MailServer:
+    """The state that all sessions share."""
 
     def __init__(self):
         self.instance = uuid.uuid4().hex
         self.behaviour = Behaviour({})
         self.messages = []
-        self.sessions, self.opened, self.most = set(), 0, 0
+        self.sessions = set()
         self.held = dict.fromkeys(POINTS, 0)
-        self.struck = dict.fromkeys(POINTS, 0)
+        self.applied = dict.fromkeys(POINTS, 0)
         self.listener = None
 
-    async def behave(self, told):
-        behaviour = Behaviour(told)
-        self.behaviour.over.set()
+    async def set_behaviour(self, spec):
+        behaviour = Behaviour(spec)
+        self.behaviour.replaced.set()
         self.behaviour = behaviour
-        if behaviour.away and self.listener is not None:
+        if behaviour.offline and self.listener is not None:
             self.listener.close()
             self.listener = None
             for session in list(self.sessions):
                 session.transport.abort()
-        elif not behaviour.away and self.listener is None:
+        elif not behaviour.offline and self.listener is None:
             await self.listen()
 
     async def listen(self):
@@ -134,12 +135,10 @@ class Post:
     def state(self):
         return {
             "instance": self.instance,
-            "away": self.listener is None,
+            "offline": self.listener is None,
             "sessions": len(self.sessions),
-            "opened": self.opened,
-            "most": self.most,
             "held": self.held,
-            "struck": self.struck,
+            "applied": self.applied,
             "messages": len(self.messages),
         }
 
@@ -148,56 +147,54 @@ class Post:
 
 
 class Session(SMTP):
-    def __init__(self, post, loop):
-        self.post = post
+    def __init__(self, server, loop):
+        self.mail_server = server
         super().__init__(
-            Keeper(),
+            DataHandler(),
             hostname="mail.example.net",
             ident="ready",
-            auth_required=post.behaviour.login is not None,
+            auth_required=server.behaviour.login is not None,
             auth_require_tls=False,
-            authenticator=self.logs_in,
+            authenticator=self.check_login,
             loop=loop,
         )
 
     def connection_made(self, transport):
         super().connection_made(transport)
-        self.post.sessions.add(self)
-        self.post.opened += 1
-        self.post.most = max(self.post.most, len(self.post.sessions))
+        self.mail_server.sessions.add(self)
 
     def connection_lost(self, error):
-        self.post.sessions.discard(self)
+        self.mail_server.sessions.discard(self)
         super().connection_lost(error)
 
-    def logs_in(self, _server, _session, _envelope, _mechanism, data):
-        login = self.post.behaviour.login or {}
-        right = (login.get("username", "").encode(), login.get("password", "").encode())
-        return AuthResult(success=(data.login, data.password) == right, handled=False)
+    def check_login(self, _server, _session, _envelope, _mechanism, data):
+        login = self.mail_server.behaviour.login or {}
+        expected = (login.get("username", "").encode(), login.get("password", "").encode())
+        return AuthResult(success=(data.login, data.password) == expected, handled=False)
 
     async def passes(self, point, recipient=""):
-        """Whether the session goes on at this point as if nothing were."""
-        behaviour = self.post.behaviour
-        rule = next((rule for rule in behaviour.rules if rule.strikes(point, recipient)), None)
+        """Applies the rules at this point. Returns whether the session continues normally."""
+        behaviour = self.mail_server.behaviour
+        rule = next((rule for rule in behaviour.rules if rule.applies(point, recipient)), None)
         if rule is None:
             return True
-        told = rule.told
-        self.post.struck[point] += 1
-        if "delay" in told:
-            await asyncio.sleep(told["delay"])
-        if told.get("hold"):
-            self.post.held[point] += 1
+        spec = rule.spec
+        self.mail_server.applied[point] += 1
+        if "delay" in spec:
+            await asyncio.sleep(spec["delay"])
+        if spec.get("hold"):
+            self.mail_server.held[point] += 1
             try:
-                await behaviour.over.wait()
+                await behaviour.replaced.wait()
             finally:
-                self.post.held[point] -= 1
-        if told.get("drop"):
+                self.mail_server.held[point] -= 1
+        if spec.get("drop"):
             self.transport.abort()
             raise asyncio.CancelledError
-        if "reply" in told:
-            await self.push(told["reply"].replace("{to}", recipient))
-            # A server that says that it goes away goes away.
-            if told["reply"].startswith("421") or point == "CONNECT":
+        if "reply" in spec:
+            await self.push(spec["reply"].replace("{to}", recipient))
+            # After 421, and after an error as the greeting, the server closes the connection.
+            if spec["reply"].startswith("421") or point == "CONNECT":
                 self.transport.close()
                 raise asyncio.CancelledError
             return False
@@ -230,42 +227,42 @@ class Session(SMTP):
     def recipient(self):
         return ",".join(self.envelope.rcpt_tos)
 
-    async def keeps(self, envelope):
-        """Takes a message. Where a rule has answered already, there is nothing left to say."""
+    async def accept(self, envelope):
+        """Keeps a message and returns the reply, or ALREADY_ANSWERED where a rule has sent one."""
         recipient = self.recipient()
         if not await self.passes("BODY", recipient):
-            return SAID
-        message = Message(len(self.post.messages) + 1, envelope)
-        self.post.messages.append(message)
+            return ALREADY_ANSWERED
+        message = Message(len(self.mail_server.messages) + 1, envelope)
+        self.mail_server.messages.append(message)
         try:
             if not await self.passes("REPLY", recipient):
-                return SAID
+                return ALREADY_ANSWERED
             message.acknowledged = True
         finally:
             message.acknowledged = message.acknowledged or False
         return f"250 2.0.0 kept as {message.number}"
 
     async def push(self, status):
-        if status is not SAID:
+        if status is not ALREADY_ANSWERED:
             await super().push(status)
 
 
-SAID = object()
+ALREADY_ANSWERED = object()
 
 
-class Keeper:
+class DataHandler:
     async def handle_DATA(self, session, _session, envelope):
-        return await session.keeps(envelope)
+        return await session.accept(envelope)
 
 
-def answering(post, loop):
-    class Answers(BaseHTTPRequestHandler):
+def http_handler(server, loop):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             url = urlparse(self.path)
             if url.path == "/state":
-                self.answer(200, post.state())
+                self.answer(200, server.state())
             elif url.path == "/messages":
-                self.answer(200, post.after(int(parse_qs(url.query).get("after", ["0"])[0])))
+                self.answer(200, server.after(int(parse_qs(url.query).get("after", ["0"])[0])))
             else:
                 self.answer(404, {"error": f"there is no {url.path}"})
 
@@ -273,11 +270,11 @@ def answering(post, loop):
             if self.path != "/behaviour":
                 return self.answer(404, {"error": f"there is no {self.path}"})
             try:
-                told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                asyncio.run_coroutine_threadsafe(post.behave(told), loop).result(10)
+                spec = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                asyncio.run_coroutine_threadsafe(server.set_behaviour(spec), loop).result(10)
             except (ValueError, TypeError, KeyError) as error:
                 return self.answer(400, {"error": str(error)})
-            self.answer(200, post.state())
+            self.answer(200, server.state())
 
         def answer(self, code, value):
             content = json.dumps(value).encode()
@@ -290,17 +287,17 @@ def answering(post, loop):
         def log_message(self, *_):
             pass
 
-    return Answers
+    return Handler
 
 
 async def main():
-    # It says for each session that logins without TLS are not for the world.
+    # aiosmtpd warns in each session that logins without TLS are insecure.
     warnings.simplefilter("ignore", UserWarning)
     logging.getLogger("mail.log").setLevel(logging.ERROR)
-    post = Post()
-    await post.listen()
-    server = ThreadingHTTPServer(("0.0.0.0", HTTP_PORT), answering(post, asyncio.get_running_loop()))
-    Thread(target=server.serve_forever, daemon=True).start()
+    server = MailServer()
+    await server.listen()
+    http = ThreadingHTTPServer(("0.0.0.0", HTTP_PORT), http_handler(server, asyncio.get_running_loop()))
+    Thread(target=http.serve_forever, daemon=True).start()
     await asyncio.Event().wait()
 
 

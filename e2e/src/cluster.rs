@@ -1,4 +1,4 @@
-//! Objects of the cluster, as JSON: what the API server says, not what our own types make of it.
+//! Access to the cluster's objects as JSON, exactly as the API server returns them. Must not use the types of `api`.
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -11,10 +11,10 @@ use kube::{
 };
 use serde_json::Value;
 
-/// Who writes: the field manager of everything that the tests apply.
+/// The field manager of everything that the tests apply.
 pub const MANAGER: &str = "e2e";
 
-/// Any namespaced kind.
+/// An API for any namespaced kind.
 pub fn dynamic(
     client: &Client,
     namespace: &str,
@@ -32,13 +32,14 @@ pub async fn apply(api: &Api<DynamicObject>, object: &Value) -> kube::Result<Dyn
     api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await
 }
 
-/// The text of a Secret's entry.
+/// Reads the text of one key of a Secret.
 pub async fn secret_text(client: &Client, namespace: &str, name: &str, key: &str) -> Result<String> {
     let secret = Api::<Secret>::namespaced(client.clone(), namespace).get(name).await;
     let secret = secret.with_context(|| format!("read Secret {namespace}/{name}"))?;
     let bytes = secret.data.and_then(|mut data| data.remove(key));
-    let bytes = bytes.with_context(|| format!("Secret {namespace}/{name} has no entry {key}"))?;
-    String::from_utf8(bytes.0).with_context(|| format!("entry {key} of Secret {namespace}/{name} is no text"))
+    let bytes = bytes.with_context(|| format!("Secret {namespace}/{name} has no key {key}"))?;
+    String::from_utf8(bytes.0)
+        .with_context(|| format!("key {key} of Secret {namespace}/{name} is not UTF-8 text"))
 }
 
 pub fn base64(bytes: &[u8]) -> String {
@@ -51,24 +52,25 @@ pub async fn pods(client: &Client, namespace: &str, selector: &str) -> Result<Ve
     Ok(list.with_context(|| format!("list pods of {namespace} with {selector}"))?.items)
 }
 
-/// Whether the pod's containers run.
-pub fn runs(pod: &Pod) -> bool {
+/// Whether the pod is in phase `Running` and is not being deleted.
+pub fn is_running(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none()
         && pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"))
 }
 
-pub fn name(pod: &Pod) -> String {
+pub fn pod_name(pod: &Pod) -> String {
     pod.metadata.name.clone().unwrap_or_default()
 }
 
-/// The pod's log, or why there is none: for the report of a failure.
+/// The last lines of the pod's log, or the reason why it cannot be read. Used in failure reports.
 pub async fn log_tail(client: &Client, namespace: &str, pod: &str, lines: i64) -> String {
     let parameters = LogParams { tail_lines: Some(lines), ..LogParams::default() };
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     api.logs(pod, &parameters).await.unwrap_or_else(|error| format!("(no log: {error})\n"))
 }
 
-/// Deletes at once, as after a lost node: the API server forgets the pod, the kubelet kills what is left of it.
+/// Deletes the pod without a grace period, as happens after a node is lost: the API server drops the object at once, and
+/// the kubelet kills the remaining processes.
 pub async fn force_delete(client: &Client, namespace: &str, pod: &str) -> Result<()> {
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let parameters = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
@@ -76,8 +78,8 @@ pub async fn force_delete(client: &Client, namespace: &str, pod: &str) -> Result
     Ok(())
 }
 
-/// Applies an object of a kind that the client knows.
-pub async fn put<K>(client: &Client, namespace: &str, object: &Value) -> Result<()>
+/// Server-side apply of an object whose kind has a Rust type.
+pub async fn apply_typed<K>(client: &Client, namespace: &str, object: &Value) -> Result<()>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
@@ -92,8 +94,8 @@ where
     Ok(())
 }
 
-/// What a Service answers, asked through the API server.
-pub async fn proxied(
+/// Sends an HTTP request to a Service through the API server's proxy and returns the response body.
+pub async fn request_service(
     client: &Client,
     namespace: &str,
     service: &str,
@@ -107,6 +109,6 @@ pub async fn proxied(
         .method(method)
         .uri(&path)
         .body(body)
-        .with_context(|| format!("ask for {path}"))?;
+        .with_context(|| format!("build the request for {path}"))?;
     client.request_text(request).await.with_context(|| format!("{method} {path}"))
 }

@@ -1,27 +1,30 @@
-//! The data set of the scenarios: small, the same every time, and with something of everything that billing meets.
+//! The data set of the scenarios. It is small and deterministic, and covers every case that billing distinguishes.
 
 use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
 pub const MEMBERS: u64 = 4000;
-/// Months that have usage. Each scenario bills one of its own.
+/// The months of the billing scenarios. Each scenario bills a month of its own.
 pub const FIRST_MONTH: (u32, u32) = (2024, 7);
 pub const MONTHS: u32 = 21;
 pub const TIME_ZONE: &str = "Asia/Seoul";
 pub const CURRENCY: &str = "KRW";
-/// Months before those, for the scenarios of notices: each has a slice of one to itself.
-pub const FIRST_NOTICE_MONTH: (u32, u32) = (2024, 2);
-pub const NOTICE_MONTHS: u32 = 5;
-/// What the members of a slice are; not all are due a bill.
-pub const SLICE: u64 = 400;
-/// Members with nothing to write to, and with a name that means something in HTML and in a header: one in so many.
-pub const WITHOUT_ADDRESS: (u64, u64) = (100, 37);
-pub const ODD_NAME: (u64, u64) = (100, 44);
-/// Members whose bills of those months are so high that their amounts are found wherever they leak to.
-pub const RICH: (u64, u64) = (SLICE, 21);
-pub const RICHES: i64 = 987_654_300;
-pub const ODD: &str = r#"<b>Ann</b> & "Co" {{total}}"#;
+/// The months of the notification scenarios, which come before the others. Each scenario has a cohort of one to itself.
+pub const FIRST_NOTIFICATION_MONTH: (u32, u32) = (2024, 2);
+pub const NOTIFICATION_MONTHS: u32 = 5;
+/// Number of members in a cohort. Not all of them get a bill.
+pub const COHORT_SIZE: u64 = 400;
+/// Members without an e-mail address.
+pub const MEMBERS_WITHOUT_ADDRESS: EveryNth = EveryNth { step: 100, offset: 37 };
+/// Members whose name is [`MARKUP_NAME`].
+pub const MEMBERS_WITH_MARKUP_NAME: EveryNth = EveryNth { step: 100, offset: 44 };
+/// Members whose bills of the notification months are large enough that a leaked amount is unmistakable.
+pub const MEMBERS_WITH_LARGE_BILL: EveryNth = EveryNth { step: COHORT_SIZE, offset: 21 };
+/// In won.
+pub const LARGE_ADJUSTMENT: i64 = 987_654_300;
+/// A name with characters that are special in HTML, in templates and in e-mail headers.
+pub const MARKUP_NAME: &str = r#"<b>Ann</b> & "Co" {{total}}"#;
 
 pub const PRICE_BOOK: &str = r#"version: e2e-1
 currency: KRW
@@ -45,19 +48,19 @@ tax: { rate: "10", mode: inclusive }
 billRounding: { unit: 10, mode: down }
 "#;
 
-/// The n-th month that has usage, `YYYY-MM`.
+/// The n-th month of the billing scenarios, counted from 0, as `YYYY-MM`.
 pub fn month(n: u32) -> String {
     month_after(FIRST_MONTH, n)
 }
 
-/// The n-th month of the scenarios of notices.
-pub fn notice_month(n: u32) -> String {
-    month_after(FIRST_NOTICE_MONTH, n)
+/// The n-th month of the notification scenarios, counted from 0, as `YYYY-MM`.
+pub fn notification_month(n: u32) -> String {
+    month_after(FIRST_NOTIFICATION_MONTH, n)
 }
 
-/// The month whose notices go through the mock, and to no mail server.
+/// The month whose bills are sent through the mock transport, and never to a mail server.
 pub fn mock_month() -> String {
-    notice_month(NOTICE_MONTHS - 1)
+    notification_month(NOTIFICATION_MONTHS - 1)
 }
 
 fn month_after((year, first): (u32, u32), n: u32) -> String {
@@ -65,25 +68,25 @@ fn month_after((year, first): (u32, u32), n: u32) -> String {
     format!("{:04}-{:02}", year + months / 12, months % 12 + 1)
 }
 
-/// Some members of a month, to whom one scenario alone sends.
+/// The members of one month that a single scenario sends to.
 #[derive(Clone, Debug)]
-pub struct Slice {
+pub struct Cohort {
     pub month: String,
-    /// The first of them, and the one after the last, in the data set.
+    /// As positions in the data set, not as ids.
     pub members: std::ops::Range<u64>,
 }
 
-impl Slice {
-    /// The n-th slice of all notice months.
+impl Cohort {
+    /// The n-th cohort, counted over all notification months.
     pub fn of(n: u32) -> Self {
-        let slices = u32::try_from(MEMBERS / SLICE).unwrap_or(1);
-        let first = u64::from(n % slices) * SLICE;
-        Self { month: notice_month(n / slices), members: first..first + SLICE }
+        let cohorts = u32::try_from(MEMBERS / COHORT_SIZE).unwrap_or(1);
+        let first = u64::from(n % cohorts) * COHORT_SIZE;
+        Self { month: notification_month(n / cohorts), members: first..first + COHORT_SIZE }
     }
 
-    /// The whole of a notice month.
+    /// All members of a notification month.
     pub fn whole(n: u32) -> Self {
-        Self { month: notice_month(n), members: 0..MEMBERS }
+        Self { month: notification_month(n), members: 0..MEMBERS }
     }
 
     /// The first and the last member id.
@@ -97,19 +100,28 @@ impl Slice {
     }
 }
 
-pub fn is_one_of((of, at): (u64, u64), n: u64) -> bool {
-    n % of == at
+/// Every `step`-th position of the data set, starting at `offset`.
+#[derive(Clone, Copy, Debug)]
+pub struct EveryNth {
+    pub step: u64,
+    pub offset: u64,
+}
+
+impl EveryNth {
+    pub const fn contains(self, n: u64) -> bool {
+        n % self.step == self.offset
+    }
 }
 
 pub fn email(n: u64) -> String {
-    if is_one_of(WITHOUT_ADDRESS, n) { String::new() } else { format!("m{n}@example.com") }
+    if MEMBERS_WITHOUT_ADDRESS.contains(n) { String::new() } else { format!("m{n}@example.com") }
 }
 
-pub fn speaks_english(n: u64) -> bool {
+pub fn prefers_english(n: u64) -> bool {
     n.is_multiple_of(4)
 }
 
-/// Ids have gaps of every size, and the last is the highest that there is.
+/// The member id at a position. Ids have gaps of different sizes, and the last one is the highest possible id.
 pub fn member_id(n: u64) -> u64 {
     if n + 1 == MEMBERS { i64::MAX.unsigned_abs() } else { 1 + n * 7 + n / 500 * 1_000_003 }
 }
@@ -124,15 +136,15 @@ pub fn write(folder: &Path) -> Result<()> {
 
     for n in 0..MEMBERS {
         let id = member_id(n);
-        let locale = if speaks_english(n) { "en" } else { "ko" };
-        let name = if is_one_of(ODD_NAME, n) {
-            format!("\"{}\"", ODD.replace('"', "\"\""))
+        let locale = if prefers_english(n) { "en" } else { "ko" };
+        let name = if MEMBERS_WITH_MARKUP_NAME.contains(n) {
+            format!("\"{}\"", MARKUP_NAME.replace('"', "\"\""))
         } else {
             format!("Member {n}")
         };
         let email = email(n);
         writeln!(members, "{id},{name},{email},010-{:04}-{:04},{locale}", n % 10_000, n * 3 % 10_000)?;
-        subscribe(&mut subscriptions, n, id)?;
+        write_subscriptions(&mut subscriptions, n, id)?;
         if n.is_multiple_of(3) {
             writeln!(grants, "{id},CONTRACT-25,2024-01-01,")?;
         }
@@ -143,21 +155,25 @@ pub fn write(folder: &Path) -> Result<()> {
             writeln!(grants, "{id},NO-SUCH-DISCOUNT,2024-01-01,")?;
         }
     }
-    for m in 0..MONTHS + NOTICE_MONTHS {
-        let month = if m < MONTHS { month(m) } else { notice_month(m - MONTHS) };
+    for m in 0..MONTHS + NOTIFICATION_MONTHS {
+        let month = if m < MONTHS { month(m) } else { notification_month(m - MONTHS) };
         for n in (0..MEMBERS).step_by(50) {
             let adjustment = u64::from(m) * MEMBERS + n + 1;
             let amount = if n.is_multiple_of(100) { "1200" } else { "-700" };
             writeln!(adjustments, "{adjustment},{},{month},GOODWILL,{amount},e2e", member_id(n))?;
         }
-        for n in (0..MEMBERS).filter(|n| m >= MONTHS && is_one_of(RICH, *n)) {
+        for n in (0..MEMBERS).filter(|n| m >= MONTHS && MEMBERS_WITH_LARGE_BILL.contains(*n)) {
             let adjustment = u64::from(m) * MEMBERS + n + 1;
-            writeln!(adjustments, "{adjustment},{},{month},ROAMING-ABROAD,{RICHES},e2e", member_id(n))?;
+            writeln!(
+                adjustments,
+                "{adjustment},{},{month},ROAMING-ABROAD,{LARGE_ADJUSTMENT},e2e",
+                member_id(n)
+            )?;
         }
         for n in 0..MEMBERS {
-            use_something(&mut usage, &month, n, member_id(n))?;
+            write_usage(&mut usage, &month, n, member_id(n))?;
         }
-        // Of a member that nobody knows: counted, not charged.
+        // Usage of a member id that does not exist is counted and not charged.
         writeln!(usage, "{month}-nobody,3,voice,60,{month}-05T10:00:00+09:00")?;
     }
     for (name, text) in [
@@ -172,15 +188,15 @@ pub fn write(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn subscribe(out: &mut String, n: u64, id: u64) -> Result<()> {
+fn write_subscriptions(out: &mut String, n: u64, id: u64) -> Result<()> {
     match n % 500 {
         7 => writeln!(out, "{id},NO-SUCH-PLAN,2023-01-01,")?,
         8 => writeln!(out, "{id},BASIC-33,2023-01-01,\n{id},FLAT-89,2023-06-01,")?,
         _ => match n % 10 {
             0 => writeln!(out, "{id},FLAT-89,2023-01-01,")?,
-            // Leaves and comes back, in one month.
+            // Leaves and returns within one month.
             1 => writeln!(out, "{id},BASIC-33,2023-01-01,2025-06-10\n{id},BASIC-33,2025-06-20,")?,
-            // Another plan from the middle of a month on.
+            // Changes the plan in the middle of a month.
             2 => writeln!(out, "{id},BASIC-33,2023-01-01,2025-03-15\n{id},FLAT-89,2025-03-15,")?,
             // Joins late.
             3 => writeln!(out, "{id},BASIC-33,2024-11-21,")?,
@@ -193,7 +209,7 @@ fn subscribe(out: &mut String, n: u64, id: u64) -> Result<()> {
     Ok(())
 }
 
-fn use_something(out: &mut String, month: &str, n: u64, id: u64) -> Result<()> {
+fn write_usage(out: &mut String, month: &str, n: u64, id: u64) -> Result<()> {
     let (day, hour) = (n % 28 + 1, n % 24);
     writeln!(out, "{month}-{n}-v,{id},voice,{},{month}-{day:02}T{hour:02}:15:00+09:00", 300 + n * 37 % 9000)?;
     if n.is_multiple_of(2) {
@@ -206,9 +222,10 @@ fn use_something(out: &mut String, month: &str, n: u64, id: u64) -> Result<()> {
     Ok(())
 }
 
-/// A folder that comes while a run is under way: usage of its month for known members, a new add-on, and a new member; all
-/// of that month alone, as others are billed later. How many usage rows it brings.
-pub fn write_late(folder: &Path, month: &str) -> Result<u64> {
+/// Writes a folder that is loaded while a run of the month is in progress: usage of known members, a new add-on and a new
+/// member. Everything is in that month, because other months are billed by later scenarios. Returns the number of usage
+/// rows.
+pub fn write_late_load(folder: &Path, month: &str) -> Result<u64> {
     let rows = 200;
     let mut usage = String::from("usage_id,member_id,kind,quantity,started_at\n");
     for n in 0..rows {

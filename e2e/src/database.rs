@@ -1,4 +1,4 @@
-//! The scenarios' own database: made by the superuser of the development stack, read as anyone reads it.
+//! The tests' own database on the development server: how it is created, compared and locked.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sqlx::{
 
 pub const NAME: &str = "monthend_e2e";
 
-/// As the superuser, in the scenarios' database: to look at everything and to plant what must be found.
+/// Connects as the superuser, who can read everything and insert invalid rows that a check must find.
 pub async fn connect(options: PgConnectOptions) -> Result<PgPool> {
     PgPoolOptions::new()
         .max_connections(6)
@@ -20,7 +20,7 @@ pub async fn connect(options: PgConnectOptions) -> Result<PgPool> {
         .context("connect to the development database")
 }
 
-/// Drops the database of an earlier run of the tests and makes another.
+/// Creates the tests' database, after dropping the one of an earlier test run.
 pub async fn create(superuser: PgConnectOptions) -> Result<PgPool> {
     let pool = connect(superuser.clone().database("postgres")).await?;
     drop_database(&pool).await?;
@@ -40,7 +40,7 @@ pub async fn drop_database(pool: &PgPool) -> Result<()> {
     Ok(())
 }
 
-const SAME_ROWS: &[(&str, &str, &str)] = &[
+const COMPARED_ROWS: &[(&str, &str, &str)] = &[
     (
         "bill",
         "select member_id, base_amount, usage_amount, discount_amount, adjustment_amount, tax_amount, rounding_amount,
@@ -62,9 +62,9 @@ const SAME_ROWS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The month's live rows are those of the undisturbed `reference` revision, to the row.
+/// Fails unless the month's live rows equal those of the `reference` revision, which an undisturbed run made.
 pub async fn assert_live_equals(pool: &PgPool, month: &str, reference: i32) -> Result<()> {
-    for (what, wanted, live) in SAME_ROWS {
+    for (what, wanted, live) in COMPARED_ROWS {
         let sql = format!(
             "with wanted as ({wanted}), live as ({live}),
                   missing as (select * from wanted except all select * from live),
@@ -76,28 +76,29 @@ pub async fn assert_live_equals(pool: &PgPool, month: &str, reference: i32) -> R
         );
         let (wanted, live, missing, extra, first_missing, first_extra): (i64, i64, i64, i64, String, String) =
             sqlx::query_as(AssertSqlSafe(sql)).bind(month).bind(reference).fetch_one(pool).await?;
-        ensure!(wanted > 0, "the undisturbed run of {month} left no row of {what}: nothing to compare with");
+        ensure!(wanted > 0, "revision {reference} of {month} has no row of {what} to compare with");
         ensure!(
             missing == 0 && extra == 0,
-            "{what} of {month}: {live} rows live, {wanted} undisturbed; missing {missing}:\n{first_missing}\nextra {extra}:\n{first_extra}"
+            "{what} of {month}: {live} live rows, {wanted} in revision {reference}; missing {missing}:\n{first_missing}\nextra {extra}:\n{first_extra}"
         );
     }
     Ok(())
 }
 
-/// Holds every chunk transaction at the point where it writes its bills, so that a fault strikes in the middle of one.
-/// A lock on the table, not on a row: it queues fairly, and whoever holds the table already may finish.
-pub struct Freeze {
+/// Blocks every chunk transaction just before it writes its bills, so that a fault can be injected in the middle of one.
+/// It is a table lock and not a row lock: PostgreSQL queues table locks fairly, and transactions that hold the table
+/// already can finish.
+pub struct ChunkLock {
     transaction: sqlx::Transaction<'static, sqlx::Postgres>,
 }
 
-impl Freeze {
-    /// Waits for `chunks` done chunks of the month's draft, freezes it there and waits until `blocked` workers are
-    /// held in the middle of theirs.
+impl ChunkLock {
+    /// Waits until `chunks` chunks of the month's draft are done, takes the lock, and waits until it blocks `blocked`
+    /// workers.
     pub async fn after(pool: &PgPool, month: &str, chunks: i64, blocked: i64) -> Result<Self> {
         let limit = Duration::from_secs(120);
-        // Chunks take milliseconds: a look between two pauses could come after the last of them. A lock that is asked
-        // for lets the chunks in hand finish and holds up those that come after, so each look is at a standstill.
+        // Chunks take milliseconds, so polling alone could miss the last of them. Requesting the lock lets the running
+        // chunks finish and blocks the next ones, so nothing changes while the chunks are counted.
         let transaction = crate::wait::until(&format!("{chunks} chunks of {month}"), limit, async || {
             loop {
                 let mut transaction = pool.begin().await?;
@@ -106,7 +107,7 @@ impl Freeze {
                 if done >= chunks {
                     ensure!(
                         pending > blocked,
-                        "{month} was over before it could be disturbed: {done} chunks done"
+                        "{month} was nearly billed before the fault could be injected: {done} chunks done"
                     );
                     return Ok(Some(transaction));
                 }
@@ -121,19 +122,20 @@ impl Freeze {
         Ok(Self { transaction })
     }
 
-    pub async fn thaw(self) -> Result<()> {
-        self.transaction.rollback().await.context("let the chunks go on")
+    pub async fn release(self) -> Result<()> {
+        self.transaction.rollback().await.context("release the lock on bill")
     }
 }
 
-/// Holds whoever writes to a table, until it is dropped or let go.
-pub struct Lock {
+/// Blocks everyone who writes to a table until it is released or dropped.
+pub struct TableLock {
     transaction: sqlx::Transaction<'static, sqlx::Postgres>,
 }
 
-impl Lock {
-    /// Looks at a standstill, again and again, until `found` gives something; keeps that standstill.
-    pub async fn when<T>(
+impl TableLock {
+    /// Takes the lock and evaluates `found`. Releases the lock and tries again until `found` returns a value; then keeps
+    /// the lock.
+    pub async fn acquire_when<T>(
         pool: &PgPool,
         table: &str,
         what: &str,
@@ -149,17 +151,17 @@ impl Lock {
         .await
     }
 
-    pub async fn on(pool: &PgPool, table: &str) -> Result<Self> {
-        Ok(Self::when(pool, table, table, async |_| Ok(Some(()))).await?.0)
+    pub async fn acquire(pool: &PgPool, table: &str) -> Result<Self> {
+        Ok(Self::acquire_when(pool, table, table, async |_| Ok(Some(()))).await?.0)
     }
 
-    /// Waits until so many workers are held.
-    pub async fn holds(&self, pool: &PgPool, workers: i64) -> Result<()> {
+    /// Waits until the lock blocks this many workers.
+    pub async fn wait_until_blocking(&self, pool: &PgPool, workers: i64) -> Result<()> {
         workers_wait(pool, workers).await
     }
 
-    pub async fn let_go(self) -> Result<()> {
-        self.transaction.rollback().await.context("let the workers go on")
+    pub async fn release(self) -> Result<()> {
+        self.transaction.rollback().await.context("release the table lock")
     }
 }
 
@@ -170,7 +172,7 @@ async fn workers_wait(pool: &PgPool, workers: i64) -> Result<()> {
         async || {
             let waiting: i64 = sqlx::query_scalar(
                 "select count(*) from pg_stat_activity
-             where datname = current_database() and usename = 'monthend_worker' and wait_event_type = 'Lock'",
+             where datname = current_database() and usename = 'monthend_worker' and wait_event_type = 'TableLock'",
             )
             .fetch_one(pool)
             .await?;
@@ -180,7 +182,7 @@ async fn workers_wait(pool: &PgPool, workers: i64) -> Result<()> {
     .await
 }
 
-/// Done and pending chunks of the month's draft.
+/// The numbers of done and of pending chunks of the month's draft.
 pub async fn draft_chunks(database: impl PgExecutor<'_>, month: &str) -> Result<(i64, i64)> {
     Ok(sqlx::query_as(
         "select count(*) filter (where c.state = 'DONE'), count(*) filter (where c.state = 'PENDING')

@@ -1,19 +1,19 @@
-//! What the tests are told from outside: the variables that `cargo xtask env` prints.
+//! The environment variables that the tests need, as `cargo xtask env` prints them.
 
 use std::{env, path::PathBuf, str::FromStr as _};
 
 use anyhow::{Context as _, Result, ensure};
 use sqlx::postgres::PgConnectOptions;
 
-/// Where the cluster and its development database are.
+/// Addresses and names of the cluster and of the development stack.
 #[derive(Debug)]
 pub struct Environment {
-    /// The development database as the host reaches it; its role and database name are not ours.
+    /// The development database at its address on the host. Role and database name are replaced by the tests.
     pub database: PgConnectOptions,
     pub keys_dir: PathBuf,
-    /// Kafka as the host reaches it.
+    /// The address of Kafka on the host.
     pub brokers: String,
-    /// The image of the scenarios' mail server.
+    /// The image of the tests' mail server.
     pub mail_image: String,
     /// The namespace and the Helm release that `cargo xtask up` made.
     pub namespace: String,
@@ -22,26 +22,26 @@ pub struct Environment {
 
 impl Environment {
     pub fn read() -> Result<Self> {
-        let kubeconfig = wanted("KUBECONFIG")?;
+        let kubeconfig = required("KUBECONFIG")?;
         ensure!(
             env::split_paths(&kubeconfig).any(|path| path.exists()),
             "KUBECONFIG names no file that exists ({kubeconfig}): bring the cluster up with `cargo xtask up`"
         );
-        let database = PgConnectOptions::from_str(&wanted("DATABASE_URL")?).context("read DATABASE_URL")?;
+        let database = PgConnectOptions::from_str(&required("DATABASE_URL")?).context("read DATABASE_URL")?;
         Ok(Self {
             database,
-            keys_dir: wanted("MONTHEND_KEYS_DIR")?.into(),
-            brokers: wanted("KAFKA_BROKERS")?,
-            mail_image: wanted("MONTHEND_E2E_MAIL_IMAGE")?,
+            keys_dir: required("MONTHEND_KEYS_DIR")?.into(),
+            brokers: required("KAFKA_BROKERS")?,
+            mail_image: required("MONTHEND_E2E_MAIL_IMAGE")?,
             namespace: env::var("MONTHEND_NAMESPACE").unwrap_or_else(|_| "monthend".to_owned()),
             release: env::var("MONTHEND_RELEASE").unwrap_or_else(|_| "monthend".to_owned()),
         })
     }
 }
 
-fn wanted(name: &str) -> Result<String> {
+fn required(name: &str) -> Result<String> {
     env::var(name).with_context(|| {
-        format!("{name} is not set: run the tests by `cargo xtask test e2e`, or after `eval \"$(cargo xtask env)\"`")
+        format!("{name} is not set: run the tests with `cargo xtask test e2e`, or after `eval \"$(cargo xtask env)\"`")
     })
 }
 

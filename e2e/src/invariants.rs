@@ -1,4 +1,4 @@
-//! What holds after any run, whatever happened to it: in the tables, and between them and the cluster.
+//! The invariants that hold after every scenario, also after faults: within the tables, and between tables and cluster.
 
 use std::time::Duration;
 
@@ -9,13 +9,14 @@ use store::verify::{self, Asked, Uuid};
 
 use crate::{
     installation::Installation,
-    runs::{over, phase, status},
+    runs::{is_finished, phase, status},
     wait,
 };
 
-const WORKERS_END: Duration = Duration::from_secs(30);
+/// How long the last pods of a finished run may take to end.
+const POD_END_LIMIT: Duration = Duration::from_secs(30);
 
-/// Every violated invariant of every month, with what violates it. `active` are the uids of the runs that are not over.
+/// Every violated invariant of every month, with its violations. `active` holds the uids of the unfinished runs.
 pub async fn violations(
     connection: &mut PgConnection,
     active: &[String],
@@ -24,7 +25,7 @@ pub async fn violations(
     let months: Vec<String> = sqlx::query_scalar("select distinct month from revision order by 1")
         .fetch_all(&mut *connection)
         .await
-        .context("read the months that there are revisions of")?;
+        .context("read the months that have revisions")?;
     let mut found = Vec::new();
     for month in months {
         let asked = Asked { month: month.parse()?, active: Some(&active), keys: None, sink: None };
@@ -39,29 +40,29 @@ pub async fn violations(
 }
 
 impl Installation {
-    /// All invariants, in the database and between it and the cluster.
+    /// Checks all invariants, in the database and between the database and the cluster.
     pub async fn invariants_hold(&self) -> Result<()> {
-        let runs = self.all_runs().await?;
+        let runs = self.billing_runs().all().await?;
         let mut connection = self.pool.acquire().await?;
-        let notices = self.notices().all().await?;
-        let unfinished = [active(&runs), active(&notices)].concat();
+        let notifications = self.notification_runs().all().await?;
+        let unfinished = [active_uids(&runs), active_uids(&notifications)].concat();
         let found = violations(&mut connection, &unfinished).await?;
         if !found.is_empty() {
             bail!("invariants violated: {found:#?}");
         }
-        for run in runs.iter().filter(|run| over(run)) {
-            self.status_agrees(run).await?;
-            self.nothing_runs(run).await?;
+        for run in runs.iter().filter(|run| is_finished(run)) {
+            self.billing_status_matches_tables(run).await?;
+            self.no_pod_runs(run).await?;
         }
-        for run in notices.iter().filter(|run| over(run)) {
-            self.notice_status_agrees(run).await?;
-            self.nothing_runs(run).await?;
+        for run in notifications.iter().filter(|run| is_finished(run)) {
+            self.notification_status_matches_tables(run).await?;
+            self.no_pod_runs(run).await?;
         }
-        self.sink_agrees().await
+        self.deliveries_match_mail_server().await
     }
 
-    /// 5: what a succeeded run's status says is what anyone reads in the views.
-    pub async fn status_agrees(&self, run: &DynamicObject) -> Result<()> {
+    /// Invariant 5: the status of a succeeded run equals what the views show.
+    pub async fn billing_status_matches_tables(&self, run: &DynamicObject) -> Result<()> {
         if phase(run) != "Succeeded" {
             return Ok(());
         }
@@ -75,18 +76,20 @@ impl Installation {
         .bind(month)
         .fetch_all(&self.pool)
         .await?;
-        let said = |name: &str| status["counts"][name].as_i64().unwrap_or(-1);
-        let usage =
-            ["ratedUsage", "unbillableUsage", "quarantinedUsage", "lateUsage"].map(said).iter().sum::<i64>();
+        let reported = |name: &str| status["counts"][name].as_i64().unwrap_or(-1);
+        let usage = ["ratedUsage", "unbillableUsage", "quarantinedUsage", "lateUsage"]
+            .map(reported)
+            .iter()
+            .sum::<i64>();
         ensure!(
-            counts == [said("billed"), said("quarantined"), usage],
-            "{month}: the tables count {counts:?} (bills, quarantined, usage), the status says {}",
+            counts == [reported("billed"), reported("quarantined"), usage],
+            "{month}: the tables have {counts:?} (bills, quarantined members, usage rows), the status says {}",
             status["counts"]
         );
         let members = status["progress"]["members"].as_i64();
         ensure!(
             members == Some(counts[0] + counts[1]) && status["progress"]["membersDone"].as_i64() == members,
-            "{month}: {members:?} members planned, {counts:?} in the tables"
+            "{month}: {members:?} members were planned, the tables have {counts:?}"
         );
         let amounts: (String, String, String, String, String, String, String) = sqlx::query_as(
             "select coalesce(sum(base_amount), 0)::text, coalesce(sum(usage_amount), 0)::text,
@@ -97,35 +100,37 @@ impl Installation {
         .bind(month)
         .fetch_one(&self.pool)
         .await?;
-        let said = |name: &str| status["amounts"][name].as_str().unwrap_or("nothing").to_owned();
+        let reported = |name: &str| status["amounts"][name].as_str().unwrap_or("nothing").to_owned();
         let wanted = (
-            said("base"),
-            said("usage"),
-            said("discount"),
-            said("adjustment"),
-            said("tax"),
-            said("rounding"),
-            said("total"),
+            reported("base"),
+            reported("usage"),
+            reported("discount"),
+            reported("adjustment"),
+            reported("tax"),
+            reported("rounding"),
+            reported("total"),
         );
         ensure!(
             amounts == wanted,
-            "{month}: the bills sum to {amounts:?}, the status says {}",
+            "{month}: the bills add up to {amounts:?}, the status says {}",
             status["amounts"]
         );
         Ok(())
     }
 
-    /// 6: no pod works for a run that is over. The last ones may need a moment to end.
-    async fn nothing_runs(&self, run: &DynamicObject) -> Result<()> {
+    /// Invariant 6: a finished run has no running pods. The last ones may need a moment to end.
+    async fn no_pod_runs(&self, run: &DynamicObject) -> Result<()> {
         let name = run.metadata.name.clone().unwrap_or_default();
-        wait::until_true(&format!("the workers of {name}, which is over, to end"), WORKERS_END, async || {
-            Ok(self.workers(&name).await?.is_empty())
-        })
+        wait::until_true(
+            &format!("the pods of {name}, which is finished, to end"),
+            POD_END_LIMIT,
+            async || Ok(self.workers(&name).await?.is_empty()),
+        )
         .await
     }
 }
 
-/// The uids of the runs that are not over.
-pub fn active(runs: &[DynamicObject]) -> Vec<String> {
-    runs.iter().filter(|run| !over(run)).filter_map(|run| run.metadata.uid.clone()).collect()
+/// The uids of the unfinished runs.
+pub fn active_uids(runs: &[DynamicObject]) -> Vec<String> {
+    runs.iter().filter(|run| !is_finished(run)).filter_map(|run| run.metadata.uid.clone()).collect()
 }

@@ -1,4 +1,4 @@
-//! The development stack's Kafka as the host reaches it: what is on the tests' topics, and what can befall them there.
+//! Kafka of the development stack, at its address on the host: reads, writes and deletes the tests' topics and group.
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +20,11 @@ pub const TOPIC: &str = "e2e.notices";
 pub const DLQ: &str = "e2e.notices.dlq";
 pub const GROUP: &str = "e2e-notify";
 pub const PARTITIONS: usize = 12;
-const REPLY: Duration = Duration::from_secs(10);
+/// The limit for one reply of a broker.
+const REPLY_LIMIT: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A message as it lies on a topic.
+/// A message of a topic.
 #[derive(Clone, Debug)]
 pub struct Record {
     pub key: Option<Vec<u8>>,
@@ -38,7 +39,7 @@ impl Record {
     }
 }
 
-/// The brokers, by the address that the host reaches them at.
+/// The brokers, at their addresses on the host.
 #[derive(Clone, Debug)]
 pub struct Kafka {
     brokers: String,
@@ -55,7 +56,7 @@ impl Kafka {
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", "e2e")
             .set("reconnect.backoff.max.ms", "1000")
-            // Whoever waits here says so himself, once.
+            // The functions that wait report an unreachable broker themselves, once.
             .set("log_level", "0");
         config
     }
@@ -70,25 +71,25 @@ impl Kafka {
         self.config().create().context("make a Kafka admin client")
     }
 
-    /// Work that blocks, aside.
-    async fn aside<T: Send + 'static>(
+    /// Runs blocking work on a thread for it.
+    async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let this = self.clone();
-        tokio::task::spawn_blocking(move || work(this)).await.context("work on Kafka")?
+        tokio::task::spawn_blocking(move || work(this)).await.context("run a blocking Kafka call")?
     }
 
-    /// How many partitions the topic has; 0: there is no such topic.
+    /// The number of partitions of the topic, 0 if there is no such topic.
     pub async fn partitions(&self, topic: &str) -> Result<usize> {
         let topic = topic.to_owned();
-        self.aside(move |this| Ok(partitions(&this.consumer("e2e-reader")?, &topic)?.len())).await
+        self.blocking(move |this| Ok(partitions(&this.consumer("e2e-reader")?, &topic)?.len())).await
     }
 
-    /// Everything on a topic.
+    /// Reads all messages of a topic.
     pub async fn read_all(&self, topic: &str) -> Result<Vec<Record>> {
         let topic = topic.to_owned();
-        self.aside(move |this| this.read(&topic)).await
+        self.blocking(move |this| this.read(&topic)).await
     }
 
     fn read(&self, topic: &str) -> Result<Vec<Record>> {
@@ -96,7 +97,7 @@ impl Kafka {
         let mut from = TopicPartitionList::new();
         let mut left = 0;
         for partition in partitions(&consumer, topic)? {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, REPLY)?;
+            let (low, high) = consumer.fetch_watermarks(topic, partition, REPLY_LIMIT)?;
             if high > low {
                 from.add_partition_offset(topic, partition, Offset::Offset(low))?;
                 left += usize::try_from(high - low)?;
@@ -123,10 +124,10 @@ impl Kafka {
         Ok(records)
     }
 
-    /// Puts messages on a topic and waits until the brokers have them.
-    pub async fn put(&self, topic: &str, records: Vec<Record>) -> Result<()> {
+    /// Writes messages to a topic and waits until the brokers have acknowledged them.
+    pub async fn produce(&self, topic: &str, records: Vec<Record>) -> Result<()> {
         let topic = topic.to_owned();
-        self.aside(move |this| {
+        self.blocking(move |this| {
             let producer: ThreadedProducer<DefaultProducerContext> =
                 this.config().set("acks", "all").create().context("make a Kafka producer")?;
             for record in &records {
@@ -142,14 +143,14 @@ impl Kafka {
         .await
     }
 
-    /// Removes the topics and the group of an earlier run of the tests. The topic is made anew, as nobody scales by a lag
-    /// that can't be read: so the first scenario has its consumers.
-    pub async fn start_over(&self) -> Result<()> {
-        self.is_back().await?;
+    /// Removes the topics and the group of an earlier test run, and creates the topic. The operator does not scale
+    /// consumers while it cannot read the lag, so without the topic the first scenario would have no consumers.
+    pub async fn reset(&self) -> Result<()> {
+        self.wait_until_available().await?;
         for topic in [TOPIC, DLQ] {
             if self.partitions(topic).await? > 0 {
                 self.delete_topic(topic).await?;
-                wait::until_true(&format!("topic {topic} to be gone"), LIMIT, async || {
+                wait::until_true(&format!("topic {topic} to be deleted"), LIMIT, async || {
                     Ok(self.partitions(topic).await? == 0)
                 })
                 .await?;
@@ -165,11 +166,11 @@ impl Kafka {
         Ok(())
     }
 
-    /// Deletes a topic. Whoever uses it may make it again at once.
+    /// Deletes a topic. Its users may create it again at once.
     pub async fn delete_topic(&self, topic: &str) -> Result<()> {
         let outcome = self
             .admin()?
-            .delete_topics(&[topic], &AdminOptions::new().operation_timeout(Some(REPLY)))
+            .delete_topics(&[topic], &AdminOptions::new().operation_timeout(Some(REPLY_LIMIT)))
             .await?;
         for one in outcome {
             one.map_err(|(_, code)| code).with_context(|| format!("delete topic {topic}"))?;
@@ -177,7 +178,7 @@ impl Kafka {
         Ok(())
     }
 
-    /// Forgets the group and its offsets; nobody may be in it.
+    /// Deletes the group and its offsets. The group must have no members.
     pub async fn delete_group(&self, group: &str) -> Result<()> {
         wait::until_true(&format!("group {group} to be deleted"), LIMIT, async || {
             for one in self.admin()?.delete_groups(&[group], &AdminOptions::new()).await? {
@@ -191,20 +192,20 @@ impl Kafka {
         .await
     }
 
-    /// What the group has committed, by partition; none where it has committed nothing.
+    /// Partition, committed offset (none where nothing is committed) and end offset of each partition.
     async fn committed(&self, group: &str, topic: &str) -> Result<Vec<(i32, Option<i64>, i64)>> {
         let (group, topic) = (group.to_owned(), topic.to_owned());
-        self.aside(move |this| {
+        self.blocking(move |this| {
             let consumer = this.consumer(&group)?;
             let mut wanted = TopicPartitionList::new();
             let all = partitions(&consumer, &topic)?;
             for partition in &all {
                 wanted.add_partition(&topic, *partition);
             }
-            let committed = consumer.committed_offsets(wanted, REPLY)?;
+            let committed = consumer.committed_offsets(wanted, REPLY_LIMIT)?;
             let mut found = Vec::with_capacity(all.len());
             for one in committed.elements() {
-                let (low, high) = consumer.fetch_watermarks(&topic, one.partition(), REPLY)?;
+                let (low, high) = consumer.fetch_watermarks(&topic, one.partition(), REPLY_LIMIT)?;
                 let offset = if let Offset::Offset(offset) = one.offset() { Some(offset) } else { None };
                 found.push((one.partition(), offset, if high > low { high } else { offset.unwrap_or(high) }));
             }
@@ -213,25 +214,29 @@ impl Kafka {
         .await
     }
 
-    /// Whether nobody has committed anything of the group.
-    pub async fn knows_no_offset(&self, group: &str, topic: &str) -> Result<bool> {
+    /// Whether the group has no committed offset.
+    pub async fn has_no_offsets(&self, group: &str, topic: &str) -> Result<bool> {
         Ok(self.committed(group, topic).await?.iter().all(|(_, offset, _)| offset.is_none()))
     }
 
-    /// Waits until the group has committed everything that is on the topic.
-    pub async fn drained(&self, group: &str, topic: &str) -> Result<()> {
-        wait::until_true(&format!("{group} to have read all of {topic}"), LIMIT, async || {
-            let committed = self.committed(group, topic).await?;
-            ensure!(!committed.is_empty(), "there is no topic {topic}");
-            Ok(committed.iter().all(|(_, offset, end)| offset.unwrap_or(0) >= *end))
-        })
+    /// Waits until the group has committed the end of every partition.
+    pub async fn wait_until_drained(&self, group: &str, topic: &str) -> Result<()> {
+        wait::until_true(
+            &format!("group {group} to have committed all of topic {topic}"),
+            LIMIT,
+            async || {
+                let committed = self.committed(group, topic).await?;
+                ensure!(!committed.is_empty(), "there is no topic {topic}");
+                Ok(committed.iter().all(|(_, offset, end)| offset.unwrap_or(0) >= *end))
+            },
+        )
         .await
     }
 
-    /// The brokers answer again.
-    pub async fn is_back(&self) -> Result<()> {
+    /// Waits until the brokers answer.
+    pub async fn wait_until_available(&self) -> Result<()> {
         wait::until_true("Kafka to answer", LIMIT, async || {
-            self.aside(|this| {
+            self.blocking(|this| {
                 this.consumer("e2e-reader")?.fetch_metadata(None, Duration::from_secs(2))?;
                 Ok(true)
             })
@@ -242,8 +247,9 @@ impl Kafka {
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
-    let metadata =
-        consumer.fetch_metadata(Some(topic), REPLY).with_context(|| format!("look for topic {topic}"))?;
+    let metadata = consumer
+        .fetch_metadata(Some(topic), REPLY_LIMIT)
+        .with_context(|| format!("look for topic {topic}"))?;
     let Some(topic) = metadata.topics().iter().find(|known| known.name() == topic) else {
         return Ok(Vec::new());
     };

@@ -1,5 +1,5 @@
-//! The mail server of the scenarios (`mail/server.py`): a pod beside the installation, told how to behave and asked what
-//! it took through the API server.
+//! The tests' mail server (`mail/server.py`), which runs in a pod. The tests set the rules by which it fails and read the
+//! messages that it accepted, both through the API server's proxy.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use kube::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{cluster, data::Slice, wait};
+use crate::{cluster, data::Cohort, wait};
 
 pub const NAME: &str = "mail";
 const HTTP_PORT: u16 = 8025;
@@ -21,14 +21,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub const USERNAME: &str = "e2e";
 pub const PASSWORD: &str = "a-password-of-the-tests";
 
-/// A message as the server keeps it.
+/// A message that the server accepted.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Message {
     pub number: u64,
     /// Milliseconds since the epoch, by the server's clock.
     pub at: i64,
     pub to: Vec<String>,
-    /// Whether the server said so; none while it has not decided.
+    /// Whether the server acknowledged it; none while it has not decided.
     pub acknowledged: Option<bool>,
     pub headers: Vec<(String, String)>,
     pub r#type: String,
@@ -44,7 +44,7 @@ impl Message {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The bill that the Message-ID names: month, member, revision.
+    /// The bill that the Message-ID names: month, member id, revision.
     pub fn bill(&self) -> Option<(String, i64, i32)> {
         let id = self.header("Message-ID")?.trim().strip_prefix('<')?;
         let mut parts = id.split_once('@')?.0.split('.');
@@ -56,25 +56,24 @@ impl Message {
 #[derive(Clone, Debug, Deserialize)]
 pub struct State {
     pub instance: String,
-    /// Open connections now, opened ever, and the most at one time.
+    /// Open connections.
     pub sessions: u64,
-    pub opened: u64,
-    pub most: u64,
-    /// Sessions that a rule holds, and how often a rule struck, by its point.
+    /// Sessions that a rule holds, by the point of the rule.
     pub held: BTreeMap<String, u64>,
-    pub struck: BTreeMap<String, u64>,
+    /// How often a rule was applied since the server started, by the point of the rule.
+    pub applied: BTreeMap<String, u64>,
     pub messages: u64,
 }
 
-/// The server, with what it was seen to hold so far.
-pub struct Mail {
+/// A client of the server, with the messages that it has read so far.
+pub struct MailServer {
     client: Client,
     namespace: String,
     seen: Mutex<(String, Vec<Arc<Message>>)>,
 }
 
-impl Mail {
-    /// Starts the server and waits for its answer.
+impl MailServer {
+    /// Starts the server and waits until it answers.
     pub async fn start(client: &Client, namespace: &str, image: &str) -> Result<Self> {
         let labels = json!({"app": NAME});
         let pod = json!({
@@ -105,8 +104,8 @@ impl Mail {
                 {"name": "smtp", "port": 1025, "targetPort": "smtp"}, {"name": "http", "port": HTTP_PORT, "targetPort": "http"},
             ]},
         });
-        cluster::put::<Service>(client, namespace, &service).await?;
-        cluster::put::<Pod>(client, namespace, &pod).await?;
+        cluster::apply_typed::<Service>(client, namespace, &service).await?;
+        cluster::apply_typed::<Pod>(client, namespace, &pod).await?;
         let mail = Self {
             client: client.clone(),
             namespace: namespace.to_owned(),
@@ -115,78 +114,72 @@ impl Mail {
         let state =
             wait::until("the mail server to answer", LIMIT, async || mail.state().await.map(Some)).await?;
         *mail.seen.lock().unwrap_or_else(PoisonError::into_inner) = (state.instance, Vec::new());
-        mail.behave(&[]).await?;
+        mail.set_rules(&[]).await?;
         Ok(mail)
     }
 
-    async fn ask(&self, method: &str, page: &str, body: &Value) -> Result<String> {
+    async fn request(&self, method: &str, page: &str, body: &Value) -> Result<String> {
         let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
-        cluster::proxied(&self.client, &self.namespace, NAME, HTTP_PORT, method, page, body).await
+        cluster::request_service(&self.client, &self.namespace, NAME, HTTP_PORT, method, page, body).await
     }
 
     pub async fn state(&self) -> Result<State> {
-        let said = self.ask("GET", "state", &Value::Null).await?;
-        serde_json::from_str(&said).with_context(|| format!("the mail server says {said}"))
+        let body = self.request("GET", "state", &Value::Null).await?;
+        serde_json::from_str(&body).with_context(|| format!("parse the mail server's state {body}"))
     }
 
-    /// Replaces the behaviour by these rules, and lets go whatever an earlier one held.
-    pub async fn behave(&self, rules: &[Value]) -> Result<()> {
-        self.tell(json!({"rules": rules})).await
+    /// Replaces all rules. Sessions that an earlier rule holds continue.
+    pub async fn set_rules(&self, rules: &[Value]) -> Result<()> {
+        self.set_behaviour(json!({"rules": rules})).await
     }
 
-    /// As if the machine were off: open sessions are cut, and nobody listens.
-    pub async fn go_away(&self) -> Result<()> {
-        self.tell(json!({"away": true})).await
+    /// Behaves as if the machine were off: aborts open sessions and stops listening.
+    pub async fn go_offline(&self) -> Result<()> {
+        self.set_behaviour(json!({"offline": true})).await
     }
 
-    /// Every session needs to log in, always.
-    async fn tell(&self, mut behaviour: Value) -> Result<()> {
+    /// Sets the behaviour; every session must log in.
+    async fn set_behaviour(&self, mut behaviour: Value) -> Result<()> {
         behaviour["login"] = json!({"username": USERNAME, "password": PASSWORD});
-        self.ask("PUT", "behaviour", &behaviour)
+        self.request("PUT", "behaviour", &behaviour)
             .await
-            .with_context(|| format!("tell the mail server {behaviour}"))?;
+            .with_context(|| format!("set the behaviour {behaviour} of the mail server"))?;
         Ok(())
     }
 
-    /// Waits until the rules hold so many sessions at a point. How many connections are open then.
-    pub async fn holds(&self, point: &str, sessions: u64) -> Result<u64> {
+    /// Waits until the rules hold this many sessions at a point. Returns the number of open connections.
+    pub async fn wait_until_held(&self, point: &str, sessions: u64) -> Result<u64> {
         wait::until(&format!("{sessions} sessions to be held at {point}"), LIMIT, async || {
             let state = self.state().await?;
             let held = state.held.get(point).copied().unwrap_or(0);
-            ensure!(held >= sessions, "{held} are: {state:?}");
+            ensure!(held >= sessions, "{held} are held: {state:?}");
             Ok(Some(state.sessions))
         })
         .await
     }
 
-    /// Waits until every session that was held at a point has gone on.
-    pub async fn lets_go(&self, point: &str) -> Result<()> {
+    /// Waits until no session is held at a point.
+    pub async fn wait_until_released(&self, point: &str) -> Result<()> {
         wait::until_true(&format!("no session to be held at {point}"), LIMIT, async || {
             Ok(self.state().await?.held.get(point).copied().unwrap_or(0) == 0)
         })
         .await
     }
 
-    /// Waits until the rules have struck so often at a point, since the server was started.
-    pub async fn strikes(&self, point: &str, times: u64) -> Result<()> {
-        wait::until_true(&format!("a rule to strike {times} times at {point}"), LIMIT, async || {
-            Ok(self.state().await?.struck.get(point).copied().unwrap_or(0) >= times)
-        })
-        .await
-    }
-
-    /// What it took of the slice's bills.
-    pub async fn messages_of(&self, slice: &Slice) -> Result<Vec<Arc<Message>>> {
-        let (from, to) = slice.ids();
+    /// The accepted messages with the cohort's bills.
+    pub async fn messages_of(&self, cohort: &Cohort) -> Result<Vec<Arc<Message>>> {
+        let (from, to) = cohort.ids();
         let members = i64::try_from(from)?..=i64::try_from(to)?;
         let mut messages = self.messages().await?;
         messages.retain(|message| {
-            message.bill().is_some_and(|(month, member, _)| month == slice.month && members.contains(&member))
+            message
+                .bill()
+                .is_some_and(|(month, member, _)| month == cohort.month && members.contains(&member))
         });
         Ok(messages)
     }
 
-    /// Everything that it ever took, in order.
+    /// All accepted messages, in order.
     pub async fn messages(&self) -> Result<Vec<Arc<Message>>> {
         let state = self.state().await?;
         let (instance, from) = {
@@ -194,10 +187,10 @@ impl Mail {
             (seen.0.clone(), seen.1.iter().take_while(|message| message.acknowledged.is_some()).count())
         };
         if state.instance != instance {
-            bail!("the mail server was started again and lost what it had taken");
+            bail!("the mail server was restarted and lost the messages that it had accepted");
         }
-        let said = self.ask("GET", &format!("messages?after={from}"), &Value::Null).await?;
-        let new: Vec<Message> = serde_json::from_str(&said).context("read the mail server's messages")?;
+        let body = self.request("GET", &format!("messages?after={from}"), &Value::Null).await?;
+        let new: Vec<Message> = serde_json::from_str(&body).context("parse the mail server's messages")?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.1.truncate(from);
         seen.1.extend(new.into_iter().map(Arc::new));

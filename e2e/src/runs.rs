@@ -1,5 +1,5 @@
-//! Runs as people use them: applied, looked at, changed and deleted. Here is what both kinds have in common, and
-//! BillingRuns; `notices` has the other kind.
+//! How the tests apply, read, change and delete runs: what both kinds have in common, and BillingRuns.
+//! NotificationRuns are in [`crate::notifications`].
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::{cluster, installation::Installation, wait};
 
-/// As long as anything in these tests may take on a busy machine.
+/// The limit for any single wait, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(240);
 pub const PRICE_BOOK: &str = "pricebook";
 
-/// The status of a run, or what else is at a path in it; `Null` where there is nothing.
+/// The run's status, `Null` where it has none.
 pub fn status(run: &DynamicObject) -> &Value {
     &run.data["status"]
 }
@@ -25,7 +25,7 @@ pub fn phase(run: &DynamicObject) -> &str {
     status(run)["phase"].as_str().unwrap_or_default()
 }
 
-pub fn over(run: &DynamicObject) -> bool {
+pub fn is_finished(run: &DynamicObject) -> bool {
     matches!(phase(run), "Succeeded" | "CompletedWithFailures" | "Failed" | "Rejected")
 }
 
@@ -63,7 +63,8 @@ impl Runs {
         changed.map(drop).with_context(|| format!("change {} {name}", self.kind))
     }
 
-    /// Waits until the run is what is asked for. A run that is over is not waited for any longer.
+    /// Waits until the run fulfils the condition; `what` describes it. Fails as soon as the run is finished without
+    /// fulfilling it.
     pub async fn until(
         &self,
         name: &str,
@@ -72,7 +73,7 @@ impl Runs {
     ) -> Result<DynamicObject> {
         let run = wait::until(&format!("{} {name} to be {what}", self.kind), LIMIT, async || {
             let run = self.get(name).await?;
-            if wanted(&run) || over(&run) {
+            if wanted(&run) || is_finished(&run) {
                 return Ok(Some(run));
             }
             bail!("its status is {}", status(&run))
@@ -88,45 +89,59 @@ impl Runs {
         Ok(run)
     }
 
-    /// Waits for a phase.
-    pub async fn reach(&self, name: &str, wanted: &str) -> Result<DynamicObject> {
+    /// Waits until the run is in this phase.
+    pub async fn wait_for_phase(&self, name: &str, wanted: &str) -> Result<DynamicObject> {
         self.until(name, wanted, |run| phase(run) == wanted).await
     }
 
-    /// Waits for a condition with this status and reason; its message.
-    pub async fn says(&self, name: &str, kind: &str, wanted: &str, reason: &str) -> Result<String> {
-        wait::until(&format!("{} {name} to say {kind}={wanted}, {reason}", self.kind), LIMIT, async || {
-            let run = self.get(name).await?;
-            match condition(&run, kind) {
-                Some((status, said, message)) if status == wanted && said == reason => {
-                    Ok(Some(message.to_owned()))
+    /// Waits for a condition with this status and reason. Returns the condition's message.
+    pub async fn wait_for_condition(
+        &self,
+        name: &str,
+        kind: &str,
+        wanted: &str,
+        reason: &str,
+    ) -> Result<String> {
+        wait::until(
+            &format!("{} {name} to have condition {kind}={wanted}, {reason}", self.kind),
+            LIMIT,
+            async || {
+                let run = self.get(name).await?;
+                match condition(&run, kind) {
+                    Some((status, found, message)) if status == wanted && found == reason => {
+                        Ok(Some(message.to_owned()))
+                    }
+                    other => bail!("the condition is {other:?} in phase {:?}", phase(&run)),
                 }
-                other => bail!("it says {other:?} in phase {:?}", phase(&run)),
-            }
-        })
+            },
+        )
         .await
     }
 
-    /// Waits for a condition with this status, whatever the reason.
-    pub async fn says_status(&self, name: &str, kind: &str, wanted: &str) -> Result<()> {
-        wait::until_true(&format!("{} {name} to say {kind}={wanted}", self.kind), LIMIT, async || {
-            let run = self.get(name).await?;
-            let said = condition(&run, kind);
-            ensure!(said.is_some_and(|said| said.0 == wanted), "it says {said:?}");
-            Ok(true)
-        })
+    /// Waits for a condition with this status and any reason.
+    pub async fn wait_for_condition_status(&self, name: &str, kind: &str, wanted: &str) -> Result<()> {
+        wait::until_true(
+            &format!("{} {name} to have condition {kind}={wanted}", self.kind),
+            LIMIT,
+            async || {
+                let run = self.get(name).await?;
+                let found = condition(&run, kind);
+                ensure!(found.is_some_and(|found| found.0 == wanted), "the condition is {found:?}");
+                Ok(true)
+            },
+        )
         .await
     }
 
-    /// Deletes a run and waits until its finalizer has let it go.
+    /// Deletes a run and waits until its finalizer is removed and it is deleted.
     pub async fn delete(&self, name: &str) -> Result<()> {
         let deleted = self.api.delete(name, &DeleteParams::default()).await;
         deleted.with_context(|| format!("delete {} {name}", self.kind))?;
-        self.is_gone(name).await
+        self.wait_until_deleted(name).await
     }
 
-    pub async fn is_gone(&self, name: &str) -> Result<()> {
-        wait::until_true(&format!("{} {name} to be gone", self.kind), LIMIT, async || {
+    pub async fn wait_until_deleted(&self, name: &str) -> Result<()> {
+        wait::until_true(&format!("{} {name} to be deleted", self.kind), LIMIT, async || {
             Ok(self.api.get_opt(name).await?.is_none())
         })
         .await
@@ -134,15 +149,12 @@ impl Runs {
 }
 
 impl Installation {
-    pub fn billing(&self) -> Runs {
+    pub fn billing_runs(&self) -> Runs {
         Runs::new(&self.client, &self.namespace, "BillingRun")
     }
 
-    pub fn runs(&self) -> Api<DynamicObject> {
-        self.billing().api
-    }
-
-    /// A run over small chunks, so that there is a middle to disturb; `spec` adds to it, replaces, or with a null takes away.
+    /// A run with small chunks, so that faults can be injected between them. `spec` adds or replaces fields of the spec; a
+    /// null removes a field.
     pub fn billing_run(&self, name: &str, month: &str, spec: Value) -> Value {
         let mut run = json!({
             "apiVersion": "monthend.dev/v1alpha1", "kind": "BillingRun",
@@ -158,42 +170,44 @@ impl Installation {
 
     pub async fn apply_run(&self, name: &str, month: &str, spec: Value) -> Result<()> {
         let run = self.billing_run(name, month, spec);
-        cluster::apply(&self.runs(), &run)
+        cluster::apply(&self.billing_runs().api, &run)
             .await
             .with_context(|| format!("apply BillingRun {name} for {month}"))?;
         Ok(())
     }
 
     pub async fn change_run(&self, name: &str, spec: Value) -> Result<()> {
-        self.billing().change(name, spec).await
+        self.billing_runs().change(name, spec).await
     }
 
-    pub async fn all_runs(&self) -> Result<Vec<DynamicObject>> {
-        self.billing().all().await
+    /// See [`Runs::wait_for_phase`].
+    pub async fn wait_for_phase(&self, name: &str, wanted: &str) -> Result<DynamicObject> {
+        self.billing_runs().wait_for_phase(name, wanted).await
     }
 
-    /// See [`Runs::reach`].
-    pub async fn reach(&self, name: &str, wanted: &str) -> Result<DynamicObject> {
-        self.billing().reach(name, wanted).await
-    }
-
-    /// See [`Runs::says`].
-    pub async fn says(&self, name: &str, kind: &str, wanted: &str, reason: &str) -> Result<String> {
-        self.billing().says(name, kind, wanted, reason).await
+    /// See [`Runs::wait_for_condition`].
+    pub async fn wait_for_condition(
+        &self,
+        name: &str,
+        kind: &str,
+        wanted: &str,
+        reason: &str,
+    ) -> Result<String> {
+        self.billing_runs().wait_for_condition(name, kind, wanted, reason).await
     }
 
     /// See [`Runs::delete`].
     pub async fn delete_run(&self, name: &str) -> Result<()> {
-        self.billing().delete(name).await
+        self.billing_runs().delete(name).await
     }
 
-    /// Bills the month without any disturbance, as a draft that is then rejected: its rows stay, as the revision whose
-    /// number this returns, to compare with.
-    pub async fn undisturbed(&self, month: &str) -> Result<i32> {
-        let name = format!("undisturbed-{month}");
+    /// Bills the month without any fault, as a draft that is then rejected. The rows of a rejected revision stay, so later
+    /// runs are compared with them. Returns the revision's number.
+    pub async fn reference_revision(&self, month: &str) -> Result<i32> {
+        let name = format!("reference-{month}");
         self.apply_run(&name, month, json!({"approvalPolicy": "Manual", "chunkSize": 1000, "shards": 2}))
             .await?;
-        let run = self.reach(&name, "AwaitingApproval").await?;
+        let run = self.wait_for_phase(&name, "AwaitingApproval").await?;
         let revision = status(&run)["revision"].as_i64().context("a draft without a revision number")?;
         self.delete_run(&name).await?;
         let revision = i32::try_from(revision)?;
@@ -207,9 +221,14 @@ impl Installation {
         Ok(revision)
     }
 
-    /// The run succeeds, and its month's live rows are those of the undisturbed revision.
-    pub async fn succeeds_like(&self, name: &str, month: &str, reference: i32) -> Result<DynamicObject> {
-        let run = self.reach(name, "Succeeded").await?;
+    /// Waits until the run succeeds. Fails unless the month's live rows equal those of the reference revision.
+    pub async fn succeeds_with_bills_of(
+        &self,
+        name: &str,
+        month: &str,
+        reference: i32,
+    ) -> Result<DynamicObject> {
+        let run = self.wait_for_phase(name, "Succeeded").await?;
         crate::database::assert_live_equals(&self.pool, month, reference).await?;
         Ok(run)
     }

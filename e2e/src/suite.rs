@@ -1,4 +1,4 @@
-//! Runs the scenarios one after the other in one process, over one installation, and takes it away afterwards.
+//! Runs the scenarios one after the other in one process against one installation, and removes it afterwards.
 
 use std::{
     process::ExitCode,
@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use crate::installation::Installation;
 
-/// What the scenarios share; empty while they are only listed.
+/// What the scenarios share. There is no installation while scenarios are only listed.
 struct Shared {
     runtime: Runtime,
     installation: Mutex<Option<Arc<Installation>>>,
@@ -30,18 +30,18 @@ impl Suite {
         Ok(Self { shared, trials: Vec::new() })
     }
 
-    /// A scenario. Its name says what it proves; the invariants are part of every one.
+    /// Adds a scenario. Its name states what it tests; the invariants are checked after each.
     pub fn scenario(
         &mut self,
         name: &str,
         scenario: impl AsyncFnOnce(&Installation) -> Result<()> + Send + 'static,
     ) {
         let shared = Arc::clone(&self.shared);
-        self.trials.push(Trial::test(name.to_owned(), move || shared.prove(scenario)));
+        self.trials.push(Trial::test(name.to_owned(), move || shared.run_scenario(scenario)));
     }
 
-    /// Runs what the command line asks for, as any test binary does.
-    #[expect(clippy::print_stderr, reason = "a test runner speaks to a person")]
+    /// Runs the scenarios that the command line selects, like any test binary.
+    #[expect(clippy::print_stderr, reason = "a test runner reports progress on stderr")]
     pub fn run(self) -> ExitCode {
         let mut arguments = Arguments::from_args();
         arguments.test_threads = Some(1);
@@ -52,7 +52,7 @@ impl Suite {
         match self.shared.runtime.block_on(Installation::create()) {
             Ok(installation) => self.shared.put(Some(installation)),
             Err(error) => {
-                eprintln!("The installation for the tests could not be made: {error:#}");
+                eprintln!("The tests' installation could not be created: {error:#}");
                 return ExitCode::FAILURE;
             }
         }
@@ -64,7 +64,7 @@ impl Suite {
             }
             _ => {
                 eprintln!(
-                    "Namespace and database of the tests are left to look at; the next run removes them."
+                    "The tests' namespace and database are kept for inspection; the next test run removes them."
                 );
                 Ok(())
             }
@@ -88,8 +88,8 @@ impl Shared {
         self.installation.lock().ok().and_then(|shared| shared.clone())
     }
 
-    #[expect(clippy::print_stderr, reason = "a test runner speaks to a person")]
-    fn prove(&self, scenario: impl AsyncFnOnce(&Installation) -> Result<()>) -> Result<(), Failed> {
+    #[expect(clippy::print_stderr, reason = "a test runner reports progress on stderr")]
+    fn run_scenario(&self, scenario: impl AsyncFnOnce(&Installation) -> Result<()>) -> Result<(), Failed> {
         let installation = self.installation().ok_or("there is no installation to test")?;
         let start = Instant::now();
         self.runtime.block_on(async {
@@ -100,7 +100,7 @@ impl Shared {
             let outcome = match outcome {
                 Ok(()) => Ok(()),
                 Err(error) => {
-                    // At once, and with what there is to look at only when all is told.
+                    // Printed at once; libtest-mimic prints the failure with its diagnosis only at the very end.
                     eprint!("{}", causes(&error));
                     Err(format!("{}\n{}", causes(&error), installation.diagnosis().await))
                 }

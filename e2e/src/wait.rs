@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a limit. Nothing in these tests sleeps for a time that somebody guessed.
+//! Waits for a condition, with a time limit. Tests must not sleep for a guessed time.
 
 use std::time::{Duration, Instant};
 
@@ -6,22 +6,24 @@ use anyhow::{Result, anyhow};
 
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Looks until `look` finds what it looks for. An error is no answer, as in a database that is being restarted; the
-/// last one is told when the time is up.
+/// Calls `probe` until it returns a value. An error counts as "not yet", for example while a database restarts.
+///
+/// # Errors
+/// The limit has passed; the last error of `probe` is the cause.
 pub async fn until<T>(
     what: &str,
     limit: Duration,
-    mut look: impl AsyncFnMut() -> Result<Option<T>>,
+    mut probe: impl AsyncFnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let start = Instant::now();
     loop {
-        let last = match look().await {
+        let last = match probe().await {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => None,
             Err(error) => Some(error),
         };
         if start.elapsed() > limit {
-            let waited = anyhow!("waited {} s for {what}, in vain", limit.as_secs());
+            let waited = anyhow!("waited {} s for {what} without success", limit.as_secs());
             return Err(
                 last.map_or(waited, |last| last.context(format!("waited {} s for {what}", limit.as_secs())))
             );
@@ -30,11 +32,11 @@ pub async fn until<T>(
     }
 }
 
-/// [`until`], for a condition that carries nothing.
+/// [`until`], for a condition without a value.
 pub async fn until_true(
     what: &str,
     limit: Duration,
-    mut look: impl AsyncFnMut() -> Result<bool>,
+    mut probe: impl AsyncFnMut() -> Result<bool>,
 ) -> Result<()> {
-    until(what, limit, async || Ok(look().await?.then_some(()))).await
+    until(what, limit, async || Ok(probe().await?.then_some(()))).await
 }

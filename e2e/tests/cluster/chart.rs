@@ -1,4 +1,4 @@
-//! The chart: what it refuses, what it renders, and what an upgrade does.
+//! The Helm chart: which values it rejects, what it renders, and what an upgrade changes.
 
 use std::{fs, path::Path, process::Command};
 
@@ -6,33 +6,33 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{
     data,
     environment::workspace,
-    installation::{Installation, path},
-    shell,
+    installation::Installation,
+    shell::{self, path},
     suite::Suite,
 };
 use serde_json::{Value, json};
 
 pub(crate) fn add(suite: &mut Suite) {
-    suite.scenario("the_chart_is_clean_and_the_api_server_takes_it", clean_and_accepted);
-    suite.scenario("the_chart_refuses_wrong_values", refuses_wrong_values);
+    suite.scenario("the_chart_passes_lint_and_a_server_side_dry_run", lint_and_dry_run);
+    suite.scenario("the_chart_rejects_invalid_values", rejects_invalid_values);
     suite.scenario("helm_test_passes", helm_test);
-    suite.scenario("an_upgrade_without_a_change_runs_nothing", upgrade_without_change);
-    suite.scenario("an_upgrade_upgrades_the_crds_and_keeps_the_runs", upgrade_of_crds);
+    suite.scenario("an_upgrade_without_a_relevant_change_runs_no_migration", upgrade_without_change);
+    suite.scenario("an_upgrade_replaces_the_crds_and_keeps_the_runs", upgrade_of_crds);
 }
 
 fn chart() -> String {
     workspace("charts/monthend").to_string_lossy().into_owned()
 }
 
-async fn clean_and_accepted(on: &Installation) -> Result<()> {
+async fn lint_and_dry_run(installation: &Installation) -> Result<()> {
     let mut variants = 0;
     for entry in fs::read_dir(workspace("charts/monthend/ci"))? {
         let values = entry?.path();
         let values = path(&values)?;
         let linted = shell::run(&["helm", "lint", "--strict", &chart(), "-f", values], &[], None).await?;
         ensure!(linted.contains("0 chart(s) failed"), "{linted}");
-        // Without what a dry run cannot know: the test's account is not there yet, the ports are taken, and this
-        // cluster has no KEDA.
+        // Leaves out what a dry run would reject: the service account of `helm test` does not exist yet, the node ports
+        // are taken, and this cluster has no KEDA.
         let no_ports = [
             "devStack.postgresql.nodePort=null",
             "devStack.kafka.nodePort=null",
@@ -42,17 +42,21 @@ async fn clean_and_accepted(on: &Installation) -> Result<()> {
         ]
         .join(",");
         let chart = chart();
-        let template = ["helm", "template", "other", &chart, "-n", &on.namespace, "-f", values];
+        let template = ["helm", "template", "other", &chart, "-n", &installation.namespace, "-f", values];
         let template = [template.as_slice(), &["--skip-tests", "--set", &no_ports]].concat();
         let rendered = shell::run(&template, &[], None).await?;
         let (keda, rendered): (Vec<&str>, Vec<&str>) =
             rendered.split("\n---\n").partition(|document| document.contains("apiVersion: keda.sh/"));
         let rendered = rendered.join("\n---\n");
-        // Either of the two scales the consumers.
+        // Either the operator or KEDA scales the consumers, never both.
         let labelled = rendered.contains("monthend.dev/scale-on-lag:");
-        ensure!(labelled == keda.is_empty(), "{values}: labelled {labelled}, {} of KEDA's", keda.len());
+        ensure!(
+            labelled == keda.is_empty(),
+            "{values}: the label is set: {labelled}, KEDA objects: {}",
+            keda.len()
+        );
         let dry_run = ["--dry-run=server", "--server-side", "--force-conflicts", "-f", "-"];
-        let apply = [["kubectl", "-n", &on.namespace, "apply"].as_slice(), &dry_run].concat();
+        let apply = [["kubectl", "-n", &installation.namespace, "apply"].as_slice(), &dry_run].concat();
         let accepted = shell::run(&apply, &[], Some(&rendered))
             .await
             .with_context(|| format!("dry run of the chart with {values}"))?;
@@ -70,12 +74,12 @@ async fn clean_and_accepted(on: &Installation) -> Result<()> {
         }
         variants += 1;
     }
-    ensure!(variants >= 3, "only {variants} sets of values to try");
+    ensure!(variants >= 3, "only {variants} value files in charts/monthend/ci");
     Ok(())
 }
 
-async fn refuses_wrong_values(_: &Installation) -> Result<()> {
-    let sane = [
+async fn rejects_invalid_values(_: &Installation) -> Result<()> {
+    let valid = [
         "timeZone=Asia/Seoul",
         "currency=KRW",
         "database.existingSecret=d",
@@ -83,7 +87,7 @@ async fn refuses_wrong_values(_: &Installation) -> Result<()> {
         "kafka.brokers=kafka:9092",
         "notify.transport=smtp://mail:25",
     ];
-    let mut wrong = Vec::new();
+    let mut unexpected = Vec::new();
     for (set, message) in [
         (
             "timeZone=",
@@ -149,50 +153,62 @@ async fn refuses_wrong_values(_: &Installation) -> Result<()> {
     ] {
         let chart = chart();
         let mut command = vec!["helm", "template", "m", chart.as_str()];
-        for value in sane.iter().chain([&set]) {
+        for value in valid.iter().chain([&set]) {
             command.extend(["--set", value]);
         }
-        let said = shell::attempt(&command, &[], None).await?;
-        if said.code == Some(0) || !said.stderr.contains(message) {
-            wrong.push(format!("{set}\n  wanted: {message}\n  got:    {}", said.stderr));
+        let output = shell::capture(&command, &[], None).await?;
+        if output.code == Some(0) || !output.stderr.contains(message) {
+            unexpected.push(format!("{set}\n  wanted: {message}\n  got:    {}", output.stderr));
         }
     }
-    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    ensure!(unexpected.is_empty(), "{}", unexpected.join("\n"));
     Ok(())
 }
 
-async fn helm_test(on: &Installation) -> Result<()> {
-    let said = shell::run(&["helm", "-n", &on.namespace, "test", "monthend", "--timeout", "120s"], &[], None)
-        .await?;
-    ensure!(said.contains("Phase:          Succeeded"), "{said}");
-    let notes = shell::run(&["helm", "-n", &on.namespace, "get", "notes", "monthend"], &[], None).await?;
+async fn helm_test(installation: &Installation) -> Result<()> {
+    let output = shell::run(
+        &["helm", "-n", &installation.namespace, "test", "monthend", "--timeout", "120s"],
+        &[],
+        None,
+    )
+    .await?;
+    ensure!(output.contains("Phase:          Succeeded"), "{output}");
+    let notes =
+        shell::run(&["helm", "-n", &installation.namespace, "get", "notes", "monthend"], &[], None).await?;
     ensure!(notes.contains("kind: BillingRun") && notes.contains(data::TIME_ZONE), "{notes}");
     Ok(())
 }
 
-async fn migrations(on: &Installation) -> Result<Vec<String>> {
-    let jobs = on.kubectl(&["get", "job", "-l", "app.kubernetes.io/component=migrate", "-o", "json"]).await?;
+async fn migrations(installation: &Installation) -> Result<Vec<String>> {
+    let jobs = installation
+        .kubectl(&["get", "job", "-l", "app.kubernetes.io/component=migrate", "-o", "json"])
+        .await?;
     let jobs: Value = serde_json::from_str(&jobs)?;
     let names = jobs["items"].as_array().into_iter().flatten().map(|job| job["metadata"]["uid"].to_string());
     Ok(names.collect())
 }
 
-async fn upgrade_without_change(on: &Installation) -> Result<()> {
-    let before = migrations(on).await?;
+async fn upgrade_without_change(installation: &Installation) -> Result<()> {
+    let before = migrations(installation).await?;
     ensure!(before.len() == 1, "{} migration Jobs", before.len());
-    on.helm_upgrade(&json!({"operator": {"log": "debug"}})).await?;
-    ensure!(migrations(on).await? == before, "a change of the operator's log level migrated again");
-    on.helm_upgrade(&json!({"locale": "en"})).await?;
-    let other = migrations(on).await?;
-    ensure!(other.len() == 1 && other != before, "other arguments made no other Job");
-    on.helm_upgrade(&json!({})).await
+    installation.helm_upgrade(&json!({"operator": {"log": "debug"}})).await?;
+    ensure!(
+        migrations(installation).await? == before,
+        "a change of the operator's log level ran the migration again"
+    );
+    installation.helm_upgrade(&json!({"locale": "en"})).await?;
+    let other = migrations(installation).await?;
+    ensure!(other.len() == 1 && other != before, "a change of the migration's arguments created no new Job");
+    installation.helm_upgrade(&json!({})).await
 }
 
-/// The development release owns the CRDs. It is put back to an older chart, whose CRD names a
-/// column otherwise, and upgraded from there.
-async fn upgrade_of_crds(on: &Installation) -> Result<()> {
-    on.apply_run("before-upgrade", &data::month(0), json!({"priceBookRef": {"name": "not-there"}})).await?;
-    let uid = on.runs().get("before-upgrade").await?.metadata.uid;
+/// The development release owns the CRDs. It is set back to an older chart, whose CRD has another column name, and then
+/// upgraded.
+async fn upgrade_of_crds(installation: &Installation) -> Result<()> {
+    installation
+        .apply_run("before-upgrade", &data::month(0), json!({"priceBookRef": {"name": "not-there"}}))
+        .await?;
+    let uid = installation.billing_runs().api.get("before-upgrade").await?.metadata.uid;
 
     let folder = tempfile::tempdir()?;
     let older = folder.path().join("monthend");
@@ -202,32 +218,33 @@ async fn upgrade_of_crds(on: &Installation) -> Result<()> {
     ensure!(text.contains(r#"name: "ETA""#), "the CRD has no column ETA");
     fs::write(&crd, text.replace(r#"name: "ETA""#, r#"name: "OLDER""#))?;
 
-    upgrade_development(on, &older).await?;
-    ensure!(columns(on).await?.contains("OLDER"), "the older CRD was not installed");
-    upgrade_development(on, &workspace("charts/monthend")).await?;
-    let now = columns(on).await?;
+    upgrade_development(installation, &older).await?;
+    ensure!(columns(installation).await?.contains("OLDER"), "the older CRD was not installed");
+    upgrade_development(installation, &workspace("charts/monthend")).await?;
+    let now = columns(installation).await?;
     ensure!(now.contains("ETA") && !now.contains("OLDER"), "the CRD was not upgraded: {now}");
     ensure!(
-        on.runs().get("before-upgrade").await?.metadata.uid == uid,
+        installation.billing_runs().api.get("before-upgrade").await?.metadata.uid == uid,
         "the run did not survive the upgrade"
     );
-    let kept = on
+    let kept = installation
         .kubectl(&["get", "crd", "billingruns.monthend.dev", "-o", "jsonpath={.metadata.annotations}"])
         .await?;
     ensure!(
         kept.contains(r#""helm.sh/resource-policy":"keep""#),
-        "an uninstall would delete every run: {kept}"
+        "`helm uninstall` would delete every run: {kept}"
     );
     Ok(())
 }
 
-async fn columns(on: &Installation) -> Result<String> {
+async fn columns(installation: &Installation) -> Result<String> {
     let path = "jsonpath={.spec.versions[0].additionalPrinterColumns[*].name}";
-    on.kubectl(&["get", "crd", "billingruns.monthend.dev", "-o", path]).await
+    installation.kubectl(&["get", "crd", "billingruns.monthend.dev", "-o", path]).await
 }
 
-async fn upgrade_development(on: &Installation, chart: &Path) -> Result<()> {
-    let (namespace, release) = (on.environment.namespace.as_str(), on.environment.release.as_str());
+async fn upgrade_development(installation: &Installation, chart: &Path) -> Result<()> {
+    let (namespace, release) =
+        (installation.environment.namespace.as_str(), installation.environment.release.as_str());
     let command = [
         "helm",
         "-n",

@@ -1,20 +1,23 @@
-//! The scenarios. Each has months, or a slice of the members of one, to itself in the data set that they share
-//! (`e2e::data`), so none depends on another, and each can be run alone: `cargo xtask test e2e -- NAME`.
+//! The scenarios, in the order in which they run. Each has months, or a cohort of the members of one month, to itself in
+//! the data set that they share (`e2e::data`). So no scenario depends on another, and each can be run alone:
+//! `cargo xtask test e2e -- NAME`.
 
 mod access;
-mod apart;
 mod approval;
+mod billing_faults;
+mod billing_happy_path;
 mod chart;
-mod faults;
-mod interrupted;
-mod mailboxes;
-mod notices;
-mod reading;
-mod refusals;
+mod consumers;
+mod dashboard;
+mod isolation;
+mod kafka_failures;
+mod notification_happy_path;
+mod preconditions;
+mod privacy;
 mod rehearsals;
-mod senders;
-mod starting;
-mod topics;
+mod smtp_failures;
+mod suspend_delete;
+mod validation;
 
 use std::process::ExitCode;
 
@@ -22,18 +25,20 @@ use e2e::suite::Suite;
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut suite = Suite::new()?;
-    reading::add(&mut suite);
-    refusals::add(&mut suite);
-    starting::add(&mut suite);
+    billing_happy_path::add(&mut suite);
+    validation::add(&mut suite);
+    preconditions::add(&mut suite);
     approval::add(&mut suite);
-    faults::add(&mut suite);
-    notices::add(&mut suite);
+    billing_faults::add(&mut suite);
+    notification_happy_path::add(&mut suite);
     rehearsals::add(&mut suite);
-    mailboxes::add(&mut suite);
-    interrupted::add(&mut suite);
-    topics::add(&mut suite);
-    senders::add(&mut suite);
-    apart::add(&mut suite);
+    smtp_failures::add(&mut suite);
+    suspend_delete::add(&mut suite);
+    kafka_failures::add(&mut suite);
+    consumers::add(&mut suite);
+    isolation::add(&mut suite);
+    privacy::add(&mut suite);
+    dashboard::add(&mut suite);
     access::add(&mut suite);
     chart::add(&mut suite);
     Ok(suite.run())

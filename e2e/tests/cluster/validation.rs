@@ -1,15 +1,19 @@
-//! What the API server refuses, with the sentence that names the fix.
+//! The API server rejects invalid runs and forbidden changes, with a message that names the fix.
 
-use anyhow::{Result, ensure};
-use e2e::{cluster, data, installation::Installation, suite::Suite};
+use anyhow::{Context as _, Result, ensure};
+use e2e::cluster;
+use e2e::data::{self, Cohort};
+use e2e::installation::Installation;
+use e2e::suite::Suite;
 use serde_json::{Value, json};
 
 pub(crate) fn add(suite: &mut Suite) {
-    suite.scenario("the_api_server_refuses_wrong_runs", wrong_runs);
-    suite.scenario("the_api_server_refuses_changes_of_what_is_immutable", wrong_changes);
+    suite.scenario("the_api_server_rejects_invalid_billing_runs", invalid_billing_runs);
+    suite.scenario("the_api_server_rejects_changes_of_immutable_fields", immutable_fields);
+    suite.scenario("the_api_server_rejects_invalid_notification_runs", invalid_notification_runs);
 }
 
-async fn wrong_runs(on: &Installation) -> Result<()> {
+async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
     let month_format = "spec.month: Invalid value: \"string\": month must be written YYYY-MM and lie in 2000-01 to 2099-12, such as 2026-10";
     let max_quarantined =
         "limits.maxQuarantined must be a count such as 100 or a percentage from 0% to 100% such as \"0.1%\"";
@@ -83,27 +87,33 @@ async fn wrong_runs(on: &Installation) -> Result<()> {
         ),
         (json!({"suspend": "yes"}), ".spec.suspend: expected boolean, got &{yes}"),
     ];
-    let mut wrong = Vec::new();
+    let mut unexpected = Vec::new();
     for (spec, message) in cases {
-        let run = on.billing_run("refused", &data::month(0), spec.clone());
-        match cluster::apply(&on.runs(), &run).await {
+        let run = installation.billing_run("rejected", &data::month(0), spec.clone());
+        match cluster::apply(&installation.billing_runs().api, &run).await {
             Ok(_) => {
-                wrong.push(format!("{spec} was accepted"));
-                on.delete_run("refused").await?;
+                unexpected.push(format!("{spec} was accepted"));
+                installation.delete_run("rejected").await?;
             }
             Err(error) if error.to_string().contains(message) => {}
-            Err(error) => wrong.push(format!("{spec}\n  wanted: {message}\n  got:    {error}")),
+            Err(error) => unexpected.push(format!("{spec}\n  wanted: {message}\n  got:    {error}")),
         }
     }
-    ensure!(wrong.is_empty(), "{} of {} refusals differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    ensure!(
+        unexpected.is_empty(),
+        "{} of {} rejections differ:\n{}",
+        unexpected.len(),
+        cases.len(),
+        unexpected.join("\n")
+    );
     Ok(())
 }
 
-async fn wrong_changes(on: &Installation) -> Result<()> {
-    // Waits for its price book, so that it stays as it is.
+async fn immutable_fields(installation: &Installation) -> Result<()> {
+    // The run waits for its price book, so it does not change by itself.
     let spec = json!({"priceBookRef": {"name": "not-there"}, "limits": {"maxQuarantined": 1}});
-    on.apply_run("immutable", &data::month(0), spec).await?;
-    on.says("immutable", "Started", "False", "PriceBookNotFound").await?;
+    installation.apply_run("immutable", &data::month(0), spec).await?;
+    installation.wait_for_condition("immutable", "Started", "False", "PriceBookNotFound").await?;
     let cases: &[(Value, &str)] = &[
         (json!({"month": "2024-08"}), "month cannot be changed; create another run for the other month"),
         (
@@ -135,15 +145,77 @@ async fn wrong_changes(on: &Installation) -> Result<()> {
             "chunkSize cannot be changed; delete this run and create another with the other size",
         ),
     ];
-    let mut wrong = Vec::new();
+    let mut unexpected = Vec::new();
     for (spec, message) in cases {
-        match on.change_run("immutable", spec.clone()).await {
-            Ok(()) => wrong.push(format!("{spec} was accepted")),
+        match installation.change_run("immutable", spec.clone()).await {
+            Ok(()) => unexpected.push(format!("{spec} was accepted")),
             Err(error) if format!("{error:#}").contains(message) => {}
-            Err(error) => wrong.push(format!("{spec}\n  wanted: {message}\n  got:    {error:#}")),
+            Err(error) => unexpected.push(format!("{spec}\n  wanted: {message}\n  got:    {error:#}")),
         }
     }
-    ensure!(wrong.is_empty(), "{} of {} refusals differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    on.change_run("immutable", json!({"parallelism": 3, "suspend": true, "ttlSecondsAfterFinished": 3600}))
+    ensure!(
+        unexpected.is_empty(),
+        "{} of {} rejections differ:\n{}",
+        unexpected.len(),
+        cases.len(),
+        unexpected.join("\n")
+    );
+    installation
+        .change_run("immutable", json!({"parallelism": 3, "suspend": true, "ttlSecondsAfterFinished": 3600}))
         .await
+}
+
+async fn invalid_notification_runs(installation: &Installation) -> Result<()> {
+    let cohort = Cohort::of(1);
+    let ids: Vec<u64> = (1..=1001).collect();
+    for (spec, wanted) in [
+        (json!({"month": "2026-13"}), "month must be written YYYY-MM and lie in 2000-01 to 2099-12"),
+        (json!({"month": null}), "spec.month: Required value"),
+        (json!({"select": "Corrected"}), "select: Corrected is not available in this version"),
+        (json!({"select": "Some"}), "supported values: \"Ready\", \"Failed\", \"Unknown\""),
+        (json!({"scope": {}}), "scope must have either memberRange or memberIds"),
+        (
+            json!({"scope": {"memberRange": {"from": 1, "to": 2}, "memberIds": [1]}}),
+            "scope must have either memberRange or memberIds",
+        ),
+        (
+            json!({"scope": {"memberRange": {"from": 3, "to": 2}}}),
+            "scope.memberRange must begin at 1 or more and not end before it begins",
+        ),
+        (json!({"scope": {"memberIds": ids}}), "must have at most 1000 items"),
+        (json!({"scope": {"memberIds": []}}), "scope.memberIds must be 1 to 1000 ids"),
+        (
+            json!({"templateRef": {"name": "My Templates"}}),
+            "templateRef.name must be the name of a ConfigMap",
+        ),
+        (json!({"maxPerSecond": 0}), "maxPerSecond must be 1 to 100000"),
+        (json!({"maxPerSecond": 100_001}), "maxPerSecond must be 1 to 100000"),
+        (json!({"ttlSecondsAfterFinished": -1}), "ttlSecondsAfterFinished must be 0 or more"),
+    ] {
+        let run = installation.notification_run("invalid", &cohort, spec.clone());
+        let outcome = cluster::apply(&installation.notification_runs().api, &run).await;
+        let rejection = outcome.err().with_context(|| format!("{spec} was accepted"))?.to_string();
+        ensure!(rejection.contains(wanted), "{spec}: {rejection}");
+    }
+
+    // The run waits for bills of its month, so it can be changed.
+    let unbilled = json!({"month": "2098-01", "suspend": true, "maxPerSecond": 5});
+    cluster::apply(
+        &installation.notification_runs().api,
+        &installation.notification_run("fixed", &cohort, unbilled),
+    )
+    .await?;
+    for (spec, wanted) in [
+        (json!({"month": "2098-02"}), "month cannot be changed"),
+        (json!({"select": "Failed"}), "select cannot be changed"),
+        (json!({"scope": {"memberIds": [1]}}), "scope cannot be changed"),
+        (json!({"rehearsal": true}), "rehearsal cannot be changed"),
+        (json!({"templateRef": {"name": "other"}}), "templateRef cannot be changed"),
+    ] {
+        let outcome = installation.notification_runs().change("fixed", spec.clone()).await;
+        let rejection = format!("{:#}", outcome.err().with_context(|| format!("{spec} was accepted"))?);
+        ensure!(rejection.contains(wanted), "{spec}: {rejection}");
+    }
+    let mutable = json!({"suspend": false, "maxPerSecond": 7, "ttlSecondsAfterFinished": 60});
+    installation.notification_runs().change("fixed", mutable).await.context("change the mutable fields")
 }

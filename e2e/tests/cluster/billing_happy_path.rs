@@ -1,4 +1,4 @@
-//! An undisturbed run, and what a person reads of it: the status, the views, the log, kubectl and the metrics.
+//! A billing run without faults, and what a person reads about it: status, views, job_log, kubectl and metrics.
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::{
@@ -11,17 +11,17 @@ use e2e::{
 use serde_json::{Value, json};
 
 pub(crate) fn add(suite: &mut Suite) {
-    suite.scenario("a_month_is_billed_and_every_place_tells_the_same", the_same_everywhere);
-    suite.scenario("kubectl_reads_well", kubectl_reads_well);
-    suite.scenario("planted_violations_are_found", planted_violations_are_found);
+    suite.scenario("a_month_is_billed_and_status_views_and_job_log_agree", every_place_agrees);
+    suite.scenario("kubectl_shows_billing_runs_readably", kubectl_output);
+    suite.scenario("inserted_invariant_violations_are_found", violations_are_found);
 }
 
-async fn the_same_everywhere(on: &Installation) -> Result<()> {
+async fn every_place_agrees(installation: &Installation) -> Result<()> {
     let month = data::month(0);
-    let reference = on.undisturbed(&month).await?;
-    on.apply_run("plain", &month, json!({})).await?;
-    let run = on.succeeds_like("plain", &month, reference).await?;
-    on.status_agrees(&run).await?;
+    let reference = installation.reference_revision(&month).await?;
+    installation.apply_run("plain", &month, json!({})).await?;
+    let run = installation.succeeds_with_bills_of("plain", &month, reference).await?;
+    installation.billing_status_matches_tables(&run).await?;
 
     let status = status(&run);
     ensure!(status["progress"]["percent"] == 100, "a finished run is at {}", status["progress"]);
@@ -41,16 +41,22 @@ async fn the_same_everywhere(on: &Installation) -> Result<()> {
         "verification: {checks:?}"
     );
     for (kind, wanted) in [("Started", "True"), ("Complete", "True"), ("Finished", "True")] {
-        let said = condition(&run, kind).with_context(|| format!("no condition {kind}"))?;
-        ensure!(said.0 == wanted, "condition {kind}: {said:?}");
+        let found = condition(&run, kind).with_context(|| format!("no condition {kind}"))?;
+        ensure!(found.0 == wanted, "condition {kind}: {found:?}");
     }
-    ensure!(condition(&run, "Failed").is_none_or(|failed| failed.0 == "False"), "it succeeded and failed");
+    ensure!(
+        condition(&run, "Failed").is_none_or(|failed| failed.0 == "False"),
+        "the run succeeded, but its condition Failed is True"
+    );
     ensure!(status["startTime"].is_string() && status["completionTime"].is_string(), "no times: {status}");
-    ensure!(status["observedGeneration"].as_i64() == run.metadata.generation, "observedGeneration lags");
+    ensure!(
+        status["observedGeneration"].as_i64() == run.metadata.generation,
+        "observedGeneration is not the current generation"
+    );
 
     let sha256: String = sqlx::query_scalar("select encode(sha256(convert_to($1, 'UTF8')), 'hex')")
         .bind(data::PRICE_BOOK)
-        .fetch_one(&on.pool)
+        .fetch_one(&installation.pool)
         .await?;
     ensure!(
         status["priceBook"] == json!({"version": "e2e-1", "sha256": sha256}),
@@ -62,7 +68,7 @@ async fn the_same_everywhere(on: &Installation) -> Result<()> {
          where r.month = $1 and r.state = 'LIVE'",
     )
     .bind(&month)
-    .fetch_one(&on.pool)
+    .fetch_one(&installation.pool)
     .await?;
     ensure!(
         status["dataCutoff"].as_i64() == Some(cutoff),
@@ -72,26 +78,26 @@ async fn the_same_everywhere(on: &Installation) -> Result<()> {
     ensure!(status["digest"] == Value::String(digest), "the digest is not the revision's");
     ensure!(kept == data::PRICE_BOOK, "the price book's exact text was not kept");
 
-    // A bill is where it belongs after its run is gone, and the month stays billed.
-    on.delete_run("plain").await?;
-    database::assert_live_equals(&on.pool, &month, reference).await?;
-    on.apply_run("again", &month, json!({})).await?;
-    let again = on.reach("again", "Failed").await?;
-    let failed = condition(&again, "Failed").context("no condition Failed")?;
-    ensure!(failed.1 == "MonthAlreadyBilled", "a month was billed twice: {failed:?}");
+    // The bills stay after their run is deleted, and the month cannot be billed again.
+    installation.delete_run("plain").await?;
+    database::assert_live_equals(&installation.pool, &month, reference).await?;
+    installation.apply_run("second", &month, json!({})).await?;
+    let second = installation.wait_for_phase("second", "Failed").await?;
+    let failed = condition(&second, "Failed").context("no condition Failed")?;
+    ensure!(failed.1 == "MonthAlreadyBilled", "the month was billed twice: {failed:?}");
 
-    let metrics = on.operator_says("metrics").await?;
+    let metrics = installation.operator_get("metrics").await?;
     ensure!(metrics.contains(&format!("month=\"{month}\"")), "no metric of {month} in:\n{metrics}");
-    ensure!(!metrics.contains("plain"), "a run's name is a label in:\n{metrics}");
+    ensure!(!metrics.contains("plain"), "a run's name is a label value in:\n{metrics}");
     Ok(())
 }
 
-async fn kubectl_reads_well(on: &Installation) -> Result<()> {
+async fn kubectl_output(installation: &Installation) -> Result<()> {
     let month = data::month(1);
-    on.apply_run("readable", &month, json!({})).await?;
-    on.reach("readable", "Succeeded").await?;
+    installation.apply_run("readable", &month, json!({})).await?;
+    installation.wait_for_phase("readable", "Succeeded").await?;
 
-    let table = on.kubectl(&["get", "brun", "readable"]).await?;
+    let table = installation.kubectl(&["get", "brun", "readable"]).await?;
     let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let header = lines.next().context("kubectl get printed nothing")?;
     let wanted =
@@ -100,17 +106,17 @@ async fn kubectl_reads_well(on: &Installation) -> Result<()> {
     let row = lines.next().context("kubectl get printed no row")?;
     ensure!(row[..4] == ["readable", month.as_str(), "1", "Succeeded"], "row: {row:?}");
 
-    let category = on.kubectl(&["get", "monthend"]).await?;
-    ensure!(category.contains("readable"), "category monthend holds: {category}");
+    let category = installation.kubectl(&["get", "monthend"]).await?;
+    ensure!(category.contains("readable"), "category monthend lists: {category}");
 
-    let described = on.kubectl(&["describe", "brun", "readable"]).await?;
+    let described = installation.kubectl(&["describe", "brun", "readable"]).await?;
     for wanted in ["Phase:", "Succeeded", "Conditions:", "Verification:", "Events:"] {
-        ensure!(described.contains(wanted), "kubectl describe says nothing of {wanted}:\n{described}");
+        ensure!(described.contains(wanted), "kubectl describe does not show {wanted}:\n{described}");
     }
     let events = described.split("Events:").nth(1).unwrap_or_default();
     ensure!(events.contains("monthend-operator"), "kubectl describe shows no Event:\n{described}");
 
-    let explained = on.kubectl(&["explain", "brun.spec"]).await?;
+    let explained = installation.kubectl(&["explain", "brun.spec"]).await?;
     for field in [
         "month",
         "priceBookRef",
@@ -134,7 +140,7 @@ async fn kubectl_reads_well(on: &Installation) -> Result<()> {
         let description = of_field.lines().nth(1).unwrap_or_default().trim();
         ensure!(description.len() > 10, "field {field} is not described:\n{explained}");
     }
-    let recursive = on.kubectl(&["explain", "brun.status", "--recursive"]).await?;
+    let recursive = installation.kubectl(&["explain", "brun.status", "--recursive"]).await?;
     for field in [
         "estimatedCompletion",
         "membersPerSecond",
@@ -148,13 +154,13 @@ async fn kubectl_reads_well(on: &Installation) -> Result<()> {
     Ok(())
 }
 
-/// Each invariant, with a violation planted in a transaction that is rolled back.
-async fn planted_violations_are_found(on: &Installation) -> Result<()> {
+/// Violates each invariant in a transaction that is rolled back.
+async fn violations_are_found(installation: &Installation) -> Result<()> {
     let month = data::month(2);
-    on.apply_run("to-plant-in", &month, json!({"priceBookRef": {"name": PRICE_BOOK}})).await?;
-    on.reach("to-plant-in", "Succeeded").await?;
+    installation.apply_run("violated", &month, json!({"priceBookRef": {"name": PRICE_BOOK}})).await?;
+    installation.wait_for_phase("violated", "Succeeded").await?;
 
-    for (invariant, plant) in [
+    for (invariant, statement) in [
         ("1 ", "update bill_item set amount = amount + 1 where month = $1 and line_no = 1 and member_id = 8"),
         ("1 ", "update bill set base_amount = base_amount + 1 where month = $1 and member_id = 8"),
         ("2 ", "delete from bill where month = $1 and member_id = 8"),
@@ -174,14 +180,14 @@ async fn planted_violations_are_found(on: &Installation) -> Result<()> {
         ("6 ", "insert into job_log (kind, month) values ('BILLING', $1)"),
         ("6 ", "update month_lock set run = 'a/b', run_uid = gen_random_uuid() where month = $1"),
     ] {
-        let mut transaction = on.pool.begin().await?;
-        let planted = sqlx::query(plant).bind(&month).execute(&mut *transaction).await;
-        let rows = planted.with_context(|| format!("plant: {plant}"))?.rows_affected();
-        ensure!(rows > 0, "nothing was planted by: {plant}");
+        let mut transaction = installation.pool.begin().await?;
+        let outcome = sqlx::query(statement).bind(&month).execute(&mut *transaction).await;
+        let rows = outcome.with_context(|| format!("run `{statement}`"))?.rows_affected();
+        ensure!(rows > 0, "`{statement}` changed no row");
         let found = invariants::violations(&mut transaction, &[]).await?;
         ensure!(
             found.iter().any(|(name, _)| name.starts_with(invariant)),
-            "`{plant}` was not found: {found:?}"
+            "the violation by `{statement}` was not found: {found:?}"
         );
         transaction.rollback().await?;
     }
