@@ -1,4 +1,4 @@
-//! A bill as a member is told of it.
+//! A bill as the templates see it.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use domain::price_book::PriceBook;
 use domain::pricing::{Amounts, Item};
 use secrecy::SecretString;
 
-/// Everything that a message says. The recipient's address is not part of it.
+/// Everything that an e-mail shows. The recipient's address is not part of it.
 #[derive(Clone, Copy)]
 pub struct Bill<'a> {
     pub month: BillingMonth,
@@ -20,13 +20,13 @@ pub struct Bill<'a> {
     pub amounts: Amounts,
     /// The bill's items, in their order.
     pub lines: &'a [Line<'a>],
-    /// The one that the bill was priced with: it has the currency, and the names of plans and discounts.
+    /// The price book that the bill was priced with. It has the currency and the names of plans and discounts.
     pub book: &'a PriceBook,
 }
 
 impl fmt::Debug for Bill<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Amounts are as private as names.
+        // Amounts are as confidential as names.
         f.debug_struct("Bill")
             .field("month", &self.month)
             .field("member", &self.member)
@@ -41,7 +41,7 @@ impl fmt::Debug for Bill<'_> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Line<'a> {
     pub item: Item<'a>,
-    /// Why there is such an adjustment, where that is known.
+    /// The reason of an adjustment, where it has one.
     pub reason: Option<&'a str>,
 }
 

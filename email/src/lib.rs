@@ -1,17 +1,21 @@
-//! The e-mail that tells a member of a bill: its templates, its words and figures, its message. Pure: no database, no
-//! network, no clock.
+//! The e-mail that a member gets for a bill: templates, formatting of amounts and dates, the MIME message. Pure: no
+//! database, no network, no clock.
 //!
-//! [`Templates`] in hand are valid ones: they have rendered every kind of bill. A [`Composer`] makes an [`Email`] of a
-//! [`Bill`] and an address. Nothing here prints a name, an address or what was composed.
+//! [`Templates`] are valid by construction: they have rendered every kind of bill. A [`Composer`] makes an [`Email`] from
+//! a [`Bill`] and an address. No `Debug` or error text contains a name, an address, an amount or the content.
 
 mod bill;
+mod compose_error;
+mod composer;
 mod context;
 mod email;
+mod formatting;
 pub mod mock;
 mod templates;
-mod words;
 
 pub use bill::{Bill, Line};
-pub use email::{ComposeError, Composer, Content, Email, message_id};
+pub use compose_error::ComposeError;
+pub use composer::{Composer, message_id};
+pub use email::{Content, Email};
 pub use lettre::message::Mailbox;
 pub use templates::{FILES, TemplateError, Templates};

@@ -1,11 +1,11 @@
-//! Which messages a sender that only pretends fails to send: always the same ones.
+//! Decides which sends of the mock transport fail. The decision is deterministic, so tests know the failures in advance.
 
 use domain::ids::{MemberId, Revision};
 use domain::month::BillingMonth;
 
 const MILLION: u64 = 1_000_000;
 
-/// Whether this attempt fails, when `per_million` of a million attempts do.
+/// Whether this attempt fails, where `per_million` is the failure rate in attempts per million.
 #[must_use]
 pub fn fails(
     per_million: u32,
@@ -22,7 +22,7 @@ pub fn fails(
     hash % MILLION < per_million.into()
 }
 
-/// The finalizer of splitmix64: every bit of the input changes half the bits of the output.
+/// The finalizer of splitmix64: each bit of the input changes on average half of the bits of the output.
 const fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn fails_as_often_as_asked_and_always_the_same() {
+    fn fails_at_the_given_rate_and_always_for_the_same_members() {
         for per_million in [1_000, 50_000, 500_000] {
             let found = failures(per_million, 1, 1);
             let expected = usize::try_from(per_million / 10).unwrap();
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn another_attempt_or_revision_fails_elsewhere() {
+    fn another_attempt_or_revision_fails_for_other_members() {
         let first = failures(50_000, 1, 1);
         for other in [failures(50_000, 1, 2), failures(50_000, 2, 1)] {
             let both = first.iter().filter(|id| other.binary_search(id).is_ok()).count();

@@ -1,4 +1,5 @@
-//! What templates may call: `money`, `date`, `month`, `quantity`, and blocks that refuse what isn't there.
+//! The Handlebars helpers: `money`, `date`, `month`, `quantity`, and versions of `if`, `unless` and `each` that reject
+//! unknown variables.
 
 use domain::locale::Locale;
 use domain::money::Currency;
@@ -10,7 +11,7 @@ use handlebars::{
 use jiff::civil::Date;
 use serde_json::Value;
 
-use crate::words;
+use crate::formatting;
 
 /// How the helpers are used.
 pub(super) const USAGE: [&str; 5] = [
@@ -22,16 +23,16 @@ pub(super) const USAGE: [&str; 5] = [
 ];
 
 pub(super) fn register(registry: &mut Handlebars<'_>, locale: Locale) {
-    // One would write personal data to the log; the other takes what isn't there for nothing.
+    // `log` could write personal data to the log; `with` treats an unknown variable as empty.
     ["log", "with"].into_iter().for_each(|name| registry.unregister_helper(name));
-    let figures = [
-        ("money", Figure::Money),
-        ("date", Figure::Date),
-        ("month", Figure::Month),
-        ("quantity", Figure::Quantity),
+    let formats = [
+        ("money", Format::Money),
+        ("date", Format::Date),
+        ("month", Format::Month),
+        ("quantity", Format::Quantity),
     ];
-    for (name, figure) in figures {
-        registry.register_helper(name, Box::new(Words { figure, locale }));
+    for (name, format) in formats {
+        registry.register_helper(name, Box::new(FormatHelper { format, locale }));
     }
     for (name, positive) in [("if", true), ("unless", false)] {
         registry.register_helper(name, Box::new(Condition { positive }));
@@ -40,19 +41,19 @@ pub(super) fn register(registry: &mut Handlebars<'_>, locale: Locale) {
 }
 
 #[derive(Clone, Copy)]
-enum Figure {
+enum Format {
     Money,
     Date,
     Month,
     Quantity,
 }
 
-struct Words {
-    figure: Figure,
+struct FormatHelper {
+    format: Format,
     locale: Locale,
 }
 
-impl HelperDef for Words {
+impl HelperDef for FormatHelper {
     fn call<'reg: 'rc, 'rc>(
         &self,
         helper: &Helper<'rc>,
@@ -62,44 +63,47 @@ impl HelperDef for Words {
         out: &mut dyn Output,
     ) -> HelperResult {
         let mut text = String::with_capacity(32);
-        match self.figure {
-            Figure::Money => {
+        match self.format {
+            Format::Money => {
                 let minor = parameter(helper, 0)?.as_i64();
-                let minor = minor.ok_or_else(|| refused("money wants an amount, as in {{money total}}"))?;
+                let minor =
+                    minor.ok_or_else(|| usage_error("money wants an amount, as in {{money total}}"))?;
                 let currency = of_bill(context, "currency").and_then(|code| code.parse::<Currency>().ok());
-                let currency = currency.ok_or_else(|| refused("the bill has no currency"))?;
-                words::money(&mut text, minor, currency, self.locale);
+                let currency = currency.ok_or_else(|| usage_error("the bill has no currency"))?;
+                formatting::money(&mut text, minor, currency, self.locale);
             }
-            Figure::Date => {
+            Format::Date => {
                 let date = parameter(helper, 0)?.as_str().and_then(|text| text.parse::<Date>().ok());
-                let date = date.ok_or_else(|| refused("date wants a day, as in {{date lastDay}}"))?;
-                words::date(&mut text, date, self.locale);
+                let date = date.ok_or_else(|| usage_error("date wants a day, as in {{date lastDay}}"))?;
+                formatting::date(&mut text, date, self.locale);
             }
-            Figure::Month => {
+            Format::Month => {
                 let given = if helper.params().is_empty() {
                     of_bill(context, "month")
                 } else {
                     parameter(helper, 0)?.as_str()
                 };
                 let month = given.and_then(|text| text.parse::<BillingMonth>().ok());
-                let month = month.ok_or_else(|| refused("month is the bill's: {{month}}"))?;
-                words::month(&mut text, month, self.locale);
+                let month = month.ok_or_else(|| usage_error("month is the bill's: {{month}}"))?;
+                formatting::month(&mut text, month, self.locale);
             }
-            Figure::Quantity => {
+            Format::Quantity => {
                 // Without a kind it is a bare number.
                 let kind = if helper.params().len() > 1 { parameter(helper, 1)?.as_str() } else { Some("") };
                 let (Some(raw), Some(kind)) = (parameter(helper, 0)?.as_i64(), kind) else {
-                    return Err(refused("quantity wants a number and a kind, as in {{quantity used kind}}"));
+                    return Err(usage_error(
+                        "quantity wants a number and a kind, as in {{quantity used kind}}",
+                    ));
                 };
-                words::quantity(&mut text, raw, kind, self.locale);
+                formatting::quantity(&mut text, raw, kind, self.locale);
             }
         }
-        // Nothing in it needs escaping.
+        // Formatted values contain nothing that needs escaping.
         Ok(out.write(&text)?)
     }
 }
 
-/// The usual condition, but for one thing: a variable that isn't there is an error, not false.
+/// `if` and `unless`, except that an unknown variable is an error and not false.
 struct Condition {
     positive: bool,
 }
@@ -119,7 +123,7 @@ impl HelperDef for Condition {
     }
 }
 
-/// The usual loop over a list, but for one thing: a list that isn't there is an error, not empty.
+/// `each`, except that an unknown list is an error and not empty.
 struct Each;
 
 impl HelperDef for Each {
@@ -131,7 +135,7 @@ impl HelperDef for Each {
         render: &mut RenderContext<'reg, 'rc>,
         out: &mut dyn Output,
     ) -> HelperResult {
-        let wrong = || refused("each wants one of the bill's lists, as in {{#each plans}}");
+        let wrong = || usage_error("each wants one of the bill's lists, as in {{#each plans}}");
         let list = parameter(helper, 0)?.as_array().ok_or_else(wrong)?;
         if list.is_empty() {
             return helper
@@ -162,7 +166,8 @@ impl HelperDef for Each {
 
 fn parameter<'h>(helper: &'h Helper<'_>, index: usize) -> Result<&'h Value, RenderError> {
     let given = helper.param(index);
-    let given = given.ok_or_else(|| refused(&format!("`{}` is used without its value", helper.name())))?;
+    let given =
+        given.ok_or_else(|| usage_error(&format!("`{}` is used without its value", helper.name())))?;
     if given.is_value_missing() {
         return Err(RenderErrorReason::MissingVariable(PathAndJson::relative_path(given).cloned()).into());
     }
@@ -173,6 +178,6 @@ fn of_bill<'c>(context: &'c Context, key: &str) -> Option<&'c str> {
     context.data().get(key).and_then(Value::as_str)
 }
 
-fn refused(reason: &str) -> RenderError {
+fn usage_error(reason: &str) -> RenderError {
     RenderErrorReason::Other(reason.to_owned()).into()
 }

@@ -1,11 +1,15 @@
-//! A set of templates: read, tried with every kind of bill, and rendered from then on.
+//! A set of Handlebars templates: parsing, validation with sample bills of every kind, rendering.
 //!
-//! Strict: what isn't there can't be used. HTML is escaped in `.html.hbs` and nowhere else. Partials and decorators are
-//! refused: a set is six files that stand alone.
+//! Rendering is strict: an unknown variable is an error. Values are HTML-escaped in `.html.hbs` and nowhere else. Partials
+//! and decorators are rejected: each of the six files is self-contained.
 
-mod error;
+mod files;
 mod helpers;
-pub(crate) mod sample;
+mod sample;
+mod template_error;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,23 +18,14 @@ use domain::digest::Sha256Digest;
 use domain::locale::Locale;
 use handlebars::{Context, Handlebars, RenderError, html_escape, no_escape};
 
-pub use error::TemplateError;
+pub use files::FILES;
+pub use template_error::TemplateError;
 
 use crate::bill::Bill;
-use crate::context::{self, unwanted};
-use crate::email::ComposeError;
+use crate::compose_error::ComposeError;
+use crate::context::{self, is_forbidden_in_line};
 
-/// The files of a set, all of them and no others.
-pub const FILES: [&str; 6] = [
-    "en.body.html.hbs",
-    "en.body.txt.hbs",
-    "en.subject.hbs",
-    "ko.body.html.hbs",
-    "ko.body.txt.hbs",
-    "ko.subject.hbs",
-];
-
-/// A valid set.
+/// A valid set of templates.
 pub struct Templates {
     json: String,
     sha256: String,
@@ -44,7 +39,7 @@ impl fmt::Debug for Templates {
     }
 }
 
-/// One message before it is wrapped up.
+/// The rendered parts of one e-mail.
 pub(crate) struct Rendered {
     pub(crate) subject: String,
     pub(crate) html: String,
@@ -52,10 +47,10 @@ pub(crate) struct Rendered {
 }
 
 impl Templates {
-    /// Reads a set and renders sample bills with it: of every kind, in both languages.
+    /// Parses a set and validates it by rendering sample bills of every kind in both languages.
     ///
     /// # Errors
-    /// The first file that is missing, unknown or can't be used, with the line and what may be used there.
+    /// The first file that is missing, unknown or invalid, with the line and the variables that can be used there.
     pub fn parse(files: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
         if let Some(file) = files.keys().find(|file| !FILES.contains(&file.as_str())) {
             return Err(TemplateError::Unknown { file: file.clone() });
@@ -64,7 +59,7 @@ impl Templates {
         let sha256 = Sha256Digest::of(json.as_bytes()).to_string();
         let language = |locale| Language::parse(files, locale);
         let templates = Self { json, sha256, ko: language(Locale::Ko)?, en: language(Locale::En)? };
-        sample::try_all(|bill| {
+        sample::try_each(|bill| {
             let context =
                 context::context(bill).map_err(|error| TemplateError::Content(error.to_string()))?;
             let language = templates.language(bill.locale);
@@ -82,7 +77,7 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Reads a set as [`Templates::to_json`] writes it; the order and spacing of the JSON don't matter.
+    /// Parses a set from the JSON of [`Templates::to_json`]. The order and the spacing of the JSON don't matter.
     ///
     /// # Errors
     /// As [`Templates::parse`].
@@ -91,13 +86,13 @@ impl Templates {
         Self::parse(&files)
     }
 
-    /// File name to text, in one order.
+    /// A JSON object from file name to text, sorted by file name.
     #[must_use]
     pub fn to_json(&self) -> &str {
         &self.json
     }
 
-    /// Of the JSON, in hexadecimal digits.
+    /// The SHA-256 of the JSON, in hexadecimal digits.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
@@ -110,7 +105,7 @@ impl Templates {
             template.render(&context).map_err(|error| ComposeError::Render {
                 file: template.file.clone(),
                 line: error.line_no.unwrap_or_default(),
-                reason: error::reason(&error),
+                reason: template_error::reason(&error),
             })
         };
         let subject = render(&language.subject)?;
@@ -132,7 +127,7 @@ impl Templates {
     }
 }
 
-/// What a mail of one language is made of.
+/// The templates of one language.
 struct Language {
     subject: Template,
     html: Template,
@@ -146,7 +141,7 @@ impl Language {
     }
 }
 
-/// One file, alone in its registry: there is nothing that it could include.
+/// One file, alone in its registry, so that it cannot include another.
 struct Template {
     file: String,
     registry: Handlebars<'static>,
@@ -166,7 +161,7 @@ impl Template {
             registry.register_escape_fn(no_escape);
         }
         helpers::register(&mut registry, locale);
-        // Text in a mail ends its lines like this, encoded or not.
+        // RFC 5322 requires CRLF, also within encoded text.
         let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
         registry
             .register_template_string(&file, text)
@@ -181,7 +176,7 @@ impl Template {
 
 fn one_line(subject: &str) -> bool {
     let subject = subject.trim();
-    !subject.is_empty() && !subject.chars().any(unwanted)
+    !subject.is_empty() && !subject.chars().any(is_forbidden_in_line)
 }
 
 /// The first line with a partial or a decorator: `{{> x}}`, `{{#> x}}`, `{{*x}}`, `{{#*inline}}`.

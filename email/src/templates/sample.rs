@@ -1,4 +1,4 @@
-//! Bills that a set of templates is tried with: every kind of line, a credit, a bill of 0.
+//! The sample bills that validate a set of templates: every kind of line, a credit, and a bill of 0.
 
 use domain::ids::{MemberId, Revision};
 use domain::locale::Locale;
@@ -10,8 +10,8 @@ use secrecy::SecretString;
 
 use crate::bill::{Bill, Line};
 
-/// Shows each sample to `check` until one is refused.
-pub(crate) fn try_all<E>(mut check: impl FnMut(&Bill<'_>) -> Result<(), E>) -> Result<(), E> {
+/// Calls `check` with each sample until it returns an error.
+pub(crate) fn try_each<E>(mut check: impl FnMut(&Bill<'_>) -> Result<(), E>) -> Result<(), E> {
     let won = PriceBook::parse(include_str!("sample.yaml")).expect("the samples' own price book");
     let mut dollars = won.clone();
     dollars.currency = "USD".parse().expect("a currency of ISO 4217");
@@ -20,7 +20,7 @@ pub(crate) fn try_all<E>(mut check: impl FnMut(&Bill<'_>) -> Result<(), E>) -> R
     let month: BillingMonth = "2026-10".parse().expect("a month");
     let bills: [(&PriceBook, &[Line<'_>], Amounts); 4] = [
         (&won, &full, amounts(5_556, 61_110)),
-        // Another tax, and a credit.
+        // A credit with an exclusive tax.
         (&dollars, &credit(), amounts(-120, -2_420)),
         (&won, &[line(ItemKind::Base, "LTE-33", 0, 31)], amounts(0, 0)),
         (&won, &[line(ItemKind::Base, "NO-LONGER-KNOWN", 33_000, 31)], amounts(3_000, 33_000)),

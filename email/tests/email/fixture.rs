@@ -1,4 +1,4 @@
-//! The worked example of the pricing contract and some bills more, the chart's templates, and a reader of mails.
+//! The worked example of the pricing contract and other bills, the chart's templates, and a MIME parser.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,8 @@ pub(crate) fn templates() -> Templates {
     Templates::parse(&files()).unwrap()
 }
 
-pub(crate) struct Bill {
+/// A bill that owns its parts.
+pub(crate) struct BillFixture {
     pub(crate) name: SecretString,
     pub(crate) email: SecretString,
     pub(crate) locale: Locale,
@@ -55,8 +56,8 @@ pub(crate) struct Bill {
     pub(crate) book: PriceBook,
 }
 
-impl Bill {
-    /// October 2026 of LTE-33 with some of everything.
+impl BillFixture {
+    /// October 2026 on plan LTE-33, with every kind of line.
     pub(crate) fn example(locale: Locale) -> Self {
         let name = match locale {
             Locale::Ko => "김민서",
@@ -139,9 +140,9 @@ pub(crate) fn usage(kind: &'static str, blocks: i64, amount: i64, used: i64, fre
     Line { item: Item { quantity: blocks, used: Some(used), free: Some(free), ..line.item }, ..line }
 }
 
-/// A mail taken apart again.
+/// A parsed message.
 pub(crate) struct Mail {
-    /// Unfolded, as they were encoded.
+    /// Unfolded, with encoded words.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) text: String,
     pub(crate) html: String,

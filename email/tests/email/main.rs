@@ -7,4 +7,4 @@ mod fixture;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod refusals;
+mod invalid_templates;

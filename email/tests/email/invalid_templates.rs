@@ -1,36 +1,37 @@
-//! Sets of templates that are refused, and with which words.
+//! Invalid sets of templates, each with its error message.
 
 use email::{FILES, TemplateError, Templates};
 
 use crate::fixture::{files, files_with, templates};
 
-fn refused(file: &str, text: &str) -> String {
+fn rejection(file: &str, text: &str) -> String {
     Templates::parse(&files_with(file, text)).unwrap_err().to_string()
 }
 
 #[test]
-fn names_what_is_missing_or_too_much() {
+fn names_missing_and_unknown_files() {
     for file in FILES {
         let mut without = files();
         without.remove(file);
         assert_eq!(Templates::parse(&without).unwrap_err(), TemplateError::Missing { file: file.to_owned() });
     }
-    let error = refused("de.subject.hbs", "Rechnung");
+    let error = rejection("de.subject.hbs", "Rechnung");
     assert!(
-        error.starts_with("de.subject.hbs is not a template of a set") && error.contains("ko.subject.hbs"),
+        error.starts_with("de.subject.hbs does not belong to a set of templates")
+            && error.contains("ko.subject.hbs"),
         "{error}"
     );
 }
 
 #[test]
-fn names_the_line_of_what_cannot_be_read() {
+fn names_the_line_of_a_syntax_error() {
     for (text, line, words) in [
         ("a\n{{#if credit}}\nb", 1, ""),
-        ("a\n{{#if credit}}b{{/each}}", 2, "{{#if}} is open, but {{/each}} closes another"),
+        ("a\n{{#if credit}}b{{/each}}", 2, "{{#if}} is open, but {{/each}} closes another block"),
         ("{{name", 1, ""),
         ("fine\nfine\n{{ money }", 3, ""),
     ] {
-        let error = refused("en.body.txt.hbs", text);
+        let error = rejection("en.body.txt.hbs", text);
         assert!(error.starts_with("en.body.txt.hbs, line ") && error.contains(words), "{error}");
         if line > 1 {
             assert!(error.starts_with(&format!("en.body.txt.hbs, line {line}: ")), "{error}");
@@ -39,7 +40,7 @@ fn names_the_line_of_what_cannot_be_read() {
 }
 
 #[test]
-fn names_what_is_not_there() {
+fn names_unknown_variables_and_wrong_parameters() {
     let cases = [
         ("Hello {{nam}}", 1, "there is no `nam` here"),
         ("\n{{{nam}}}", 2, "there is no `nam` here"),
@@ -68,11 +69,11 @@ fn names_what_is_not_there() {
     ];
     for (text, line, words) in cases {
         for file in ["ko.body.html.hbs", "en.body.txt.hbs", "en.subject.hbs"] {
-            // A subject is to be none but for what is tried.
-            let error = refused(file, &format!("-{text}"));
+            // The dash keeps a subject from being empty.
+            let error = rejection(file, &format!("-{text}"));
             let start = format!("{file}, line {line}: ");
             assert!(error.starts_with(&start) && error.contains(words), "{text}: {error}");
-            // And what there is instead.
+            // The message also lists what is available.
             assert!(
                 error.contains("memberId")
                     && error.contains("in usage name, kind")
@@ -83,7 +84,7 @@ fn names_what_is_not_there() {
 }
 
 #[test]
-fn a_template_stands_alone() {
+fn partials_and_decorators_are_rejected() {
     for text in [
         "{{> other}}",
         "{{~> other}}",
@@ -91,7 +92,7 @@ fn a_template_stands_alone() {
         "{{#*inline \"x\"}}y{{/inline}}",
         "{{* x}}",
     ] {
-        let error = refused("ko.body.txt.hbs", &format!("\n{text}"));
+        let error = rejection("ko.body.txt.hbs", &format!("\n{text}"));
         assert!(
             error.starts_with("ko.body.txt.hbs, line 2: partials and decorators can't be used"),
             "{error}"
@@ -100,20 +101,23 @@ fn a_template_stands_alone() {
 }
 
 #[test]
-fn a_subject_is_one_line() {
+fn a_subject_must_be_one_line() {
     for text in
         ["", " \n ", "a\nb", "a\r\nBcc: x@example.com", "{{#if credit}}{{else}}x{{/if}}", "a\u{2028}b"]
     {
-        let error = refused("ko.subject.hbs", text);
-        assert_eq!(error, "ko.subject.hbs must make one line of text, and no empty one", "{text:?}");
+        let error = rejection("ko.subject.hbs", text);
+        assert_eq!(
+            error, "ko.subject.hbs must render exactly one line of text that is not empty",
+            "{text:?}"
+        );
     }
 }
 
 #[test]
-fn a_set_is_known_by_its_content() {
+fn the_digest_depends_on_the_content_only() {
     let set = templates();
     assert_eq!(set.sha256().len(), 64);
-    // A database gives JSON back in an order of its own.
+    // PostgreSQL may return the keys of a JSON object in another order.
     let value: serde_json::Value = serde_json::from_str(set.to_json()).unwrap();
     let shuffled = serde_json::to_string_pretty(&value).unwrap();
     let again = Templates::from_json(&shuffled).unwrap();

@@ -1,26 +1,28 @@
-//! Why a set of templates is refused, in words that say what to write instead.
+//! Why a set of templates is rejected. Each message says what to write instead.
 
 use handlebars::{RenderError, RenderErrorReason, TemplateErrorReason};
 
-use super::FILES;
+use super::files::FILES;
 use super::helpers::USAGE;
 use crate::context::{IN_LISTS, TOP};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    #[error("the template {file} is missing; a set has exactly {}", FILES.join(", "))]
+    #[error("the template {file} is missing; a set consists of exactly {}", FILES.join(", "))]
     Missing { file: String },
-    #[error("{file} is not a template of a set, which has exactly {}", FILES.join(", "))]
+    #[error("{file} does not belong to a set of templates, which consists of exactly {}", FILES.join(", "))]
     Unknown { file: String },
     #[error("{file}, line {line}: {reason}")]
     Syntax { file: String, line: usize, reason: String },
-    #[error("{file}, line {line}: partials and decorators can't be used; a template stands alone")]
+    #[error(
+        "{file}, line {line}: partials and decorators can't be used; each template must be self-contained"
+    )]
     Include { file: String, line: usize },
     #[error("{file}, line {line}: {reason}; {}", available())]
     Rendering { file: String, line: usize, reason: String },
-    #[error("{file} must make one line of text, and no empty one")]
+    #[error("{file} must render exactly one line of text that is not empty")]
     Subject { file: String },
-    #[error("the templates can't be read: {0}")]
+    #[error("the templates can't be parsed: {0}")]
     Content(String),
 }
 
@@ -28,7 +30,7 @@ impl TemplateError {
     pub(super) fn syntax(file: &str, error: &handlebars::TemplateError) -> Self {
         let reason = match error.reason() {
             TemplateErrorReason::MismatchingClosedHelper(opened, closed) => {
-                format!("{{{{#{opened}}}}} is open, but {{{{/{closed}}}}} closes another")
+                format!("{{{{#{opened}}}}} is open, but {{{{/{closed}}}}} closes another block")
             }
             other => other.to_string(),
         };
@@ -41,16 +43,16 @@ impl TemplateError {
     }
 }
 
-/// What is wrong, without any value: only what the template itself says.
+/// What is wrong. Quotes only the template, never a value of the bill.
 pub(super) fn reason(error: &RenderError) -> String {
     match error.reason() {
         RenderErrorReason::MissingVariable(Some(path)) => format!("there is no `{path}` here"),
-        RenderErrorReason::MissingVariable(None) => "a variable is used that is not there".to_owned(),
+        RenderErrorReason::MissingVariable(None) => "an unknown variable is used".to_owned(),
         RenderErrorReason::HelperNotFound(name) => format!("there is no helper `{name}`"),
         RenderErrorReason::ParamNotFoundForIndex(helper, _) => {
             format!("`{helper}` is used without its value")
         }
-        RenderErrorReason::Other(ours) => ours.clone(),
+        RenderErrorReason::Other(message) => message.clone(),
         _ => "the expression can't be used like this".to_owned(),
     }
 }

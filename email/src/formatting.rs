@@ -1,11 +1,11 @@
-//! Figures as people read them, by language: amounts, dates, months, quantities. Exact: nothing here may touch a float.
+//! Amounts, dates, months and quantities formatted for a language. Exact: must not use floating point.
 
 use domain::locale::Locale;
 use domain::money::Currency;
 use domain::month::BillingMonth;
 use jiff::civil::Date;
 
-/// What a true minus sign is written with; a hyphen gets lost in front of a number.
+/// U+2212, because a hyphen is easily overlooked in front of a number.
 const MINUS: char = '−';
 const MONTHS: [&str; 12] = [
     "January",
@@ -22,7 +22,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// `12,300원`, `₩12,300`, `$1,234.56`, `CHF 1,234.56`; a negative one with its sign in front of everything.
+/// `12,300원`, `₩12,300`, `$1,234.56`, `CHF 1,234.56`. The sign of a negative amount comes first.
 pub(crate) fn money(out: &mut String, minor: i64, currency: Currency, locale: Locale) {
     if minor < 0 {
         out.push(MINUS);
@@ -38,7 +38,7 @@ pub(crate) fn money(out: &mut String, minor: i64, currency: Currency, locale: Lo
     };
     out.push_str(before);
     if before.len() == 3 && before.is_ascii() {
-        // A code stays with its amount.
+        // A non-breaking space keeps the code and the amount on one line.
         out.push('\u{a0}');
     }
     let unit = 10_u64.pow(u32::from(currency.exponent()));
@@ -58,7 +58,7 @@ pub(crate) fn month(out: &mut String, month: BillingMonth, locale: Locale) {
         Locale::Ko => {
             year(out, first);
             out.push_str("년 ");
-            plain(out, first.month());
+            unpadded(out, first.month());
             out.push('월');
         }
         Locale::En => {
@@ -75,24 +75,25 @@ pub(crate) fn date(out: &mut String, date: Date, locale: Locale) {
         Locale::Ko => {
             year(out, date);
             out.push_str("년 ");
-            plain(out, date.month());
+            unpadded(out, date.month());
             out.push_str("월 ");
-            plain(out, date.day());
+            unpadded(out, date.day());
             out.push('일');
         }
         Locale::En => {
             out.push_str(month_name(date));
             out.push(' ');
-            plain(out, date.day());
+            unpadded(out, date.day());
             out.push_str(", ");
             year(out, date);
         }
     }
 }
 
-/// What is used of a kind, in units for it: `2시간 30분`, `1.65 GB`, `40 messages`; of an unknown kind the bare number.
+/// A quantity of usage in the units of its kind: `2시간 30분`, `1.65 GB`, `40 messages`. For an unknown kind the plain
+/// number.
 pub(crate) fn quantity(out: &mut String, raw: i64, kind: &str, locale: Locale) {
-    // Quantities are never negative; if one were, it would be shown as what it is.
+    // Quantities are never negative. A negative one would be shown with its sign and not as a large number.
     if raw < 0 {
         out.push(MINUS);
     }
@@ -112,7 +113,7 @@ pub(crate) fn quantity(out: &mut String, raw: i64, kind: &str, locale: Locale) {
     }
 }
 
-/// What a kind of usage is called; one that nobody translated, by its own name.
+/// The name of a usage kind, or the kind itself where there is no translation.
 pub(crate) fn usage_kind(kind: &str, locale: Locale) -> &str {
     match (kind, locale) {
         ("voice", Locale::Ko) => "음성",
@@ -166,13 +167,13 @@ fn duration(out: &mut String, seconds: u64, locale: Locale) {
     }
 }
 
-/// In the largest unit that leaves at least one, with up to two decimals. As allowances are sold, 1 GB is 1024 MB.
+/// In the largest unit with a value of at least 1, with up to two decimals. 1 GB is 1024 MB, as in allowances.
 fn bytes(out: &mut String, bytes: u64) {
     const UNITS: [&str; 4] = [" B", " KB", " MB", " GB"];
     let hundredths = |shift: u32| (u128::from(bytes) * 100 + ((1_u128 << shift) >> 1)) >> shift;
     let mut unit = 0;
     let mut shift = 0;
-    // What would round to 1024 is one of the next unit.
+    // A value that rounds to 1024 is written as 1 of the next unit.
     while unit + 1 < UNITS.len() && hundredths(shift) >= 1024 * 100 {
         unit += 1;
         shift += 10;
@@ -198,7 +199,7 @@ fn year(out: &mut String, date: Date) {
     padded(out, u64::from(date.year().unsigned_abs()), 4);
 }
 
-fn plain(out: &mut String, number: i8) {
+fn unpadded(out: &mut String, number: i8) {
     grouped(out, u64::from(number.unsigned_abs()));
 }
 
@@ -209,7 +210,6 @@ fn padded(out: &mut String, number: u64, digits: u16) {
 }
 
 fn digit(below_ten: u64) -> u8 {
-    // Always below ten.
     b'0' + u8::try_from(below_ten).unwrap_or_default()
 }
 
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_amounts() {
+    fn formats_amounts() {
         let cases = [
             ("KRW", 0, "0원", "₩0"),
             ("KRW", 999, "999원", "₩999"),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_months_and_dates() {
+    fn formats_months_and_dates() {
         let october: BillingMonth = "2026-10".parse().unwrap();
         assert_eq!(text(|out| month(out, october, Locale::Ko)), "2026년 10월");
         assert_eq!(text(|out| month(out, october, Locale::En)), "October 2026");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_quantities_in_units_of_their_kind() {
+    fn formats_quantities_in_units_of_their_kind() {
         const GB: i64 = 1 << 30;
         let cases = [
             ("voice", 0, "0초", "0 s"),
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn names_kinds_of_usage() {
+    fn translates_usage_kinds() {
         assert_eq!(usage_kind("voice", Locale::Ko), "음성");
         assert_eq!(usage_kind("sms", Locale::En), "Messages");
         assert_eq!(usage_kind("roaming", Locale::Ko), "roaming");
@@ -310,7 +310,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_the_amount(
+        fn formatted_amounts_keep_sign_and_digits(
             minor in any::<i64>(),
             code in prop::sample::select(vec!["KRW", "USD", "CHF", "BHD", "CLF"]),
             locale in prop::sample::select(Locale::ALL.to_vec()),

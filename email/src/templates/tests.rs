@@ -1,0 +1,34 @@
+use serde_json::Value;
+
+use super::sample;
+use crate::compose_error::ComposeError;
+use crate::context::{IN_LISTS, TOP, context};
+
+#[test]
+fn error_messages_list_exactly_the_variables_of_the_context() {
+    let mut seen = 0;
+    let keys = |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let sorted = |names: &[&str]| {
+        let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        names.sort_unstable();
+        names
+    };
+    sample::try_each(|bill| {
+        let context = context(bill)?;
+        let top = context.data();
+        assert_eq!(keys(top), sorted(&TOP));
+        for (list, variables) in IN_LISTS {
+            let nested =
+                top["plans"].as_array().unwrap().iter().flat_map(|plan| plan["usage"].as_array().unwrap());
+            let entries: Vec<&Value> = match list {
+                "usage" => nested.collect(),
+                list => top[list].as_array().unwrap().iter().collect(),
+            };
+            seen += entries.len();
+            entries.into_iter().for_each(|entry| assert_eq!(keys(entry), sorted(variables), "{list}"));
+        }
+        Ok::<(), ComposeError>(())
+    })
+    .unwrap();
+    assert!(seen > 20);
+}
