@@ -1,8 +1,8 @@
-//! The reference for billing: the prices as tables, and the month in one statement.
+//! The reference for billing: writes the price book into tables and bills the month with one statement.
 
 use domain::money::Decimal;
 use domain::month::BillingMonth;
-use domain::price_book::{Bucket, DiscountKind, PlanKind, PriceBook, Proration};
+use domain::price_book::{DiscountKind, DiscountTarget, PlanKind, PriceBook, Proration};
 use domain::zone::Zone;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
@@ -55,9 +55,9 @@ pub(crate) async fn prepare(connection: &mut PgConnection, book: &PriceBook) -> 
             .bind(&discount.code)
             .bind(discount.priority)
             .bind(match discount.applies_to {
-                Bucket::Base => "base",
-                Bucket::Usage => "usage",
-                Bucket::Total => "total",
+                DiscountTarget::Base => "base",
+                DiscountTarget::Usage => "usage",
+                DiscountTarget::Total => "total",
             })
             .bind(discount.kind == DiscountKind::Percent)
             .bind(decimal(discount.value))
@@ -77,8 +77,8 @@ fn decimal(value: Decimal) -> String {
     format!("{}.{:06}", millionths / Decimal::SCALE, millionths % Decimal::SCALE)
 }
 
-/// Bills the month in one statement and returns the number of bills. The connection gets what such a statement wants:
-/// memory to sort in, and no time lost in compiling.
+/// Bills the month with one statement and returns the number of bills. The session settings favour this statement: more
+/// memory for sorts, and no JIT compilation.
 pub(crate) async fn bill(
     connection: &mut PgConnection,
     month: BillingMonth,

@@ -1,6 +1,6 @@
-//! Numbers that must not be mixed: members, adjustments, loads, revisions.
+//! Types for numbers that must not be confused: member ids, adjustment ids, load numbers, revisions.
 //!
-//! Each is positive by construction; where they come from is no business of this module.
+//! Each is positive by construction.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,9 +15,9 @@ pub struct InvalidId {
     max: i64,
 }
 
-/// A whole number of 0 to 2^63 − 1 written in plain digits: no sign, no blank, no separator.
+/// Parses a whole number from 0 to 2^63 − 1 in plain digits, without sign, blanks or separators.
 pub fn parse_plain_digits(text: &str) -> Option<i64> {
-    // The standard parser also takes a sign.
+    // The standard parser also accepts a sign.
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
@@ -36,7 +36,7 @@ macro_rules! positive_number {
                 self.0
             }
 
-            /// The number after this one, or none at the end of the range.
+            /// The next number, or none at the end of the range.
             pub fn next(self) -> Option<Self> {
                 self.0.checked_add(1).map(Self)
             }
@@ -81,19 +81,19 @@ macro_rules! positive_number {
 }
 
 positive_number! {
-    /// A customer. Ids may have gaps of any size.
+    /// The id of a customer. Ids can have gaps of any size.
     MemberId(i64), "member id"
 }
 positive_number! {
-    /// A one-off charge or credit.
+    /// The id of a one-off charge or credit.
     AdjustmentId(i64), "adjustment id"
 }
 positive_number! {
-    /// A load; what it brought counts for every run whose cut-off is at least this number.
+    /// The number of a load. Its rows count for every run whose cut-off is this number or higher.
     LoadNumber(i64), "load number"
 }
 positive_number! {
-    /// One complete set of a month's bills. Taken at planning and never reused.
+    /// The number of one complete set of a month's bills. Assigned at planning and never reused.
     Revision(i32), "revision"
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_plain_digits_in_range() {
+    fn parses_plain_digits_in_range() {
         assert_eq!("1".parse(), Ok(MemberId::FIRST));
         assert_eq!("9223372036854775807".parse(), Ok(MemberId::LAST));
         assert_eq!("007".parse::<MemberId>().map(MemberId::get), Ok(7));

@@ -1,9 +1,10 @@
-//! What the product computes: months, price books, and how one member's month becomes one bill.
+//! The domain model: months, money, price books, and the pricing of one member's month.
 //!
-//! Everything here is pure: no clock, no database, no cluster, no floating point. The pricing contract is implemented
-//! in [`pricing`]; the other modules hold the words it is written in.
+//! Everything is pure: no clock, no database, no cluster, no floating point. [`pricing`] implements the pricing contract;
+//! the other modules define its terms.
 
 pub mod backoff;
+pub mod chunk_digest;
 pub mod digest;
 pub mod ids;
 pub mod locale;

@@ -1,4 +1,4 @@
-//! The languages that members are written to in.
+//! The languages of the e-mails to members.
 
 use std::fmt;
 use std::str::FromStr;

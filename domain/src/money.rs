@@ -1,6 +1,6 @@
 //! Amounts, exact decimals, rounding and currencies.
 //!
-//! Owns the one rounding rule of the product and the border of 64 bits. Nothing here may touch a float.
+//! Owns the product's only rounding rule. Must not use floating point.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ impl MinorUnits {
         self.0
     }
 
-    /// The amount as intermediates are computed in.
+    /// The amount in the type of intermediate values.
     pub fn exact(self) -> i128 {
         i128::from(self.0)
     }
@@ -39,11 +39,11 @@ impl fmt::Display for MinorUnits {
 pub(crate) fn div_round(numerator: i128, denominator: i128) -> i128 {
     debug_assert!(denominator > 0);
     let (quotient, rest) = (numerator / denominator, (numerator % denominator).abs());
-    // Not `2 * rest`, which could leave 128 bits.
+    // `2 * rest` could overflow 128 bits.
     if rest >= denominator - rest { quotient + numerator.signum() } else { quotient }
 }
 
-/// A number that isn't negative, with at most six fraction digits, held as an exact count of millionths.
+/// A non-negative number with at most six fraction digits, stored as an exact count of millionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Decimal(i128);
 
@@ -78,7 +78,7 @@ impl FromStr for Decimal {
     fn from_str(text: &str) -> Result<Self, DecimalError> {
         let malformed = || DecimalError::Malformed(text.to_owned());
         if let Some(rest) = text.strip_prefix('-') {
-            // A minus in front of anything else than a number is a typing error, not a sign.
+            // A minus sign before anything but a number is malformed, not negative.
             return Err(rest.parse::<Self>().map_or_else(|_| malformed(), |_| DecimalError::Negative));
         }
         let (whole, fraction) = match text.split_once('.') {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_plain_decimals_exactly() {
+    fn parses_plain_decimals_exactly() {
         let cases =
             [("0", 0), ("22", 22_000_000), ("1.98", 1_980_000), ("0.000001", 1), ("10.500000", 10_500_000)];
         for (text, millionths) in cases {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_anything_else() {
+    fn rejects_other_decimals() {
         let malformed =
             ["", ".5", "5.", "1.2345678", "1,98", "1e3", "+1", "007", "0x10", " 1", "--1", "-", "1.-2", "１"];
         for text in malformed {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_currencies_by_their_minor_unit() {
+    fn accepts_currencies_with_a_minor_unit() {
         for (code, exponent) in [("KRW", 0), ("USD", 2), ("BHD", 3), ("CLF", 4)] {
             assert_eq!(code.parse::<Currency>().unwrap().exponent(), exponent);
         }

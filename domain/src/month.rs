@@ -1,4 +1,4 @@
-//! Billing months and their days, on the calendar alone: where a month begins on the clock is [`crate::zone`]'s.
+//! Billing months and their days on the calendar. The instants of a month are in [`crate::zone`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ impl BillingMonth {
     pub const FIRST: Self = Self { year: 2000, month: 1 };
     pub const LAST: Self = Self { year: 2099, month: 12 };
 
-    /// The month of a date, or none outside 2000–2099.
+    /// The month of a date, or none outside of 2000–2099.
     pub fn of(date: Date) -> Option<Self> {
         (2000..=2099).contains(&date.year()).then(|| Self { year: date.year(), month: date.month() })
     }
@@ -50,7 +50,7 @@ impl BillingMonth {
         Self::of(self.first_day().saturating_sub(1.month()))
     }
 
-    /// The days of this month from `from` (inclusive) to `to` (exclusive; none: open). Empty where `to` is not later.
+    /// The days of this month from `from` (inclusive) to `to` (exclusive, none means no end). Empty if `to` is not later.
     pub fn days_between(self, from: Date, to: Option<Date>) -> DaySet {
         let position = |date: Date| {
             if date <= self.first_day() {
@@ -112,7 +112,7 @@ impl fmt::Debug for BillingMonth {
     }
 }
 
-/// A set of days of one month, each counted from 0: whole days are all that segments and grants know.
+/// A set of days of one month, counted from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DaySet(u32);
 
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_and_writes_months() {
+    fn parses_and_formats_months() {
         for text in ["2000-01", "2024-02", "2099-12"] {
             assert_eq!(month(text).to_string(), text);
         }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_length_and_neighbours() {
+    fn months_have_a_length_and_neighbours() {
         for (text, days) in
             [("2024-02", 29), ("2023-02", 28), ("2000-02", 29), ("2026-04", 30), ("2026-12", 31)]
         {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_spans_to_whole_days_of_the_month() {
+    fn periods_are_limited_to_the_days_of_the_month() {
         let october = month("2026-10");
         let cases = [
             (date(2026, 10, 11), None, 21, Some(10)),

@@ -1,6 +1,5 @@
-//! The message on the topic of notices: a claim check that says which bill is due and nothing about it. Owns its form on
-//! the wire, and the name of everything that makes a message unusable. What is refused is never quoted: anybody can
-//! write anything to a topic.
+//! The Kafka message: a claim check with the key of a bill and no content of it. Owns the wire format, and the errors of
+//! unusable messages. The errors never quote the message, because it can contain anything.
 
 use std::io::Write as _;
 
@@ -9,14 +8,14 @@ use serde_json::{Map, Value};
 use crate::ids::{MemberId, Revision};
 use crate::month::BillingMonth;
 
-/// The version that this one writes and reads.
+/// The version of the format that is written and read.
 const VERSION: u64 = 1;
-/// A month, two ids and the longest run there can be come to half of it.
-const LONGEST: usize = 1024;
-/// A namespace of 63 characters, the slash, a name of 253.
-const LONGEST_RUN: usize = 317;
+/// The maximum length of a payload in bytes, twice the length of the longest valid message.
+const MAX_PAYLOAD: usize = 1024;
+/// A namespace of 63 characters, the slash and a name of 253.
+const MAX_RUN: usize = 317;
 
-/// A bill that a run wants delivered.
+/// A bill that a run has to deliver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotificationMessage {
     pub month: BillingMonth,
@@ -26,24 +25,24 @@ pub struct NotificationMessage {
     pub run: String,
 }
 
-/// Why a message can't be used. Its text is fit for a header and a log: it quotes nothing of the message.
+/// Why a message cannot be used. The text can go into headers and logs, because it quotes nothing of the message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableMessage {
     #[error("the message is empty")]
     Empty,
-    #[error("the message has {0} bytes, more than a notice's {LONGEST}")]
+    #[error("the message has {0} bytes, more than the maximum of {MAX_PAYLOAD}")]
     TooLong(usize),
-    #[error("the message is no JSON: it can't be read past line {line}, column {column}")]
+    #[error("the message is not valid JSON: syntax error in line {line}, column {column}")]
     NotJson { line: usize, column: usize },
-    #[error("the message is no JSON object")]
+    #[error("the message is not a JSON object")]
     NotAnObject,
-    #[error("`v` is missing or no version {VERSION}, the only one known here")]
+    #[error("`v` is not {VERSION}, the only supported version")]
     Version,
     #[error("`{0}` is missing")]
     Missing(&'static str),
     #[error("`month` is not a month from 2000-01 to 2099-12, written \"YYYY-MM\"")]
     Month,
-    #[error("`memberId` is not a text of plain digits, from 1 to 2^63 - 1")]
+    #[error("`memberId` is not a string of plain digits from 1 to 2^63 - 1")]
     MemberId,
     #[error("`revision` is not a whole number from 1 to 2^31 - 1")]
     Revision,
@@ -52,14 +51,14 @@ pub enum UnusableMessage {
 }
 
 impl NotificationMessage {
-    /// Reads a message. Fields that this version doesn't know are passed over.
+    /// Parses a message. Unknown fields are ignored.
     ///
     /// # Errors
-    /// What makes it unusable.
+    /// Why the message is unusable.
     pub fn parse(payload: &[u8]) -> Result<Self, UnusableMessage> {
         match payload.len() {
             0 => return Err(UnusableMessage::Empty),
-            bytes if bytes > LONGEST => return Err(UnusableMessage::TooLong(bytes)),
+            bytes if bytes > MAX_PAYLOAD => return Err(UnusableMessage::TooLong(bytes)),
             _ => {}
         }
         let fields = match serde_json::from_slice(payload) {
@@ -72,9 +71,8 @@ impl NotificationMessage {
         if fields.get("v").and_then(Value::as_u64) != Some(VERSION) {
             return Err(UnusableMessage::Version);
         }
-        let text = |name, refusal: UnusableMessage| {
-            field(&fields, name).and_then(|value| value.as_str().ok_or(refusal))
-        };
+        let text =
+            |name, error: UnusableMessage| field(&fields, name).and_then(|value| value.as_str().ok_or(error));
         let month = text("month", UnusableMessage::Month)?.parse().map_err(|_| UnusableMessage::Month)?;
         let member =
             text("memberId", UnusableMessage::MemberId)?.parse().map_err(|_| UnusableMessage::MemberId)?;
@@ -88,7 +86,7 @@ impl NotificationMessage {
         Ok(Self { month, member, revision, run: run.to_owned() })
     }
 
-    /// The message as it goes on the topic.
+    /// The payload of the Kafka message.
     pub fn format(&self) -> Vec<u8> {
         let mut writer = NotificationMessageWriter::new(self.month, &self.run);
         writer.message(self.member, self.revision);
@@ -96,29 +94,29 @@ impl NotificationMessage {
     }
 }
 
-/// Writes the messages of one run one after another into the same memory.
+/// Writes the messages of one run, reusing one buffer.
 #[derive(Debug)]
 pub struct NotificationMessageWriter {
-    /// Everything before the member's id.
+    /// The length of the part before the member id.
     head: usize,
     payload: Vec<u8>,
     key: Vec<u8>,
-    /// Everything after the revision.
+    /// The part after the revision.
     tail: Vec<u8>,
 }
 
 impl NotificationMessageWriter {
-    /// For the messages of a run. Months and names of runs have no character that JSON would escape.
+    /// A writer for the messages of a run. Months and run names contain no character that JSON escapes.
     pub fn new(month: BillingMonth, run: &str) -> Self {
         let payload = format!(r#"{{"v":{VERSION},"month":"{month}","memberId":""#).into_bytes();
         let tail = format!(r#","run":"{run}"}}"#).into_bytes();
         Self { head: payload.len(), payload, key: Vec::new(), tail }
     }
 
-    /// The key and the payload of a bill's message, valid until the next.
+    /// The key and the payload of a bill's message. They are valid until the next call.
     pub fn message(&mut self, member: MemberId, revision: Revision) -> (&[u8], &[u8]) {
         self.key.clear();
-        // A vector takes whatever is written to it.
+        // Writing to a vector cannot fail.
         drop(write!(self.key, "{member}"));
         self.payload.truncate(self.head);
         self.payload.extend_from_slice(&self.key);
@@ -132,13 +130,13 @@ fn field<'a>(fields: &'a Map<String, Value>, name: &'static str) -> Result<&'a V
     fields.get(name).ok_or(UnusableMessage::Missing(name))
 }
 
-/// Whether a text has the form of a namespaced object's name, in the characters that such names are made of.
+/// Whether a text has the form NAMESPACE/NAME and contains only the characters that such names can have.
 fn is_run(text: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
             && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
     };
-    text.len() <= LONGEST_RUN
+    text.len() <= MAX_RUN
         && text.split_once('/').is_some_and(|(namespace, name)| part(namespace) && part(name))
 }
 
@@ -156,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn is_written_as_the_contract_has_it() {
+    fn has_the_format_of_the_contract() {
         let run = "billing/october";
         let text = CONTRACT.replace("NAMESPACE/NAME", run);
         let read = message(&text).unwrap();
@@ -171,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn one_writer_writes_many() {
+    fn a_writer_can_be_reused() {
         let mut writer = NotificationMessageWriter::new("2026-10".parse().unwrap(), "a/b");
         for (member, revision) in [(i64::MAX, 2), (7, 1), (10, i32::MAX)] {
             let (member, revision) =
@@ -184,14 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn names_what_is_wrong_without_quoting_it() {
+    fn errors_name_the_problem_without_quoting_the_message() {
         use UnusableMessage as Unusable;
         let good = CONTRACT.replace("NAMESPACE/NAME", "a/b");
         assert!(message(&good).is_ok());
-        assert!(
-            message(&good.replace("{\"v\"", "{\"new\":[],\"v\"")).is_ok(),
-            "unknown fields are passed over"
-        );
+        assert!(message(&good.replace("{\"v\"", "{\"new\":[],\"v\"")).is_ok(), "unknown fields are ignored");
         let long = good.replace("a/b", &format!("a/{}", "b".repeat(1000)));
         let cases = [
             (String::new(), Unusable::Empty),
@@ -221,23 +216,23 @@ mod tests {
             (good.replace("a/b", "a/"), Unusable::Run),
             (good.replace("a/b", "a/b/c"), Unusable::Run),
             (good.replace("a/b", "a/B\\n"), Unusable::Run),
-            (good.replace("a/b", &format!("a/{}", "b".repeat(LONGEST_RUN))), Unusable::Run),
+            (good.replace("a/b", &format!("a/{}", "b".repeat(MAX_RUN))), Unusable::Run),
         ];
         for (text, expected) in cases {
-            let refused = message(&text).unwrap_err();
-            assert_eq!(refused, expected, "{text}");
-            assert!(!refused.to_string().contains("kim"), "{refused}");
+            let error = message(&text).unwrap_err();
+            assert_eq!(error, expected, "{text}");
+            assert!(!error.to_string().contains("kim"), "{error}");
         }
         assert_eq!(
             NotificationMessage::parse(&[b'"', 0xff, b'"']),
             Err(Unusable::NotJson { line: 1, column: 2 }),
-            "no UTF-8"
+            "invalid UTF-8"
         );
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(
+        fn a_written_message_can_be_parsed(
             year in 2000..=2099_i32, month in 1..=12_i32, member in 1..=i64::MAX, revision in 1..=i32::MAX,
             run in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?",
         ) {
@@ -251,7 +246,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_comes_in_is_read_or_refused(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_payload_is_parsed_or_rejected(payload in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(message) = NotificationMessage::parse(&payload) {
                 prop_assert_eq!(NotificationMessage::parse(&message.format()), Ok(message));
             }

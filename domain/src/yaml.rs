@@ -1,10 +1,10 @@
-//! YAML into typed values. The only module that knows the YAML library, so that another one can take its place.
+//! Parses YAML into typed values. The only module that uses the YAML library, so that it can be replaced.
 
 use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-/// Where a text is not what it should be. The path is empty where the text as a whole is refused.
+/// The text is invalid at `path`. The path is empty where the text as a whole is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct YamlError {
     pub path: String,
@@ -20,13 +20,16 @@ impl fmt::Display for YamlError {
     }
 }
 
-/// Reads a text of one document. A refusal names the field.
+/// Parses a text with one document.
+///
+/// # Errors
+/// The first invalid field and the reason.
 pub fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
         let reason = error.inner().to_string();
-        // The library puts its own idea of the path in front, which may lack the last steps.
+        // The library prefixes its message with a path of its own, which may lack the last segments.
         let own = reason.split_once(": ").filter(|(own, _)| !own.is_empty() && path.starts_with(own));
         let reason = own.map_or(reason.as_str(), |(_, rest)| rest).to_owned();
         YamlError { path, reason }

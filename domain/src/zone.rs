@@ -1,7 +1,7 @@
-//! Where months and local dates begin on the clock: the only module that asks the time-zone database.
+//! The instants at which months and local dates begin. The only module that reads the time-zone database.
 //!
-//! The database is the bundled one, whatever the machine has installed. A local date may begin after midnight (the
-//! clock jumps over it), begin twice (the clock falls back over it), or never come at all.
+//! It uses the bundled database and ignores the one of the machine. A local date can begin after midnight (the clock jumps
+//! forward over midnight), begin twice (the clock is set back over midnight), or be skipped entirely.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ impl Zone {
     pub fn named(name: &str) -> Result<Self, UnknownZone> {
         let unknown = || UnknownZone(name.to_owned());
         let rules = TimeZoneDatabase::bundled().get(name).map_err(|_| unknown())?;
-        // Look-ups ignore case; the name is compared with price books, so only its own spelling is taken.
+        // Look-ups ignore case. The name is compared with price books, so only the exact spelling is accepted.
         if rules.is_unknown() || rules.iana_name() != Some(name) {
             return Err(unknown());
         }
@@ -42,8 +42,8 @@ impl Zone {
         self.rules.to_datetime(at).date()
     }
 
-    /// The month's first instant, its end, and every change of the local date within.
-    pub fn month(&self, month: BillingMonth) -> MonthOnClock {
+    /// The month's first instant, its end, and every change of the local date within it.
+    pub fn month(&self, month: BillingMonth) -> ZonedMonth {
         let start = self.first_instant(month.first_day());
         let end = self.first_instant(month.next_first_day());
         let mut date_changes = self.date_changes(month.first_day(), month.next_first_day());
@@ -56,7 +56,7 @@ impl Zone {
                 day_changes.push(DayChange { at, day });
             }
         }
-        MonthOnClock { month, start, end, day_changes }
+        ZonedMonth { month, start, end, day_changes }
     }
 
     /// The first instant whose local date is `date`, or a later one where the zone skipped that date.
@@ -65,13 +65,13 @@ impl Zone {
         changes.iter().find(|change| change.date >= date).expect("the span ends after the date").at
     }
 
-    /// Every instant at which the local date changes, in order, from before the first instant of `first` to after the
-    /// first one of the day after `last`.
+    /// Every instant at which the local date changes, in order: from before the first instant of `first` until after the
+    /// first instant of the day after `last`.
     fn date_changes(&self, first: Date, last: Date) -> Vec<DateChange> {
-        // No zone moves its clock by more than a day, so two days more at either end see every change.
+        // No zone changes its clock by more than a day, so two more days at both ends include every change.
         let days = first.saturating_sub(2.days()).series(1.day()).take_while(|day| *day <= last + 2.days());
-        // Between two transitions the local date changes at midnight. A midnight that comes twice, or never, has two
-        // candidates; the date at each candidate is looked up, so that a wrong one does no harm.
+        // Between two transitions of the zone the local date changes at midnight. A midnight that occurs twice or never
+        // has two candidates. The date is looked up at each candidate, so a wrong candidate has no effect.
         let mut candidates: Vec<Timestamp> = days
             .flat_map(|day| {
                 let midnight = day.at(0, 0, 0, 0);
@@ -114,7 +114,7 @@ impl fmt::Debug for Zone {
     }
 }
 
-/// From this instant on the local date is this one.
+/// An instant at which the local date becomes `date`.
 struct DateChange {
     at: Timestamp,
     date: Date,
@@ -122,21 +122,21 @@ struct DateChange {
 
 /// A billing month in one zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MonthOnClock {
+pub struct ZonedMonth {
     month: BillingMonth,
     start: Timestamp,
     end: Timestamp,
     day_changes: Vec<DayChange>,
 }
 
-/// From this instant on the local date is this day of the month, counted from 0, or none of its days.
+/// An instant from which the local date is `day` of the month, counted from 0, or a date outside of the month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DayChange {
     pub(crate) at: Timestamp,
     pub(crate) day: Option<u32>,
 }
 
-impl MonthOnClock {
+impl ZonedMonth {
     pub fn month(&self) -> BillingMonth {
         self.month
     }
@@ -151,21 +151,22 @@ impl MonthOnClock {
         self.end
     }
 
-    /// The changes within the month; the first is its start.
+    /// The changes within the month. The first is its start.
     pub(crate) fn day_changes(&self) -> &[DayChange] {
         &self.day_changes
     }
 
-    /// Whether every instant of the month has a local date in it. The clock can fall back into the day before.
-    pub(crate) fn stays_within(&self) -> bool {
+    /// Whether the local date of every instant of the month lies in the month. It does not if the clock is set back into the
+    /// day before the 1st.
+    pub(crate) fn has_only_own_dates(&self) -> bool {
         self.day_changes.iter().all(|change| change.day.is_some())
     }
 }
 
-/// All billing months of a zone, for looking up the one that holds an instant.
+/// All billing months of a zone, to look up the month of an instant.
 #[derive(Clone, Debug)]
 pub struct MonthTable {
-    /// The start of each month from 2000-01 to 2100-01, with its name.
+    /// The start of each month from 2000-01 to 2100-01; the last start has no month.
     starts: Vec<(Timestamp, Option<BillingMonth>)>,
 }
 
@@ -178,8 +179,7 @@ impl MonthTable {
         Self { starts }
     }
 
-    /// The month that holds the instant: the one whose first instant has come and whose end has not. None outside
-    /// 2000–2099.
+    /// The month that contains the instant. None outside of 2000–2099.
     pub fn month_of(&self, at: Timestamp) -> Option<BillingMonth> {
         let begun = self.starts.partition_point(|(start, _)| *start <= at);
         begun.checked_sub(1).and_then(|last| self.starts[last].1)

@@ -1,47 +1,49 @@
-//! Step 1: from subscriptions to segments, and from segments to the instants that divide usage between them.
+//! Step 1: turns subscriptions into segments, and segments into the instants at which usage is divided between them.
 
 use jiff::Timestamp;
 
-use super::{Quarantine, QuarantineCode, Subscription};
+use super::inputs::Subscription;
+use super::outcome::{Quarantine, QuarantineCode};
 use crate::month::DaySet;
 use crate::price_book::{Plan, PlanKind, PriceBook};
-use crate::zone::MonthOnClock;
+use crate::zone::ZonedMonth;
 
-/// What a member's subscriptions come to in a month.
+/// Whether a member gets a bill of the month, decided by the subscriptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Coverage<'a> {
+pub enum Eligibility<'a> {
     Eligible(Segments<'a>),
     /// No base plan on any day of the month.
     NotEligible,
     Quarantined(Quarantine),
 }
 
-/// Days of the month under one plan, without a gap.
+/// Consecutive days of the month with one plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
     pub plan: &'a Plan,
     pub days: DaySet,
-    /// Days of this plan's earlier segments.
+    /// The number of days in this plan's earlier segments.
     pub days_before: u32,
 }
 
 impl Segment<'_> {
-    /// The plan's days so far, this segment included: what fees and allowances are prorated by.
+    /// The plan's days up to and including this segment. Fees and allowances are prorated by it.
     pub(super) fn days_so_far(&self) -> u32 {
         self.days_before + self.days.count()
     }
 }
 
-/// The segments of an eligible member, and how usage finds its own.
+/// The segments of an eligible member, and which of them covers which usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segments<'a> {
-    /// In order of time.
+    /// By date.
     base: Vec<Segment<'a>>,
-    /// By code, then in order of time.
+    /// By code, then by date.
     addons: Vec<Segment<'a>>,
-    cuts: Vec<Timestamp>,
-    /// For each span between cuts, the base segment that covers it. One more than there are cuts.
-    buckets: Vec<Option<usize>>,
+    /// The instants within the month at which the covering segment changes.
+    boundaries: Vec<Timestamp>,
+    /// The base segment that covers each interval between boundaries. One more than there are boundaries.
+    intervals: Vec<Option<usize>>,
 }
 
 impl<'a> Segments<'a> {
@@ -53,21 +55,27 @@ impl<'a> Segments<'a> {
         &self.addons
     }
 
-    pub(super) fn cuts(&self) -> &[Timestamp] {
-        &self.cuts
-    }
-
-    /// The position in `base` of the segment that covers the bucket. Panics for a bucket that the cuts don't make.
-    pub(super) fn of_bucket(&self, bucket: usize) -> Option<usize> {
-        self.buckets[bucket]
+    /// The position in `base` of the segment that covers the interval. Panics if there is no such interval.
+    pub(super) fn of_interval(&self, interval: usize) -> Option<usize> {
+        self.intervals[interval]
     }
 }
 
-pub(super) fn cover<'a>(
+impl Eligibility<'_> {
+    /// The instants within the month, in order, at which the usage has to be divided. Most members have none.
+    pub fn usage_boundaries(&self) -> &[Timestamp] {
+        match self {
+            Self::Eligible(segments) => &segments.boundaries,
+            Self::NotEligible | Self::Quarantined(_) => &[],
+        }
+    }
+}
+
+pub(super) fn eligibility<'a>(
     book: &'a PriceBook,
-    month: &MonthOnClock,
+    month: &ZonedMonth,
     subscriptions: &[Subscription<'_>],
-) -> Coverage<'a> {
+) -> Eligibility<'a> {
     let mut base = Vec::with_capacity(subscriptions.len());
     let mut addons = Vec::new();
     let mut unknown: Option<&str> = None;
@@ -81,16 +89,16 @@ pub(super) fn cover<'a>(
                 let segments = if plan.kind == PlanKind::Base { &mut base } else { &mut addons };
                 segments.push(Segment { plan, days, days_before: 0 });
             }
-            // The first by code, so that the detail does not depend on the order of input.
+            // The lowest code, so that the detail does not depend on the order of the input.
             None => unknown = Some(unknown.map_or(subscription.plan, |other| other.min(subscription.plan))),
         }
     }
     if let Some(code) = unknown {
         let detail = format!("plan `{code}` is not in price book {}", book.version);
-        return Coverage::Quarantined(Quarantine { code: QuarantineCode::UnknownPlan, detail });
+        return Eligibility::Quarantined(Quarantine { code: QuarantineCode::UnknownPlan, detail });
     }
     if base.is_empty() {
-        return Coverage::NotEligible;
+        return Eligibility::NotEligible;
     }
     base.sort_unstable_by_key(|segment| (segment.days.first(), segment.days.end(), &segment.plan.code));
     addons.sort_unstable_by_key(|segment| (&segment.plan.code, segment.days.first(), segment.days.end()));
@@ -99,15 +107,18 @@ pub(super) fn cover<'a>(
     if let Some((one, other, day)) = overlap {
         let date = month.month().date_of(day);
         let detail = format!("plans `{}` and `{}` both cover {date}", one.code, other.code);
-        return Coverage::Quarantined(Quarantine { code: QuarantineCode::OverlappingSubscriptions, detail });
+        return Eligibility::Quarantined(Quarantine {
+            code: QuarantineCode::OverlappingSubscriptions,
+            detail,
+        });
     }
     join_touching(&mut base);
     join_touching(&mut addons);
-    let (cuts, buckets) = divide(month, &base);
-    Coverage::Eligible(Segments { base, addons, cuts, buckets })
+    let (boundaries, intervals) = divide(month, &base);
+    Eligibility::Eligible(Segments { base, addons, boundaries, intervals })
 }
 
-/// The first pair that shares a day, among segments in order of time.
+/// The first pair that shares a day. The segments must be sorted by date.
 fn overlap<'a>(segments: &[Segment<'a>]) -> Option<(&'a Plan, &'a Plan, u32)> {
     segments.iter().enumerate().find_map(|(i, segment)| {
         segments[..i].iter().find_map(|earlier| {
@@ -117,7 +128,7 @@ fn overlap<'a>(segments: &[Segment<'a>]) -> Option<(&'a Plan, &'a Plan, u32)> {
     })
 }
 
-/// Joins neighbours of one plan that touch, and counts each plan's earlier days. The segments share no day.
+/// Joins adjacent segments of one plan, and sets `days_before`. The segments must not overlap.
 fn join_touching(segments: &mut Vec<Segment<'_>>) {
     segments.dedup_by(|next, previous| {
         let touch = next.plan.code == previous.plan.code && next.days.first() == Some(previous.days.end());
@@ -133,29 +144,29 @@ fn join_touching(segments: &mut Vec<Segment<'_>>) {
     }
 }
 
-/// Cuts the month wherever the segment that covers the local date changes.
-fn divide(month: &MonthOnClock, base: &[Segment<'_>]) -> (Vec<Timestamp>, Vec<Option<usize>>) {
-    // By far the most members keep one plan all month.
+/// Divides the month at each instant at which the segment that covers the local date changes.
+fn divide(month: &ZonedMonth, base: &[Segment<'_>]) -> (Vec<Timestamp>, Vec<Option<usize>>) {
+    // A shortcut: most members have one plan for the whole month.
     if let [only] = base
         && only.days.count() == month.month().days()
-        && month.stays_within()
+        && month.has_only_own_dates()
     {
         return (Vec::new(), vec![Some(0)]);
     }
-    let mut cuts = Vec::new();
-    let mut buckets: Vec<Option<usize>> = Vec::new();
+    let mut boundaries = Vec::new();
+    let mut intervals: Vec<Option<usize>> = Vec::new();
     for change in month.day_changes() {
         let segment = change.day.and_then(|day| base.iter().position(|segment| segment.days.contains(day)));
-        match buckets.last() {
+        match intervals.last() {
             Some(last) if *last == segment => {}
             last => {
-                // The month's start opens the first bucket; it divides nothing.
+                // The start of the month begins the first interval and is no boundary.
                 if last.is_some() {
-                    cuts.push(change.at);
+                    boundaries.push(change.at);
                 }
-                buckets.push(segment);
+                intervals.push(segment);
             }
         }
     }
-    (cuts, buckets)
+    (boundaries, intervals)
 }

@@ -1,6 +1,7 @@
-//! The worked example of the contract, to the row.
+//! The worked example of the pricing contract.
 
-use domain::digest::{ChunkDigest, Sha256Digest, of_chunks};
+use domain::chunk_digest::{ChunkDigest, of_chunks};
+use domain::digest::Sha256Digest;
 use domain::ids::MemberId;
 use domain::price_book::PriceBook;
 
@@ -43,7 +44,7 @@ fn member() -> Member {
 }
 
 #[test]
-fn comes_out_to_the_row() {
+fn the_worked_example_has_exactly_these_items() {
     let book = PriceBook::parse(BOOK).unwrap();
     book.check_month("2026-10".parse().unwrap()).unwrap();
     let priced = member().priced(&book, &month("Asia/Seoul", "2026-10"));
@@ -63,7 +64,7 @@ fn comes_out_to_the_row() {
 }
 
 #[test]
-fn has_one_digest() {
+fn the_digest_covers_everything_that_is_stored_or_counted() {
     let book = PriceBook::parse(BOOK).unwrap();
     let october = month("Asia/Seoul", "2026-10");
     let digest = |member: &Member| {
@@ -75,7 +76,7 @@ fn has_one_digest() {
     };
     let one = digest(&member());
     assert_eq!(one, digest(&member()));
-    // Drafts that are stored already hold this one: it changes with the bill alone.
+    // Stored drafts contain this digest, so it may change only if the bill changes.
     assert_eq!(one.to_string(), "829008b00d5c235b23f3a65122190091dbd3bf61c5b26d5eb08f894fe65068b2");
     let others = [
         digest(&member().used("voice", 1, "2026-10-20T12:00:00Z")),
@@ -91,7 +92,7 @@ fn has_one_digest() {
 
 #[test]
 #[should_panic(expected = "by ascending id")]
-fn digests_members_in_order_only() {
+fn a_chunk_digest_rejects_members_out_of_order() {
     let book = PriceBook::parse(BOOK).unwrap();
     Member::default().with_outcome(&book, &month("Asia/Seoul", "2026-10"), |outcome| {
         let mut digest = ChunkDigest::new();

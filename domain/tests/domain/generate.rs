@@ -1,4 +1,4 @@
-//! Random price books and members, for the properties and the comparison with the reference.
+//! Random price books and members for property tests and for the comparison with the reference implementation.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use proptest::sample::{select, subsequence};
 
 use crate::members::{Dated, Member, OneOff, UsageRow};
 
-/// A price book as a model: our implementation gets it as text, the reference as it is.
+/// A generated price book. The product parses it from text; the reference implementation uses this model directly.
 #[derive(Clone, Debug)]
 pub(crate) struct Book {
     pub(crate) zone: &'static str,
@@ -20,9 +20,9 @@ pub(crate) struct Book {
     pub(crate) kinds: Vec<&'static str>,
     pub(crate) plans: Vec<PlanModel>,
     pub(crate) discounts: Vec<DiscountModel>,
-    /// Percent, and whether it comes on top.
+    /// The rate in percent, and whether the tax is exclusive.
     pub(crate) tax: Option<(String, bool)>,
-    /// Unit, and whether to the nearest.
+    /// The unit, and whether the mode is half-up.
     pub(crate) rounding: Option<(i64, bool)>,
 }
 
@@ -119,7 +119,7 @@ impl Book {
     }
 }
 
-/// Months of every length, and clocks that do everything clocks do.
+/// Months of every length, and zones with every kind of clock change.
 const MONTHS: &[(&str, &str)] = &[
     ("Asia/Seoul", "2026-10"),
     ("Asia/Seoul", "2024-02"),
@@ -229,7 +229,7 @@ fn dated(codes: &'static [&'static str], first: Date) -> impl Strategy<Value = D
     })
 }
 
-/// Base plans one after the other, with gaps: what most members have.
+/// Consecutive base plans with gaps, as most members have them.
 fn in_sequence(first: Date) -> impl Strategy<Value = Vec<Dated>> {
     let steps = vec((select(vec!["A", "A", "B", "C", "-"]), 1..20_i64), 1..5);
     (-25..10_i64, steps, any::<bool>()).prop_map(move |(offset, steps, open)| {
@@ -249,13 +249,13 @@ fn in_sequence(first: Date) -> impl Strategy<Value = Vec<Dated>> {
     })
 }
 
-/// A member of the book's month. Quarantined ones are among them, but most are not.
+/// A member of the price book's month. Some members are quarantined, most are not.
 pub(crate) fn member(month: &'static str) -> impl Strategy<Value = Member> {
     let first = first_day(month);
     let addons = vec(dated(&["X", "Y"], first), 0..2);
-    let wild =
+    let overlapping =
         prop_oneof![12 => Just(Vec::new()), 1 => vec(dated(&["A", "B", "C", "X", "Y", "Z"], first), 1..3)];
-    let subscriptions = (in_sequence(first), addons, wild).prop_map(|(a, b, c)| [a, b, c].concat());
+    let subscriptions = (in_sequence(first), addons, overlapping).prop_map(|(a, b, c)| [a, b, c].concat());
     let unknown = prop_oneof![15 => Just(Vec::new()), 1 => vec(dated(&["D9"], first), 1)];
     let grants =
         (vec(dated(&["D1", "D2", "D3", "D4"], first), 0..5), unknown).prop_map(|(a, b)| [a, b].concat());
@@ -273,7 +273,7 @@ pub(crate) fn member(month: &'static str) -> impl Strategy<Value = Member> {
     let start: Timestamp = first.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
     let microseconds = prop_oneof![
         10 => -(2 * 86_400_000_000_i64)..34 * 86_400_000_000_i64,
-        // Around the midnights of the first week, where clocks are changed.
+        // Around the midnights of the first days, where clocks change.
         5 => (0..10_i64, 0..300_i64).prop_map(|(day, minute)| (day * 86_400 + minute * 60) * 1_000_000),
     ];
     let row = (select(vec!["voice", "data", "sms", "roaming"]), quantity, microseconds).prop_map(

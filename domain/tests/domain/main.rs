@@ -1,4 +1,4 @@
-//! The pricing contract, tested through the crate's public face.
+//! Tests of the pricing contract through the crate's public API.
 
 #[cfg(test)]
 mod example;

@@ -1,4 +1,5 @@
-//! A member's month as a fixture, priced the way a worker does: segments first, then usage summed between the cuts.
+//! A member's month as a fixture. It is priced like in the worker: segments first, then usage summed between the
+//! boundaries.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use domain::money::MinorUnits;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use domain::pricing::{Adjustment, Grant, Outcome, Pricer, Subscription, UsageSum};
-use domain::zone::{MonthOnClock, Zone};
+use domain::zone::{Zone, ZonedMonth};
 use jiff::Timestamp;
 use jiff::civil::Date;
 
@@ -45,7 +46,7 @@ fn dated(code: &str, from: &str, to: &str) -> Dated {
     Dated { code: code.to_owned(), from: from.parse().unwrap(), to }
 }
 
-/// Dates are written as in the files that come in: an empty `to` is open.
+/// Dates are written as in the input files: an empty `to` means no end.
 impl Member {
     pub(crate) fn on(plan: &str, from: &str, to: &str) -> Self {
         Self::default().and_on(plan, from, to)
@@ -75,16 +76,16 @@ impl Member {
         self
     }
 
-    /// The outcome as lines of text, which both implementations write alike.
-    pub(crate) fn priced(&self, book: &PriceBook, month: &MonthOnClock) -> Vec<String> {
+    /// The outcome as lines of text, in a format that the reference implementation shares.
+    pub(crate) fn priced(&self, book: &PriceBook, month: &ZonedMonth) -> Vec<String> {
         self.with_outcome(book, month, describe)
     }
 
     pub(crate) fn with_outcome<T>(
         &self,
         book: &PriceBook,
-        month: &MonthOnClock,
-        look: impl FnOnce(&Outcome<'_>) -> T,
+        month: &ZonedMonth,
+        check: impl FnOnce(&Outcome<'_>) -> T,
     ) -> T {
         let subscriptions: Vec<_> = self
             .subscriptions
@@ -103,24 +104,26 @@ impl Member {
             })
             .collect();
         let pricer = Pricer::new(book, month);
-        let coverage = pricer.cover(&subscriptions);
-        let cuts = coverage.cuts();
-        assert!(cuts.is_sorted() && cuts.iter().all(|cut| month.start() < *cut && *cut < month.end()));
+        let eligibility = pricer.eligibility(&subscriptions);
+        let boundaries = eligibility.usage_boundaries();
+        assert!(
+            boundaries.is_sorted() && boundaries.iter().all(|at| month.start() < *at && *at < month.end())
+        );
         let mut sums: BTreeMap<(&str, usize), (i128, u64)> = BTreeMap::new();
         for row in &self.usage {
             if row.started_at < month.start() || row.started_at >= month.end() {
                 continue;
             }
-            let bucket = cuts.iter().filter(|cut| **cut <= row.started_at).count();
-            let (quantity, rows) = sums.entry((&row.kind, bucket)).or_default();
+            let interval = boundaries.iter().filter(|at| **at <= row.started_at).count();
+            let (quantity, rows) = sums.entry((&row.kind, interval)).or_default();
             *quantity += i128::from(row.quantity);
             *rows += 1;
         }
         let sums: Vec<_> = sums
             .into_iter()
-            .map(|((kind, bucket), (quantity, rows))| UsageSum { kind, bucket, quantity, rows })
+            .map(|((kind, interval), (quantity, rows))| UsageSum { kind, interval, quantity, rows })
             .collect();
-        look(&pricer.price(&coverage, &grants, &adjustments, &sums))
+        check(&pricer.price(&eligibility, &grants, &adjustments, &sums))
     }
 }
 
@@ -160,6 +163,6 @@ pub(crate) fn describe(outcome: &Outcome<'_>) -> Vec<String> {
     lines
 }
 
-pub(crate) fn month(zone: &str, month: &str) -> MonthOnClock {
+pub(crate) fn month(zone: &str, month: &str) -> ZonedMonth {
     Zone::named(zone).unwrap().month(month.parse::<BillingMonth>().unwrap())
 }

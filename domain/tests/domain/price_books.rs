@@ -1,4 +1,4 @@
-//! Price books that are refused, each with the exact message, and what a valid one may leave out.
+//! Invalid price books, each with its exact message, and what a valid one may leave out.
 
 use domain::money::Currency;
 use domain::price_book::{DiscountKind, PlanKind, PriceBook, Proration};
@@ -6,22 +6,22 @@ use domain::zone::Zone;
 
 use crate::example::BOOK;
 
-fn refusal(text: &str) -> Vec<String> {
-    let error = PriceBook::parse(text).expect_err("the price book has to be refused");
+fn problems(text: &str) -> Vec<String> {
+    let error = PriceBook::parse(text).expect_err("the price book must be invalid");
     error.problems().iter().map(ToString::to_string).collect()
 }
 
-/// The example with one piece of text replaced.
+/// The example with one text replaced.
 fn with(old: &str, new: &str) -> String {
-    assert_eq!(BOOK.matches(old).count(), 1, "`{old}` has to be there once");
+    assert_eq!(BOOK.matches(old).count(), 1, "`{old}` must occur exactly once");
     BOOK.replace(old, new)
 }
 
 #[test]
-fn refuses_with_path_and_reason() {
+fn each_problem_has_a_path_and_a_reason() {
     let voice = "{ allowance: 7200, per: 1, tiers: [ { upTo: 36000, rate: \"1.98\" }, { rate: \"1.10\" } ], cap: 50000 }";
     let cases: &[(&str, &str, &str)] = &[
-        // The shape.
+        // Structure and types.
         (
             "baseFee: 89000",
             "baseFee: 89000\n    baseFees: 1",
@@ -178,12 +178,12 @@ fn refuses_with_path_and_reason() {
     ];
     assert!(BOOK.contains(voice));
     for (old, new, message) in cases {
-        assert_eq!(refusal(&with(old, new)), [*message], "{new}");
+        assert_eq!(problems(&with(old, new)), [*message], "{new}");
     }
 }
 
 #[test]
-fn refuses_what_is_no_price_book() {
+fn a_text_that_is_no_price_book_is_rejected() {
     let two = format!("{BOOK}---\n{BOOK}");
     let cases = [
         ("", "missing field `version`"),
@@ -194,24 +194,24 @@ fn refuses_what_is_no_price_book() {
         (&two, "deserializing from YAML containing more than one document is not supported"),
     ];
     for (text, message) in cases {
-        assert_eq!(refusal(text), [message]);
+        assert_eq!(problems(text), [message]);
     }
 }
 
 #[test]
-fn names_every_problem_at_once() {
+fn all_problems_are_reported_at_once() {
     let text = with("\"1.98\"", "1.98").replace("per: 1048576", "per: 0").replace("KRW", "WON");
     let error = PriceBook::parse(&text).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the price book is refused: currency: `WON` is not a currency code of ISO 4217 with a minor unit, such as KRW \
+        "the price book is invalid: currency: `WON` is not a currency code of ISO 4217 with a minor unit, such as KRW \
          or USD; plans[0].usage.voice.tiers[0].rate: must be a decimal in quotes, such as \"1.98\"; \
          plans[0].usage.data.per: is 0, but must be at least 1"
     );
 }
 
 #[test]
-fn no_unquoted_number_passes_for_a_decimal() {
+fn a_decimal_must_be_quoted() {
     for unquoted in [
         "22",
         "22.0",
@@ -231,13 +231,13 @@ fn no_unquoted_number_passes_for_a_decimal() {
         "true",
         "~",
     ] {
-        let problems = refusal(&with("\"22\"", unquoted));
-        assert!(problems[0].starts_with("plans[0].usage.sms.tiers[0].rate: "), "{unquoted}: {problems:?}");
+        let found = problems(&with("\"22\"", unquoted));
+        assert!(found[0].starts_with("plans[0].usage.sms.tiers[0].rate: "), "{unquoted}: {found:?}");
     }
 }
 
 #[test]
-fn another_installation_or_month_is_refused() {
+fn another_installation_or_month_is_rejected() {
     let book =
         PriceBook::parse(&with("validFrom: 2026-07 ", "validTo: 2026-12\nvalidFrom: 2026-07 ")).unwrap();
     let seoul = Zone::named("Asia/Seoul").unwrap();
@@ -246,7 +246,7 @@ fn another_installation_or_month_is_refused() {
     let error = book.check_installation(&Zone::named("ROK").unwrap(), "USD".parse().unwrap()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the price book is refused: currency: is KRW, but the installation's currency is USD; \
+        "the price book is invalid: currency: is KRW, but the installation's currency is USD; \
          timeZone: is Asia/Seoul, but the installation's time zone is ROK"
     );
     for month in ["2026-07", "2026-12"] {
@@ -258,13 +258,13 @@ fn another_installation_or_month_is_refused() {
     ];
     for (month, message) in cases {
         let error = book.check_month(month.parse().unwrap()).unwrap_err();
-        assert_eq!(error.to_string(), format!("the price book is refused: {message}"));
+        assert_eq!(error.to_string(), format!("the price book is invalid: {message}"));
     }
     PriceBook::parse(BOOK).unwrap().check_month("2099-12".parse().unwrap()).unwrap();
 }
 
 #[test]
-fn reads_the_example() {
+fn parses_the_example() {
     let book = PriceBook::parse(BOOK).unwrap();
     assert_eq!(
         (book.version.as_str(), book.currency.code(), book.time_zone.as_str()),
@@ -288,10 +288,10 @@ fn reads_the_example() {
 }
 
 #[test]
-fn knows_what_may_be_left_out() {
+fn optional_fields_may_be_left_out() {
     let book = "version: 1.10\ncurrency: USD\ntimeZone: UTC\nvalidFrom: 2026-01\nusageKinds: []\nplans: [ { code: 42, baseFee: 1 } ]\n";
     let book = PriceBook::parse(book).unwrap();
-    // Plain text stays the text it is, whatever YAML makes of it.
+    // Unquoted text stays text, even if YAML would read it as a number.
     assert_eq!(book.version, "1.10");
     let plan = book.plan("42").unwrap();
     assert_eq!((plan.name.as_str(), plan.kind, plan.usage.len()), ("42", PlanKind::Base, 0));

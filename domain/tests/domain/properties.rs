@@ -1,6 +1,6 @@
-//! What holds for every price book and every member.
+//! Properties that hold for every price book and every member.
 
-use domain::price_book::{Bucket, PriceBook};
+use domain::price_book::{DiscountTarget, PriceBook};
 use domain::pricing::{ItemKind, Outcome};
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -19,7 +19,7 @@ proptest! {
     #![proptest_config(config(4000))]
 
     #[test]
-    fn both_implementations_agree((model, member) in book_and_member()) {
+    fn the_product_and_the_reference_implementation_agree((model, member) in book_and_member()) {
         let book = PriceBook::parse(&model.text()).unwrap();
         let ours = member.priced(&book, &month(model.zone, model.month));
         prop_assert_eq!(ours, reference::priced(&model, &member));
@@ -30,7 +30,7 @@ proptest! {
     #![proptest_config(config(1000))]
 
     #[test]
-    fn a_bill_adds_up((model, member) in book_and_member()) {
+    fn the_items_of_a_bill_add_up_to_its_amounts((model, member) in book_and_member()) {
         let book = PriceBook::parse(&model.text()).unwrap();
         member.with_outcome(&book, &month(model.zone, model.month), |outcome| {
             let Outcome::Billed(bill) = outcome else { return Ok(()) };
@@ -61,26 +61,26 @@ proptest! {
     }
 
     #[test]
-    fn no_discount_passes_its_bucket((model, member) in book_and_member()) {
+    fn discounts_never_exceed_their_target((model, member) in book_and_member()) {
         let book = PriceBook::parse(&model.text()).unwrap();
         member.with_outcome(&book, &month(model.zone, model.month), |outcome| {
             let Outcome::Billed(bill) = outcome else { return Ok(()) };
-            let taken = |bucket: Bucket| -> i128 {
-                let of_bucket = book.discounts().iter().filter(|d| d.applies_to == bucket);
-                let codes: Vec<_> = of_bucket.map(|d| d.code.as_str()).collect();
+            let taken = |target: DiscountTarget| -> i128 {
+                let of_target = book.discounts().iter().filter(|d| d.applies_to == target);
+                let codes: Vec<_> = of_target.map(|d| d.code.as_str()).collect();
                 let items = bill.items.iter().filter(|i| i.kind == ItemKind::Discount && codes.contains(&i.code));
                 items.map(|item| -item.amount.exact()).sum()
             };
             let (base, usage) = (bill.base_amount.exact(), bill.usage_amount.exact());
-            prop_assert!(taken(Bucket::Base) <= base);
-            prop_assert!(taken(Bucket::Usage) <= usage);
-            prop_assert!(taken(Bucket::Base) + taken(Bucket::Usage) + taken(Bucket::Total) <= base + usage);
+            prop_assert!(taken(DiscountTarget::Base) <= base);
+            prop_assert!(taken(DiscountTarget::Usage) <= usage);
+            prop_assert!(taken(DiscountTarget::Base) + taken(DiscountTarget::Usage) + taken(DiscountTarget::Total) <= base + usage);
             Ok(())
         })?;
     }
 
     #[test]
-    fn the_order_of_input_does_not_matter((model, member) in book_and_member(), seed in any::<u64>()) {
+    fn the_order_of_the_input_does_not_matter((model, member) in book_and_member(), seed in any::<u64>()) {
         let book = PriceBook::parse(&model.text()).unwrap();
         let month = month(model.zone, model.month);
         let mut shuffled = member.clone();
@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn parts_with_gaps_never_come_to_more_than_the_whole(model in book(), parts in proptest::collection::vec((0..5_i64, 1..9_i64), 1..6)) {
+    fn segments_with_gaps_never_exceed_the_fee_and_allowance_of_the_month(model in book(), parts in proptest::collection::vec((0..5_i64, 1..9_i64), 1..6)) {
         let book = PriceBook::parse(&model.text()).unwrap();
         let month = month(model.zone, model.month);
         let mut day: Date = format!("{}-01", model.month).parse().unwrap();

@@ -1,4 +1,4 @@
-//! Every quarantine code, their order, and the border of 64 bits.
+//! Every quarantine code, the order in which they are checked, and the limit of 64 bits.
 
 use domain::price_book::PriceBook;
 use domain::pricing::Outcome;
@@ -7,7 +7,7 @@ use crate::members::{Member, month};
 use crate::rules::{OCTOBER, PLANS, columns, priced};
 
 #[test]
-fn quarantine_codes_in_their_order() {
+fn quarantine_codes_are_checked_in_order() {
     let overlap = Member::on("A", "2026-10-01", "2026-10-11").and_on("B", "2026-10-10", "");
     let unknown_plan = "UNKNOWN_PLAN, 1 rows";
     let overlapping = "OVERLAPPING_SUBSCRIPTIONS, 1 rows";
@@ -15,9 +15,9 @@ fn quarantine_codes_in_their_order() {
     let overflow = "AMOUNT_OVERFLOW, 1 rows";
     let huge = |member: Member| member.adjusted(1, "H", i64::MAX).adjusted(2, "H", i64::MAX);
     let cases = [
-        ("nothing but an unknown plan", Member::on("NOPE", "2026-10-31", ""), unknown_plan),
+        ("only an unknown plan", Member::on("NOPE", "2026-10-31", ""), unknown_plan),
         (
-            "before all others",
+            "an unknown plan is checked before everything else",
             huge(overlap.clone().and_on("NOPE", "2026-10-05", "2026-10-06")).granted(
                 "NOPE",
                 "2026-10-01",
@@ -32,18 +32,22 @@ fn quarantine_codes_in_their_order() {
             Member::on("A", "2026-10-01", "").and_on("X", "2026-10-01", "").and_on("X", "2026-10-31", ""),
             overlapping,
         ),
-        ("before discounts and amounts", huge(overlap).granted("NOPE", "2026-10-01", ""), overlapping),
+        (
+            "an overlap is checked before discounts and amounts",
+            huge(overlap).granted("NOPE", "2026-10-01", ""),
+            overlapping,
+        ),
         (
             "an unknown discount",
             huge(Member::on("A", "2026-10-01", "").granted("NOPE", "2026-10-31", "")),
             unknown_discount,
         ),
         (
-            "on a day without a segment too",
+            "an unknown discount on a day without a segment",
             Member::on("A", "2026-10-31", "").granted("NOPE", "2026-09-01", "2026-10-02"),
             unknown_discount,
         ),
-        ("a sum", huge(Member::on("A", "2026-10-01", "")), overflow),
+        ("a sum that is too large", huge(Member::on("A", "2026-10-01", "")), overflow),
     ];
     for (what, member, expected) in cases {
         assert_eq!(priced(PLANS, &member.used("sms", 1, OCTOBER)), [expected], "{what}");
@@ -63,7 +67,7 @@ fn quarantine_codes_in_their_order() {
 }
 
 #[test]
-fn details_name_what_is_wrong_whatever_the_order() {
+fn details_do_not_depend_on_the_order_of_the_input() {
     let book = PriceBook::parse(&format!("version: v7\ncurrency: KRW\ntimeZone: Asia/Seoul\nvalidFrom: 2026-01\nusageKinds: [data, sms, voice]\n{PLANS}")).unwrap();
     let october = month("Asia/Seoul", "2026-10");
     let max = i64::MAX;
@@ -100,11 +104,11 @@ fn details_name_what_is_wrong_whatever_the_order() {
 }
 
 #[test]
-fn sixty_four_bits() {
+fn stored_values_must_fit_into_64_bits() {
     let max = i64::MAX;
     let rated = r#"plans: [ { code: A, baseFee: 0, usage: { voice: { allowance: 9223372036854775807, per: 1, tiers: [ { rate: "2" } ] }, data: { allowance: 0, per: 1, tiers: [ { rate: "2" } ] } } } ]"#;
     let on_a = || Member::on("A", "2026-10-01", "");
-    // A sum of 2^63 of a kind that the plan doesn't rate is no matter, of one that it rates it is, free or not.
+    // A sum of 2^63 quarantines the member only for a kind that the plan rates, also if all of it is free.
     let free = on_a().used("sms", max, OCTOBER).used("sms", 1, OCTOBER);
     assert_eq!(priced(rated, &free)[2], "rated 2 unbillable 0");
     let undeclared = on_a().used("mms", max, OCTOBER).used("mms", max, OCTOBER);
@@ -116,14 +120,14 @@ fn sixty_four_bits() {
         priced(rated, &on_a().used("voice", max, OCTOBER).used("voice", 1, OCTOBER)),
         ["AMOUNT_OVERFLOW, 2 rows"]
     );
-    // 2^62 × 2 leaves the 64 bits by one.
+    // 2^62 × 2 is one more than fits into 64 bits.
     let half = 1_i64 << 62;
     assert_eq!(priced(rated, &on_a().used("data", half, OCTOBER)), ["AMOUNT_OVERFLOW, 1 rows"]);
     assert_eq!(
         columns(rated, &on_a().used("data", half - 1, OCTOBER)),
         format!("base 0 usage {0} discount 0 adjustment 0 tax 0 rounding 0 total {0}", max - 1)
     );
-    // What brings a sum back between its borders must not hide that a part of it left them.
+    // A discount that brings the total back into range must not hide that another amount is out of range.
     let two = format!(
         "plans: [ {{ code: A, baseFee: {max} }}, {{ code: X, type: addon, baseFee: 1 }} ]\ndiscounts: [ {{ code: D, kind: percent, value: \"100\", appliesTo: total, priority: 1 }} ]"
     );
@@ -135,7 +139,7 @@ fn sixty_four_bits() {
         columns(&two, &on_a().granted("D", "2026-10-01", "")),
         format!("base {max} usage 0 discount {max} adjustment 0 tax 0 rounding 0 total 0")
     );
-    // Net passes 64 bits and rounding brings it back: only what is stored has to fit.
+    // The net amount is out of range and rounding brings it back: only stored values have to fit.
     let rounded =
         format!("plans: [ {{ code: A, baseFee: {max} }} ]\nbillRounding: {{ unit: 10, mode: down }}");
     let member = on_a().adjusted(1, "ONE", 1);

@@ -1,6 +1,6 @@
-//! A second implementation of the contract: naive, day by day, in fractions of unlimited integers, written from the
-//! page alone. It shares no code with the first but the calendar and the zones' offsets, and works from the model that
-//! a price book's text is written from.
+//! A second implementation of the pricing contract: simple, day by day, with exact fractions of unlimited integers, and
+//! written from the contract alone. It shares no code with the product except the calendar and the zones' offsets, and
+//! works on the model that the price book's text is generated from.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ pub(crate) fn first_minute(zone: &TimeZone, first: Date) -> jiff::Timestamp {
     at
 }
 
-/// What `Member::priced` has to come to.
+/// The expected result of `Member::priced`.
 pub(crate) fn priced(book: &Book, member: &Member) -> Vec<String> {
     let zone = TimeZoneDatabase::bundled().get(book.zone).unwrap();
     let first: Date = format!("{}-01", book.month).parse().unwrap();
@@ -87,7 +87,7 @@ pub(crate) fn priced(book: &Book, member: &Member) -> Vec<String> {
         member.usage.iter().filter(|row| start <= row.started_at && row.started_at < end).collect();
     let quarantined = |code: &str| vec![format!("{code}, {} rows", usage.len())];
 
-    // Who covers which day.
+    // The plans and grants of each day.
     let covers = |from: Date, to: Option<Date>, day: Date| from <= day && to.is_none_or(|to| day < to);
     let mut base_on: Vec<Vec<&PlanModel>> = vec![Vec::new(); days.len()];
     let mut addons_on: BTreeMap<&str, (&PlanModel, Vec<usize>)> = BTreeMap::new();
@@ -267,7 +267,7 @@ pub(crate) fn priced(book: &Book, member: &Member) -> Vec<String> {
     }
     let discount = -sum(&lines, &["DISCOUNT"]);
 
-    // The rest.
+    // Adjustments, tax and rounding.
     let mut adjustments: Vec<_> = member.adjustments.iter().collect();
     adjustments.sort_by_key(|adjustment| adjustment.id);
     for a in adjustments {
@@ -333,7 +333,7 @@ pub(crate) fn priced(book: &Book, member: &Member) -> Vec<String> {
     text
 }
 
-/// Runs of consecutive days with the same plan: where each begins, where it ends, whose it is.
+/// Runs of consecutive days with the same plan: first day, day after the last, plan.
 fn runs<'a>(
     days: &[Option<&'a PlanModel>],
     same: impl Fn(&PlanModel, &PlanModel) -> bool,

@@ -1,4 +1,4 @@
-//! Every rule of the contract, a case each; what leads to quarantine is in [`crate::quarantine`].
+//! A case for every rule of the pricing contract. Quarantine is tested in [`crate::quarantine`].
 
 use domain::price_book::PriceBook;
 
@@ -6,21 +6,21 @@ use crate::members::{Member, month};
 
 pub(crate) const OCTOBER: &str = "2026-10-15T12:00:00+09:00";
 
-/// October 2026 in Seoul (31 days) by a price book with these plans, and whatever else stands behind them.
+/// October 2026 in Seoul (31 days), priced with a price book that ends with this text.
 pub(crate) fn priced(plans_and_more: &str, member: &Member) -> Vec<String> {
     let head = "version: test\ncurrency: KRW\ntimeZone: Asia/Seoul\nvalidFrom: 2026-01\nusageKinds: [data, sms, voice]\n";
     let book = PriceBook::parse(&format!("{head}{plans_and_more}")).unwrap();
     member.priced(&book, &month("Asia/Seoul", "2026-10"))
 }
 
-/// The items alone.
+/// Only the items.
 fn items(plans_and_more: &str, member: &Member) -> Vec<String> {
     let mut lines = priced(plans_and_more, member);
     lines.truncate(lines.len().saturating_sub(2));
     lines
 }
 
-/// The columns alone.
+/// Only the amounts.
 pub(crate) fn columns(plans_and_more: &str, member: &Member) -> String {
     let mut lines = priced(plans_and_more, member);
     lines.swap_remove(lines.len() - 2)
@@ -35,7 +35,7 @@ plans:
 "#;
 
 #[test]
-fn segments() {
+fn segments_are_charged_by_their_days() {
     let cases: &[(&str, Member, &[&str])] = &[
         ("the whole month", Member::on("B", "2020-01-01", ""), &["1 BASE B 31 20000 days 31"]),
         ("a day", Member::on("B", "2026-10-31", ""), &["1 BASE B 1 645 days 1"]),
@@ -117,7 +117,7 @@ fn eligibility() {
 }
 
 #[test]
-fn usage_and_its_segments() {
+fn usage_belongs_to_the_segment_of_its_date() {
     let member = Member::on("A", "2026-10-01", "2026-10-11")
         .and_on("B", "2026-10-16", "")
         .used("voice", 1000, "2026-09-30T23:59:59.999999+09:00")
@@ -144,7 +144,7 @@ fn usage_and_its_segments() {
 }
 
 #[test]
-fn overage() {
+fn overage_is_charged_in_blocks_and_tiers() {
     let usage = |rate: &str, quantity: i64| {
         let book = format!("plans: [ {{ code: A, baseFee: 0, usage: {{ voice: {{ {rate} }} }} }} ]");
         let member = Member::on("A", "2026-10-01", "").used("voice", quantity, OCTOBER);
@@ -195,7 +195,7 @@ fn overage() {
 }
 
 #[test]
-fn allowances_of_parts_never_exceed_the_whole() {
+fn allowances_of_segments_never_exceed_the_allowance_of_the_month() {
     let book = r#"plans: [ { code: A, baseFee: 0, usage: { voice: { allowance: 100, per: 1, tiers: [ { rate: "1" } ] } } } ]"#;
     let member = Member::on("A", "2026-10-01", "2026-10-11")
         .and_on("A", "2026-10-12", "2026-10-22")
@@ -216,7 +216,7 @@ fn allowances_of_parts_never_exceed_the_whole() {
 }
 
 #[test]
-fn discounts() {
+fn discounts_apply_in_order_and_within_limits() {
     // On A for 21 days: base 6774, usage 10000 blocks × 0.4 = 4000.
     let on_a = || Member::on("A", "2026-10-11", "").used("data", 10_000, OCTOBER);
     let discounted = |discounts: &[&str], member: Member| {
@@ -286,13 +286,13 @@ fn discounts() {
             vec![],
         ),
         (
-            "no more than the bucket",
+            "limited to the amount of its target",
             vec![d("OFF", r#"kind: amount, value: "99999", appliesTo: usage, priority: 10"#)],
             on_a().granted("OFF", "2026-10-01", ""),
             vec!["OFF 1 -4000 days 21"],
         ),
         (
-            "by priority, then code; the target stays the undiscounted amount, the room shrinks",
+            "by priority, then code; the target stays the undiscounted amount, the remaining amount shrinks",
             vec![
                 d("Z", &format!("{all}: base, priority: 1")),
                 d("C", r#"kind: percent, value: "50", appliesTo: total, priority: 2"#),
@@ -331,7 +331,7 @@ fn discounts() {
 }
 
 #[test]
-fn add_ons_are_part_of_the_base() {
+fn add_ons_count_as_base_amount() {
     let book = format!(
         "{PLANS}discounts: [ {{ code: D, kind: percent, value: \"10\", appliesTo: base, priority: 1 }} ]"
     );
@@ -344,7 +344,7 @@ fn add_ons_are_part_of_the_base() {
 }
 
 #[test]
-fn adjustments() {
+fn adjustments_are_added_by_id() {
     let member = Member::on("B", "2026-10-01", "")
         .adjusted(20, "LATE", 500)
         .adjusted(3, "CREDIT", -30_000)
@@ -363,7 +363,7 @@ fn adjustments() {
 }
 
 #[test]
-fn tax_and_rounding() {
+fn tax_and_rounding_are_computed_on_the_net_amount() {
     // (net by an adjustment, tax, rounding, what comes after the adjustment, columns from tax on)
     let cases: &[(i64, &str, &str, &[&str], &str)] = &[
         (105, "{ rate: \"10\", mode: exclusive }", "", &["TAX tax 1 11"], "tax 11 rounding 0 total 116"),
@@ -417,7 +417,7 @@ fn tax_and_rounding() {
 }
 
 #[test]
-fn february() {
+fn fees_depend_on_the_length_of_the_month() {
     let book = "version: f\ncurrency: KRW\ntimeZone: Asia/Seoul\nvalidFrom: 2020-01\nusageKinds: []\nplans: [ { code: A, baseFee: 1000 } ]";
     let book = PriceBook::parse(book).unwrap();
     for (name, last, amount) in [("2023-02", "2023-02-28", 36), ("2024-02", "2024-02-29", 34)] {

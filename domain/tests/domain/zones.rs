@@ -1,4 +1,4 @@
-//! Months and local dates where clocks jump, fall back and skip.
+//! Months and local dates across clock changes and skipped dates.
 
 use domain::money::Currency;
 use domain::month::BillingMonth;
@@ -9,19 +9,19 @@ use jiff::{Timestamp, ToSpan};
 use crate::members::{Member, month};
 
 #[test]
-fn months_begin_at_the_first_instant_of_the_first() {
+fn a_month_begins_at_the_first_instant_of_its_first_day() {
     let cases = [
         ("Asia/Seoul", "2026-10", "2026-09-30T15:00:00Z", "2026-10-31T15:00:00Z"),
         ("Asia/Seoul", "2024-02", "2024-01-31T15:00:00Z", "2024-02-29T15:00:00Z"),
         ("UTC", "2023-02", "2023-02-01T00:00:00Z", "2023-03-01T00:00:00Z"),
         // Daylight saving ends within the month.
         ("America/New_York", "2026-11", "2026-11-01T04:00:00Z", "2026-12-01T05:00:00Z"),
-        // Midnight of the 1st comes twice: the first one counts, for the month before as well.
+        // Midnight of the 1st occurs twice: the first one counts, also as the end of the month before.
         ("America/Havana", "2015-11", "2015-11-01T04:00:00Z", "2015-12-01T05:00:00Z"),
         ("America/Havana", "2015-10", "2015-10-01T04:00:00Z", "2015-11-01T04:00:00Z"),
-        // At 00:01 on the 1st the clock falls back to 23:01 of October 31st.
+        // At 00:01 on the 1st the clock is set back to 23:01 of October 31st.
         ("America/St_Johns", "2009-11", "2009-11-01T02:30:00Z", "2009-12-01T03:30:00Z"),
-        // Midnight of the 1st never comes: the clock jumps from there to 01:00.
+        // Midnight of the 1st does not occur: the clock jumps to 01:00.
         ("America/Asuncion", "2017-10", "2017-10-01T04:00:00Z", "2017-11-01T03:00:00Z"),
         ("Asia/Amman", "2011-04", "2011-03-31T22:00:00Z", "2011-04-30T21:00:00Z"),
         // The 30th of December was skipped.
@@ -37,7 +37,7 @@ fn months_begin_at_the_first_instant_of_the_first() {
 }
 
 #[test]
-fn every_instant_lies_in_one_month() {
+fn every_instant_lies_in_exactly_one_month() {
     for zone in
         ["Asia/Seoul", "America/Havana", "America/St_Johns", "America/Asuncion", "Pacific/Apia", "UTC"]
     {
@@ -59,7 +59,7 @@ fn every_instant_lies_in_one_month() {
 }
 
 #[test]
-fn takes_zones_by_their_own_name_only() {
+fn zones_are_accepted_by_their_exact_name_only() {
     for name in ["Asia/Seoul", "ROK", "UTC", "America/Argentina/Buenos_Aires"] {
         assert_eq!(Zone::named(name).unwrap().name(), name);
     }
@@ -69,7 +69,7 @@ fn takes_zones_by_their_own_name_only() {
     }
 }
 
-/// Which of three plans a row of usage is charged to: each plan has its own rate, and each row a quantity of 1.
+/// The plan that usage at each instant is charged to. The two plans have different rates, and each row has quantity 1.
 fn charged(zone: &str, name: &str, days: [&str; 2], instants: &[&str]) -> Vec<String> {
     let book = format!(
         r#"
@@ -103,8 +103,8 @@ plans:
 }
 
 #[test]
-fn usage_goes_by_its_local_date() {
-    // St John's, 7 November 2010: 00:00, 00:00:59.999999, then again 23:01 of the 6th, until midnight comes again.
+fn usage_belongs_to_the_segment_of_its_local_date() {
+    // St John's, 7 November 2010: 00:00, 00:00:59.999999, then 23:01 of the 6th again, until the second midnight.
     let instants = [
         "2010-11-07T02:29:59.999999Z",
         "2010-11-07T02:30:00Z",
@@ -116,7 +116,7 @@ fn usage_goes_by_its_local_date() {
     let plans = charged("America/St_Johns", "2010-11", ["2010-11-01", "2010-11-07"], &instants);
     assert_eq!(plans, ["EARLY", "LATE", "LATE", "EARLY", "EARLY", "LATE"]);
 
-    // A year before, the 1st itself falls back to October 31st: a date of no day of the month.
+    // A year earlier the clock is set back from the 1st to October 31st, which is not a day of the month.
     let instants = [
         "2009-11-01T02:29:59.999999Z",
         "2009-11-01T02:30:00Z",
@@ -131,12 +131,12 @@ fn usage_goes_by_its_local_date() {
     );
     assert_eq!(plans[1..], ["EARLY", "none", "none", "EARLY"]);
 
-    // Havana: the hour from 00:00 comes twice on the same date.
+    // Havana: the hour from 00:00 occurs twice on the same date.
     let instants = ["2025-11-02T03:59:59Z", "2025-11-02T04:00:00Z", "2025-11-02T05:00:00Z"];
     let plans = charged("America/Havana", "2025-11", ["2025-11-01", "2025-11-02"], &instants);
     assert_eq!(plans, ["EARLY", "LATE", "LATE"]);
 
-    // São Paulo, 18 February 2018: 23:00 to 24:00 of the 17th comes twice, the 18th begins once.
+    // São Paulo, 18 February 2018: the hour from 23:00 of the 17th occurs twice, and the 18th begins once.
     let instants =
         ["2018-02-18T01:59:59Z", "2018-02-18T02:00:00Z", "2018-02-18T02:59:59Z", "2018-02-18T03:00:00Z"];
     let plans = charged("America/Sao_Paulo", "2018-02", ["2018-02-01", "2018-02-18"], &instants);
@@ -147,7 +147,7 @@ fn usage_goes_by_its_local_date() {
     let plans = charged("Africa/Cairo", "2026-04", ["2026-04-01", "2026-04-24"], &instants);
     assert_eq!(plans, ["EARLY", "LATE"]);
 
-    // Apia went from the 29th to the 31st: whoever changed on the 30th changed at that instant.
+    // Apia skipped from the 29th to the 31st: a change of plan on the 30th takes effect at that instant.
     let instants = ["2011-12-30T09:59:59.999999Z", "2011-12-30T10:00:00Z"];
     let plans = charged("Pacific/Apia", "2011-12", ["2011-12-01", "2011-12-30"], &instants);
     assert_eq!(plans, ["EARLY", "LATE"]);

@@ -4,7 +4,7 @@
 use domain::ids::LoadNumber;
 use domain::price_book::{PriceBook, PriceBookError};
 use domain::pricing::Pricer;
-use domain::zone::MonthOnClock;
+use domain::zone::ZonedMonth;
 use sqlx::{Connection as _, PgConnection};
 use store::billing::chunk::{self, Claim, ShardTotals, Span};
 use store::billing::{BillingError, Counts, RevisionKey};
@@ -58,7 +58,7 @@ impl Retryable for ChunkError {
 /// What the revision was opened with, ready for use. It is the same for all of its chunks.
 struct Pinned {
     price_book: PriceBook,
-    month: MonthOnClock,
+    month: ZonedMonth,
     cutoff: LoadNumber,
 }
 

@@ -3,7 +3,7 @@
 
 use domain::ids::{LoadNumber, MemberId};
 use domain::money::MinorUnits;
-use domain::pricing::{Adjustment, Coverage, Grant, Pricer, Subscription, UsageSum};
+use domain::pricing::{Adjustment, Eligibility, Grant, Pricer, Subscription, UsageSum};
 use sqlx::PgConnection;
 use store::billing::chunk::{self, AdjustmentRow, Cuts, GrantRow, Outcomes, Span, SubscriptionRow, UsageRow};
 use store::billing::{BillingError, RevisionKey};
@@ -31,7 +31,7 @@ fn cover<'a>(
     pricer: &Pricer<'a>,
     members: &[MemberId],
     subscriptions: &[SubscriptionRow],
-) -> (Vec<Coverage<'a>>, Cuts) {
+) -> (Vec<Eligibility<'a>>, Cuts) {
     let mut cuts = Cuts::default();
     let mut by_member = ByMember::new(subscriptions);
     let mut own = Vec::new();
@@ -44,8 +44,8 @@ fn cover<'a>(
                 from: row.from_date,
                 to: row.to_date,
             }));
-            let coverage = pricer.cover(&own);
-            cuts.add(*member, coverage.cuts());
+            let coverage = pricer.eligibility(&own);
+            cuts.add(*member, coverage.usage_boundaries());
             coverage
         })
         .collect();
@@ -57,7 +57,7 @@ fn price_members(
     pricer: &Pricer<'_>,
     key: &RevisionKey,
     members: &[MemberId],
-    coverages: &[Coverage<'_>],
+    coverages: &[Eligibility<'_>],
     grants: &[GrantRow],
     adjustments: &[AdjustmentRow],
     usage: &[UsageRow],
@@ -75,7 +75,7 @@ fn price_members(
             (None, None) => return Ok(outcomes),
         };
         let coverage =
-            known.next_if(|(known, _)| *known == member).map_or(&Coverage::NotEligible, |(_, own)| own);
+            known.next_if(|(known, _)| *known == member).map_or(&Eligibility::NotEligible, |(_, own)| own);
         own_grants.clear();
         own_grants.extend(grants.rows_of(member).iter().map(|row| Grant {
             discount: &row.discount_code,
@@ -91,7 +91,7 @@ fn price_members(
         own_usage.clear();
         own_usage.extend(usage.rows_of(member).iter().map(|row| UsageSum {
             kind: &row.kind,
-            bucket: row.bucket,
+            interval: row.bucket,
             quantity: row.quantity,
             rows: row.rows,
         }));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use domain::ids::MemberId;
 use domain::month::BillingMonth;
-use domain::zone::{MonthOnClock, Zone};
+use domain::zone::{Zone, ZonedMonth};
 use jiff::{SignedDuration, Timestamp};
 use store::copy::CopyRows;
 use store::crypto::{Column, Keyring, Sealer};
@@ -57,7 +57,7 @@ pub(super) type Piece = (Table, CopyRows);
 /// Generates blocks, one after the other, for one writer.
 pub(super) struct Generator<'a> {
     plan: &'a Plan,
-    clock: MonthOnClock,
+    clock: ZonedMonth,
     /// The month before, this one, and the one after.
     months: [Option<String>; 3],
     sealer: Sealer<'a>,

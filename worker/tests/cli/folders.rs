@@ -54,10 +54,10 @@ async fn wrong_folders_are_refused_with_their_reason() {
             &[("manifest.yaml", "files: {usage.csv: {days: {from: 2026-10-01, to: soon}}}")],
             "manifest.yaml: files.usage.csv.days.to: ",
         ),
-        (&[("pricebook.yaml", "version: 1\n")], "IN/pricebook.yaml: the price book is refused: "),
+        (&[("pricebook.yaml", "version: 1\n")], "IN/pricebook.yaml: the price book is invalid: "),
         (
             &[("pricebook.yaml", BOOK)],
-            "IN/pricebook.yaml: the price book is refused: currency: is USD, but the installation's currency is KRW; timeZone: is Asia/Tokyo, but the installation's time zone is Asia/Seoul",
+            "IN/pricebook.yaml: the price book is invalid: currency: is USD, but the installation's currency is KRW; timeZone: is Asia/Tokyo, but the installation's time zone is Asia/Seoul",
         ),
         (
             &[("manifest.yaml", "files: {usage.csv: {rows: 1}}")],

@@ -99,7 +99,7 @@ async fn wrong_parameters_are_refused() {
     std::fs::write(&book, "version: [").unwrap();
     let ended = seed(&site, "5", &["--price-book", book.to_str().unwrap()]).with(2);
     assert!(
-        ended.message().starts_with(&format!("{}: the price book is refused: ", book.display())),
+        ended.message().starts_with(&format!("{}: the price book is invalid: ", book.display())),
         "{}",
         ended.message()
     );

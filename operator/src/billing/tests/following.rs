@@ -114,7 +114,7 @@ fn messages_name_the_fix() {
     let text = message(&text, "Started");
     assert!(
         text.starts_with(
-            "ConfigMap book, entry pricebook.yaml: the price book is refused: plans[0].baseFee:"
+            "ConfigMap book, entry pricebook.yaml: the price book is invalid: plans[0].baseFee:"
         ),
         "{text}"
     );

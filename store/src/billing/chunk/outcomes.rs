@@ -1,6 +1,6 @@
 //! What came of a chunk's members, gathered as it will be written: rows for COPY, counts, sums, digest.
 
-use domain::digest::ChunkDigest;
+use domain::chunk_digest::ChunkDigest;
 use domain::ids::MemberId;
 use domain::pricing::{Bill, Outcome};
 

@@ -208,10 +208,10 @@ async fn what_is_of_no_use_goes_to_the_dead_letters() {
     reasons.sort_unstable();
     let expected = [
         ("1", "the message is empty"),
-        ("2", "the message is no JSON: it can't be read past line 1, column 1"),
+        ("2", "the message is not valid JSON: syntax error in line 1, column 1"),
         ("3", "nobody like this"),
-        ("4", "`v` is missing or no version 1, the only one known here"),
-        ("5", "the message has 100016 bytes, more than a notice's 1024"),
+        ("4", "`v` is not 1, the only supported version"),
+        ("5", "the message has 100016 bytes, more than the maximum of 1024"),
     ];
     assert_eq!(reasons, expected);
     for letter in &dead {

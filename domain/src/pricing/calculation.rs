@@ -1,25 +1,27 @@
 //! Steps 2 to 7: fees, overage, discounts, adjustments, tax, rounding, and the bill.
 
-use super::{
-    Adjustment, Bill, Grant, Item, ItemKind, Pricer, Quarantine, QuarantineCode, Segment, Segments, UsageSum,
-};
+use super::inputs::{Adjustment, Grant, UsageSum};
+use super::outcome::{Bill, Item, ItemKind, Quarantine, QuarantineCode};
+use super::segments::{Segment, Segments};
 use crate::money::{Decimal, MinorUnits, div_round};
 use crate::month::DaySet;
 use crate::price_book::{
-    BillRounding, Bucket, Discount, DiscountKind, Proration, RoundingMode, Tax, TaxMode, UsageRate,
+    BillRounding, Discount, DiscountKind, DiscountTarget, PriceBook, Proration, RoundingMode, Tax, TaxMode,
+    UsageRate,
 };
+use crate::zone::ZonedMonth;
 
-pub(super) fn draw_up<'a: 'b, 'b>(
-    pricer: &Pricer<'a>,
+pub(super) fn calculate<'a: 'b, 'b>(
+    book: &'a PriceBook,
+    month: &ZonedMonth,
     segments: &Segments<'a>,
     grants: &[Grant<'_>],
     adjustments: &[Adjustment<'b>],
     usage: &[UsageSum<'_>],
 ) -> Result<Bill<'b>, Quarantine> {
-    let book = pricer.book;
-    let month_days = i128::from(pricer.month.month().days());
+    let month_days = i128::from(month.month().days());
     let covered = segments.base().iter().fold(DaySet::EMPTY, |days, segment| days.union(segment.days));
-    let granted = granted_days(pricer, covered, grants)?;
+    let granted = granted_days(book, month, covered, grants)?;
     let mut lines = Lines::default();
 
     let mut usage_amount = 0;
@@ -27,7 +29,7 @@ pub(super) fn draw_up<'a: 'b, 'b>(
         lines.fee(ItemKind::Base, segment, month_days)?;
         for rate in &segment.plan.usage {
             let of_segment = |sum: &&UsageSum<'_>| {
-                sum.kind == rate.kind && segments.of_bucket(sum.bucket) == Some(position)
+                sum.kind == rate.kind && segments.of_interval(sum.interval) == Some(position)
             };
             let used = usage.iter().filter(of_segment).map(|sum| sum.quantity).sum();
             usage_amount += lines.overage(segment, rate, used, month_days)?;
@@ -38,14 +40,15 @@ pub(super) fn draw_up<'a: 'b, 'b>(
     }
     let base_amount = lines.net - usage_amount;
 
-    let mut room = Room { base: base_amount, usage: usage_amount };
-    let targets = room;
+    let undiscounted = Remaining { base: base_amount, usage: usage_amount };
+    let mut remaining = undiscounted;
     for (position, days) in granted {
         let discount = &book.discounts()[position];
-        let wanted = wanted(discount, targets.of(discount.applies_to), days, covered, month_days);
-        let amount = wanted.min(room.of(discount.applies_to));
+        let wanted =
+            unlimited_amount(discount, undiscounted.of(discount.applies_to), days, covered, month_days);
+        let amount = wanted.min(remaining.of(discount.applies_to));
         if amount > 0 {
-            room.take(discount.applies_to, amount);
+            remaining.take(discount.applies_to, amount);
             let days = Some(days.count().cast_signed());
             lines.add(Item { days, ..Item::single(ItemKind::Discount, &discount.code) }, -amount)?;
         }
@@ -68,7 +71,7 @@ pub(super) fn draw_up<'a: 'b, 'b>(
         lines.add(Item::single(ItemKind::Rounding, "rounding"), rounding_amount)?;
     }
 
-    let rated = |sum: &&UsageSum<'_>| book.declares(sum.kind) && segments.of_bucket(sum.bucket).is_some();
+    let rated = |sum: &&UsageSum<'_>| book.declares(sum.kind) && segments.of_interval(sum.interval).is_some();
     let rated_rows = usage.iter().filter(rated).map(|sum| sum.rows).sum();
     let usage_rows: u64 = usage.iter().map(|sum| sum.rows).sum();
     Ok(Bill {
@@ -85,7 +88,7 @@ pub(super) fn draw_up<'a: 'b, 'b>(
     })
 }
 
-/// The items so far and their exact sum.
+/// The items that were added so far and their exact sum.
 #[derive(Default)]
 struct Lines<'a> {
     items: Vec<Item<'a>>,
@@ -102,8 +105,8 @@ impl<'a> Lines<'a> {
         Ok(())
     }
 
-    /// Step 2. What earlier segments of the plan were charged is the fee of their days together, as each was charged
-    /// the fee so far less that of the ones before it.
+    /// Step 2. A segment is charged the fee of the plan's days up to and including it, less the fee of the days before it.
+    /// So the segments of a plan add up to the rounded fee of all of its days.
     fn fee(&mut self, kind: ItemKind, segment: &Segment<'a>, month_days: i128) -> Result<(), Quarantine> {
         let so_far = |days: u32| div_round(segment.plan.base_fee.exact() * i128::from(days), month_days);
         let amount = so_far(segment.days_so_far()) - so_far(segment.days_before);
@@ -112,7 +115,7 @@ impl<'a> Lines<'a> {
         self.add(Item { quantity: days.into(), days: Some(days), ..item }, amount)
     }
 
-    /// Step 3 for one segment and kind. Returns what was charged.
+    /// Step 3 for one segment and usage kind. Returns the charged amount.
     fn overage(
         &mut self,
         segment: &Segment<'a>,
@@ -133,7 +136,7 @@ impl<'a> Lines<'a> {
         let within_cap = match (price_of_blocks(rate, blocks), rate.cap) {
             (Some(amount), Some(cap)) => amount.min(cap.exact()),
             (Some(amount), None) => amount,
-            // What leaves even 128 bits is above any cap.
+            // A price that does not fit into 128 bits is above any cap.
             (None, Some(cap)) => cap.exact(),
             (None, None) => i128::MAX,
         };
@@ -164,7 +167,7 @@ impl<'a> Item<'a> {
     }
 }
 
-/// The graduated price of a number of blocks, or none where it leaves 128 bits.
+/// The graduated price of a number of blocks, or none if it does not fit into 128 bits.
 fn price_of_blocks(rate: &UsageRate, blocks: i128) -> Option<i128> {
     let mut millionths: i128 = 0;
     let mut priced = 0;
@@ -180,21 +183,22 @@ fn price_of_blocks(rate: &UsageRate, blocks: i128) -> Option<i128> {
     Some(div_round(millionths, Decimal::SCALE))
 }
 
-/// The days on which each granted discount applies, in the order the discounts apply. A discount without such a day
-/// is not among them.
+/// The position of each granted discount and the days on which it applies, in the order in which discounts apply.
+/// Discounts that apply on no day are left out.
 fn granted_days(
-    pricer: &Pricer<'_>,
+    book: &PriceBook,
+    month: &ZonedMonth,
     covered: DaySet,
     grants: &[Grant<'_>],
 ) -> Result<Vec<(usize, DaySet)>, Quarantine> {
     let mut granted: Vec<(usize, DaySet)> = Vec::with_capacity(grants.len());
     let mut unknown: Option<&str> = None;
     for grant in grants {
-        let days = pricer.month.month().days_between(grant.from, grant.to);
+        let days = month.month().days_between(grant.from, grant.to);
         if days.is_empty() {
             continue;
         }
-        match pricer.book.discount_position(grant.discount) {
+        match book.discount_position(grant.discount) {
             Some(position) => match granted.iter_mut().find(|(other, _)| *other == position) {
                 Some((_, all)) => *all = all.union(days),
                 None => granted.push((position, days)),
@@ -203,7 +207,7 @@ fn granted_days(
         }
     }
     if let Some(code) = unknown {
-        let detail = format!("discount `{code}` is not in price book {}", pricer.book.version);
+        let detail = format!("discount `{code}` is not in price book {}", book.version);
         return Err(Quarantine { code: QuarantineCode::UnknownDiscount, detail });
     }
     for (_, days) in &mut granted {
@@ -214,36 +218,42 @@ fn granted_days(
     Ok(granted)
 }
 
-/// What base and usage amounts discounts can still take.
+/// The base and usage amounts that are left for further discounts.
 #[derive(Clone, Copy)]
-struct Room {
+struct Remaining {
     base: i128,
     usage: i128,
 }
 
-impl Room {
-    fn of(&self, bucket: Bucket) -> i128 {
-        match bucket {
-            Bucket::Base => self.base,
-            Bucket::Usage => self.usage,
-            Bucket::Total => self.base + self.usage,
+impl Remaining {
+    fn of(&self, target: DiscountTarget) -> i128 {
+        match target {
+            DiscountTarget::Base => self.base,
+            DiscountTarget::Usage => self.usage,
+            DiscountTarget::Total => self.base + self.usage,
         }
     }
 
-    /// Takes an amount that the bucket has room for.
-    fn take(&mut self, bucket: Bucket, amount: i128) {
-        let from_base = match bucket {
-            Bucket::Base => amount,
-            Bucket::Usage => 0,
-            Bucket::Total => amount.min(self.base),
+    /// Takes an amount, which must not exceed the target's remaining amount.
+    fn take(&mut self, target: DiscountTarget, amount: i128) {
+        let from_base = match target {
+            DiscountTarget::Base => amount,
+            DiscountTarget::Usage => 0,
+            DiscountTarget::Total => amount.min(self.base),
         };
         self.base -= from_base;
         self.usage -= amount - from_base;
     }
 }
 
-/// What a discount would take with room without end.
-fn wanted(discount: &Discount, target: i128, granted: DaySet, covered: DaySet, month_days: i128) -> i128 {
+/// The amount of a discount before it is limited to what remains of its target.
+fn unlimited_amount(
+    discount: &Discount,
+    target: i128,
+    granted: DaySet,
+    covered: DaySet,
+    month_days: i128,
+) -> i128 {
     let granted = i128::from(granted.count());
     let value = discount.value.millionths();
     let (value, whole_days) = match discount.kind {
@@ -261,7 +271,7 @@ fn wanted(discount: &Discount, target: i128, granted: DaySet, covered: DaySet, m
     discount.cap.map_or(wanted, |cap| wanted.min(cap.exact()))
 }
 
-/// The tax on a net amount, or the one that is in it.
+/// The tax on a net amount (exclusive), or the tax contained in it (inclusive).
 fn tax_on(tax: Tax, net: i128) -> i128 {
     let (rate, hundred) = (tax.rate.millionths(), 100 * Decimal::SCALE);
     match tax.mode {
@@ -270,7 +280,7 @@ fn tax_on(tax: Tax, net: i128) -> i128 {
     }
 }
 
-/// What brings a sum to a multiple of the unit.
+/// The amount that rounds a sum to a multiple of the unit.
 fn rounding_of(rounding: BillRounding, sum: i128) -> i128 {
     let unit = rounding.unit.exact();
     match rounding.mode {
@@ -279,7 +289,7 @@ fn rounding_of(rounding: BillRounding, sum: i128) -> i128 {
     }
 }
 
-/// The border between exact intermediates and what 64 bits can hold.
+/// Converts an exact intermediate value into a stored one. A value that does not fit into 64 bits quarantines the member.
 fn stored(value: i128, what: impl FnOnce() -> String) -> Result<MinorUnits, Quarantine> {
     i64::try_from(value).map(MinorUnits::new).map_err(|_| overflow(format!("{} leaves 64 bits", what())))
 }

@@ -1,14 +1,15 @@
-//! The price book's text as YAML, field by field and unjudged.
+//! The price book as it is written in YAML. Checks the structure and the types, not the values.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{PriceBookError, Problem};
+use super::problem::{PriceBookError, Problem};
 use crate::yaml::{YamlError, from_yaml};
 
-/// Reads the text's shape: every key known, none missing or twice, every value of its type.
+/// Parses the text. Every key must be known and appear once, no required key may be missing, and every value must have its
+/// type.
 pub(super) fn read(text: &str) -> Result<Book, PriceBookError> {
     from_yaml(text).map_err(|YamlError { path, reason }| PriceBookError(vec![Problem { path, reason }]))
 }
@@ -158,7 +159,7 @@ impl<'de> Deserialize<'de> for Whole {
     }
 }
 
-/// A number that has to be written as a string, so that no reader takes it for a binary float.
+/// A decimal that must be written in quotes, so that no YAML parser converts it to a binary float.
 pub(super) enum Quoted {
     Text(String),
     Unquoted,
@@ -200,7 +201,7 @@ impl<'de> Deserialize<'de> for Quoted {
             }
         }
 
-        // Asked for a string, the library would hand over an unquoted number as one.
+        // `deserialize_str` would also accept an unquoted number.
         deserializer.deserialize_any(QuotedVisitor)
     }
 }
@@ -222,7 +223,7 @@ impl<'de> Deserialize<'de> for UsageRates {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UsageRates, A::Error> {
                 let mut rates: Vec<(String, UsageRate)> = Vec::new();
                 while let Some((kind, rate)) = map.next_entry::<String, _>()? {
-                    // A map of the standard library would silently keep the last one.
+                    // Deserializing into a map would silently keep the last entry.
                     if rates.iter().any(|(other, _)| *other == kind) {
                         return Err(A::Error::custom(format_args!("usage kind `{kind}` is listed twice")));
                     }

@@ -1,11 +1,13 @@
-//! From a price book's text to a valid price book, or to every reason why it isn't one.
+//! Validates a parsed document and builds the price book, or lists all of its problems.
 
 use std::collections::HashSet;
 
-use super::{
-    BillRounding, Bucket, Discount, DiscountKind, Plan, PlanKind, PriceBook, PriceBookError, Problems,
-    Proration, RoundingMode, Tax, TaxMode, Tier, UsageRate, yaml,
+use super::book::{
+    BillRounding, Discount, DiscountKind, DiscountTarget, Plan, PlanKind, PriceBook, Proration, RoundingMode,
+    Tax, TaxMode, Tier, UsageRate,
 };
+use super::document;
+use super::problem::{PriceBookError, Problems};
 use crate::digest::Sha256Digest;
 use crate::money::{Currency, Decimal, MinorUnits};
 use crate::month::BillingMonth;
@@ -13,9 +15,9 @@ use crate::zone::Zone;
 
 const MAX_KIND_LEN: usize = 32;
 
-/// Fields that are refused yield `None` and a problem; a plan or discount with one is left out, so that a book is only
-/// put together when there is no problem at all.
-pub(super) fn validate(raw: yaml::Book, sha256: Sha256Digest) -> Result<PriceBook, PriceBookError> {
+/// An invalid field gives `None` and adds a problem. A plan or discount with an invalid field is left out, so a price book
+/// is built only if there is no problem at all.
+pub(super) fn validate(raw: document::Book, sha256: Sha256Digest) -> Result<PriceBook, PriceBookError> {
     let mut problems = Problems::default();
     let p = &mut problems;
     check_text(p, "version", &raw.version);
@@ -35,21 +37,21 @@ pub(super) fn validate(raw: yaml::Book, sha256: Sha256Digest) -> Result<PriceBoo
     let mut discounts = discounts(p, raw.discounts);
     let tax = raw.tax.and_then(|tax| {
         let mode = match tax.mode {
-            yaml::TaxMode::Inclusive => TaxMode::Inclusive,
-            yaml::TaxMode::Exclusive => TaxMode::Exclusive,
+            document::TaxMode::Inclusive => TaxMode::Inclusive,
+            document::TaxMode::Exclusive => TaxMode::Exclusive,
         };
         Some(Tax { rate: percent(p, "tax.rate", &tax.rate)?, mode })
     });
     let bill_rounding = raw.bill_rounding.and_then(|rounding| {
         let mode = match rounding.mode {
-            yaml::RoundingMode::Down => RoundingMode::Down,
-            yaml::RoundingMode::HalfUp => RoundingMode::HalfUp,
+            document::RoundingMode::Down => RoundingMode::Down,
+            document::RoundingMode::HalfUp => RoundingMode::HalfUp,
         };
         Some(BillRounding { unit: MinorUnits::new(whole(p, "billRounding.unit", rounding.unit, 1)?), mode })
     });
 
     let (Some(currency), Some(valid_from)) = (currency, valid_from) else {
-        return Err(PriceBookError(problems.0));
+        return Err(problems.into_error());
     };
     problems.none_or_err()?;
     let mut usage_kinds = raw.usage_kinds;
@@ -74,17 +76,17 @@ pub(super) fn validate(raw: yaml::Book, sha256: Sha256Digest) -> Result<PriceBoo
     })
 }
 
-fn plans(p: &mut Problems, raw: Vec<yaml::Plan>, declared: &[String]) -> Vec<Plan> {
+fn plans(p: &mut Problems, raw: Vec<document::Plan>, declared: &[String]) -> Vec<Plan> {
     check_unique(p, "plans", raw.iter().map(|plan| plan.code.as_str()));
-    let plan = |p: &mut Problems, at: String, raw: yaml::Plan| {
+    let plan = |p: &mut Problems, at: String, raw: document::Plan| {
         check_text(p, &format!("{at}.code"), &raw.code);
         let base_fee = whole(p, &format!("{at}.baseFee"), raw.base_fee, 0);
         let (kind, usage) = match (raw.kind, raw.usage) {
-            (yaml::PlanType::Base, usage) => {
+            (document::PlanType::Base, usage) => {
                 (PlanKind::Base, usage_rates(p, &format!("{at}.usage"), usage, declared))
             }
-            (yaml::PlanType::Addon, None) => (PlanKind::Addon, Vec::new()),
-            (yaml::PlanType::Addon, Some(_)) => {
+            (document::PlanType::Addon, None) => (PlanKind::Addon, Vec::new()),
+            (document::PlanType::Addon, Some(_)) => {
                 p.add(format!("{at}.usage"), "an add-on has a fee and no usage: leave it out");
                 (PlanKind::Addon, Vec::new())
             }
@@ -98,10 +100,10 @@ fn plans(p: &mut Problems, raw: Vec<yaml::Plan>, declared: &[String]) -> Vec<Pla
 fn usage_rates(
     p: &mut Problems,
     at: &str,
-    raw: Option<yaml::UsageRates>,
+    raw: Option<document::UsageRates>,
     declared: &[String],
 ) -> Vec<UsageRate> {
-    let rate = |p: &mut Problems, kind: String, raw: yaml::UsageRate| {
+    let rate = |p: &mut Problems, kind: String, raw: document::UsageRate| {
         let at = format!("{at}.{kind}");
         if !declared.contains(&kind) {
             p.add(&at, "the kind is not declared in usageKinds");
@@ -118,7 +120,7 @@ fn usage_rates(
     rates
 }
 
-fn tiers(p: &mut Problems, at: &str, raw: &[yaml::Tier]) -> Vec<Tier> {
+fn tiers(p: &mut Problems, at: &str, raw: &[document::Tier]) -> Vec<Tier> {
     let Some(last) = raw.len().checked_sub(1) else {
         p.add(at, "needs at least one tier, the last without upTo");
         return Vec::new();
@@ -143,23 +145,23 @@ fn tiers(p: &mut Problems, at: &str, raw: &[yaml::Tier]) -> Vec<Tier> {
     tiers
 }
 
-fn discounts(p: &mut Problems, raw: Vec<yaml::Discount>) -> Vec<Discount> {
+fn discounts(p: &mut Problems, raw: Vec<document::Discount>) -> Vec<Discount> {
     check_unique(p, "discounts", raw.iter().map(|discount| discount.code.as_str()));
-    let discount = |p: &mut Problems, at: String, raw: yaml::Discount| {
+    let discount = |p: &mut Problems, at: String, raw: document::Discount| {
         check_text(p, &format!("{at}.code"), &raw.code);
         let at_value = format!("{at}.value");
         let (kind, value) = match raw.kind {
-            yaml::DiscountKind::Percent => (DiscountKind::Percent, percent(p, &at_value, &raw.value)),
-            yaml::DiscountKind::Amount => (DiscountKind::Amount, decimal(p, &at_value, &raw.value)),
+            document::DiscountKind::Percent => (DiscountKind::Percent, percent(p, &at_value, &raw.value)),
+            document::DiscountKind::Amount => (DiscountKind::Amount, decimal(p, &at_value, &raw.value)),
         };
         let applies_to = match raw.applies_to {
-            yaml::AppliesTo::Base => Bucket::Base,
-            yaml::AppliesTo::Usage => Bucket::Usage,
-            yaml::AppliesTo::Total => Bucket::Total,
+            document::AppliesTo::Base => DiscountTarget::Base,
+            document::AppliesTo::Usage => DiscountTarget::Usage,
+            document::AppliesTo::Total => DiscountTarget::Total,
         };
         let prorate = match raw.prorate {
-            yaml::Prorate::Days => Proration::Days,
-            yaml::Prorate::None => Proration::None,
+            document::Prorate::Days => Proration::Days,
+            document::Prorate::None => Proration::None,
         };
         let priority = whole(p, &format!("{at}.priority"), raw.priority, 0);
         let cap = amount(p, &format!("{at}.cap"), raw.cap);
@@ -219,8 +221,8 @@ fn read_field<T: std::str::FromStr<Err: std::fmt::Display>>(
     text.parse().map_err(|error: T::Err| p.add(path, error.to_string())).ok()
 }
 
-fn whole(p: &mut Problems, path: &str, number: yaml::Whole, at_least: i64) -> Option<i64> {
-    let yaml::Whole(number) = number;
+fn whole(p: &mut Problems, path: &str, number: document::Whole, at_least: i64) -> Option<i64> {
+    let document::Whole(number) = number;
     if number < at_least {
         p.add(path, format!("is {number}, but must be at least {at_least}"));
         return None;
@@ -228,21 +230,21 @@ fn whole(p: &mut Problems, path: &str, number: yaml::Whole, at_least: i64) -> Op
     Some(number)
 }
 
-fn amount(p: &mut Problems, path: &str, number: Option<yaml::Whole>) -> Option<MinorUnits> {
+fn amount(p: &mut Problems, path: &str, number: Option<document::Whole>) -> Option<MinorUnits> {
     whole(p, path, number?, 0).map(MinorUnits::new)
 }
 
-fn decimal(p: &mut Problems, path: &str, quoted: &yaml::Quoted) -> Option<Decimal> {
+fn decimal(p: &mut Problems, path: &str, quoted: &document::Quoted) -> Option<Decimal> {
     match quoted {
-        yaml::Quoted::Text(text) => read_field(p, path, text),
-        yaml::Quoted::Unquoted => {
+        document::Quoted::Text(text) => read_field(p, path, text),
+        document::Quoted::Unquoted => {
             p.add(path, "must be a decimal in quotes, such as \"1.98\"");
             None
         }
     }
 }
 
-fn percent(p: &mut Problems, path: &str, quoted: &yaml::Quoted) -> Option<Decimal> {
+fn percent(p: &mut Problems, path: &str, quoted: &document::Quoted) -> Option<Decimal> {
     let percent = decimal(p, path, quoted)?;
     if percent > Decimal::from_whole(100) {
         p.add(path, "must be at most 100 percent");

@@ -1,0 +1,54 @@
+//! The two stages of pricing a member.
+
+use super::calculation;
+use super::inputs::{Adjustment, Grant, Subscription, UsageSum};
+use super::outcome::Outcome;
+use super::segments::{self, Eligibility};
+use crate::price_book::PriceBook;
+use crate::zone::ZonedMonth;
+
+/// Prices the members of one month with one price book.
+#[derive(Clone, Copy, Debug)]
+pub struct Pricer<'a> {
+    book: &'a PriceBook,
+    month: &'a ZonedMonth,
+}
+
+impl<'a> Pricer<'a> {
+    /// The price book must be valid for the month: see [`PriceBook::check_month`].
+    pub fn new(book: &'a PriceBook, month: &'a ZonedMonth) -> Self {
+        Self { book, month }
+    }
+
+    /// Stage 1: whether the member gets a bill, and the segments of the month. The subscriptions may be in any order and of
+    /// any time.
+    pub fn eligibility(&self, subscriptions: &[Subscription<'_>]) -> Eligibility<'a> {
+        segments::eligibility(self.book, self.month, subscriptions)
+    }
+
+    /// Stage 2: the outcome. Grants, adjustments and usage may be in any order. Adjustments and usage must be those of the
+    /// month.
+    pub fn price<'b>(
+        &self,
+        eligibility: &Eligibility<'a>,
+        grants: &[Grant<'_>],
+        adjustments: &[Adjustment<'b>],
+        usage: &[UsageSum<'_>],
+    ) -> Outcome<'b>
+    where
+        'a: 'b,
+    {
+        let usage_rows = || usage.iter().map(|sum| sum.rows).sum();
+        let segments = match eligibility {
+            Eligibility::Eligible(segments) => segments,
+            Eligibility::NotEligible => return Outcome::NotEligible { usage_rows: usage_rows() },
+            Eligibility::Quarantined(quarantine) => {
+                return Outcome::Quarantined { quarantine: quarantine.clone(), usage_rows: usage_rows() };
+            }
+        };
+        match calculation::calculate(self.book, self.month, segments, grants, adjustments, usage) {
+            Ok(bill) => Outcome::Billed(bill),
+            Err(quarantine) => Outcome::Quarantined { quarantine, usage_rows: usage_rows() },
+        }
+    }
+}
