@@ -1,5 +1,5 @@
-//! The layer that writes log lines. Every text is masked as it is recorded, before anything keeps it; there is no way
-//! around that here, which is why the formatters of `tracing-subscriber` are not used.
+//! The tracing layer that writes log lines. Every text is masked when it is recorded, before it is stored anywhere. The
+//! formatters of `tracing-subscriber` are not used, because they would write unmasked text.
 
 use std::{
     collections::BTreeMap,
@@ -25,8 +25,9 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::error_chain::chain;
+use crate::format::Format;
 use crate::masking::mask_text;
-use crate::{Format, chain};
 
 const MESSAGE: &str = "message";
 
@@ -79,14 +80,14 @@ where
         };
         let metadata = event.metadata();
         let mut time = String::new();
-        // Writing to a String cannot fail; a clock before 1970 leaves the time empty, and the line is still worth having.
+        // Formatting fails only for a clock before 1970. The line is then written without a time.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         let mut line = match self.format {
             Format::Json => json_line(&time, metadata.level().as_str(), metadata.target(), message, fields),
             Format::Human => human_line(&time, metadata.level().as_str(), &message, &fields),
         };
         line.push('\n');
-        // A log that can't be written can't be reported either.
+        // There is no way to report that the log cannot be written.
         let _ = self.writer.make_writer_for(metadata).write_all(line.as_bytes());
     }
 }
@@ -98,7 +99,7 @@ fn json_line(time: &str, level: &str, target: &str, message: String, fields: Fie
     line.insert("target".into(), target.into());
     line.insert(MESSAGE.into(), message.into());
     for (name, value) in fields.0 {
-        // A field never hides the line's own keys.
+        // A field must not replace one of the line's own keys.
         let name = if line.contains_key(&name) { format!("field.{name}") } else { name };
         line.insert(name, value);
     }
@@ -117,7 +118,7 @@ fn human_line(time: &str, level: &str, message: &str, fields: &Fields) -> String
     line
 }
 
-/// Recorded fields by name, masked.
+/// The recorded fields by name, masked.
 #[derive(Debug, Default)]
 struct Fields(BTreeMap<String, Value>);
 

@@ -1,16 +1,16 @@
-//! Phone numbers and e-mail addresses made unreadable: `010-****-1234`, `k***@e***.com`.
+//! Masks phone numbers and e-mail addresses: `010-****-1234`, `k***@e***.com`.
 //!
-//! [`mask_text`] is for text nobody has looked at, such as a log line. It would rather mask too much than too little,
-//! but leaves dates, times, ids and counts alone. Names can't be recognised: they must not get into a text at all.
+//! [`mask_text`] is for arbitrary text, such as a log line. In doubt it masks, but it leaves dates, times, ids and counts
+//! unchanged. It cannot recognise names, so names must not get into a text at all.
 
 use std::borrow::Cow;
 
 const HIDDEN: &str = "****";
 
-/// A value known to be a phone number, in whatever format.
+/// Masks a phone number in any format.
 pub fn mask_phone(phone: &str) -> String {
     let digits = phone.bytes().filter(u8::is_ascii_digit).count();
-    // Too short to show both ends of it.
+    // Too short to show both ends.
     if digits < 8 {
         return HIDDEN.to_owned();
     }
@@ -22,7 +22,7 @@ pub fn mask_phone(phone: &str) -> String {
     format!("{plus}{head}-{HIDDEN}-{}", tail.into_iter().collect::<String>())
 }
 
-/// A value known to be an e-mail address.
+/// Masks an e-mail address.
 pub fn mask_email(email: &str) -> String {
     let Some((local, domain)) = email.rsplit_once('@') else {
         return "***".to_owned();
@@ -32,7 +32,7 @@ pub fn mask_email(email: &str) -> String {
     format!("{}***@{}***{top}", first(local), first(domain))
 }
 
-/// Masks every phone number and e-mail address in a text. Borrows the text when there is none.
+/// Masks every phone number and e-mail address in a text. Returns the text itself if it has none.
 pub fn mask_text(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut masked = String::new();
@@ -51,7 +51,7 @@ pub fn mask_text(text: &str) -> Cow<'_, str> {
                 copied = to;
                 at = to;
             }
-            // A number that is no phone number is skipped as a whole: its end is none either.
+            // A number that is not a phone number is skipped completely, so that its end is not taken for one.
             None if bytes[at].is_ascii_digit() => at += digits_at(bytes, at),
             None => at += 1,
         }
@@ -63,26 +63,26 @@ pub fn mask_text(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// The address around the `@` at `at`, looking back no further than `floor`.
+/// The start and the end of the address around the `@` at `at`. The start is not before `floor`.
 fn email_around(text: &str, floor: usize, at: usize) -> Option<(usize, usize)> {
     let delimiter = |c: char| c.is_whitespace() || c.is_control() || "<>()[]{},;:\"'`=\\|/".contains(c);
     let from = text[floor..at].rfind(delimiter).map_or(floor, |found| {
         let delimiter_len = text[floor + found..].chars().next().map_or(1, char::len_utf8);
         floor + found + delimiter_len
     });
-    // A second `@` belongs to the same address: its local part may be quoted.
+    // A second `@` belongs to the same address, because the local part can be quoted.
     let to = text[at..].find(delimiter).map_or(text.len(), |found| at + found);
-    // A full stop may end the sentence instead of the address.
+    // A final full stop ends the sentence and not the address.
     let to = at + 1 + text[at + 1..to].trim_end_matches(['.', '!', '?']).len();
     (from < at && to > at + 1).then_some((from, to))
 }
 
-/// The end of the phone number that starts at `at`.
+/// The end of the phone number that starts at `at`, if there is one.
 fn phone_at(bytes: &[u8], at: usize) -> Option<usize> {
     let inside_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     let starts_inside = at > 0 && {
         let before = bytes[at - 1];
-        // Neither the rest of a word nor the fraction or a later part of a number.
+        // The position is inside a word, in the fraction of a number, or in a later part of a number.
         inside_word(before) || (matches!(before, b'.' | b'-') && at > 1 && bytes[at - 2].is_ascii_digit())
     };
     if starts_inside {
@@ -93,7 +93,7 @@ fn phone_at(bytes: &[u8], at: usize) -> Option<usize> {
         b'(' => parenthesised(bytes, at),
         _ => national(bytes, at),
     }?;
-    // Not the start of a longer number or word.
+    // Reject the beginning of a longer number or word.
     bytes.get(end).is_none_or(|after| !inside_word(*after)).then_some(end)
 }
 
@@ -106,7 +106,7 @@ fn international(bytes: &[u8], from: usize) -> Option<usize> {
                 digits += 1;
                 end = at + 1;
             }
-            // `+82 (0)10-…`: separators may meet around a parenthesis only.
+            // `+82 (0)10-…`: only parentheses can be next to another separator.
             b' ' | b'-' | b'.' if at == end && at > from => {}
             b'(' | b')' if digits > 0 => {}
             _ => break,
@@ -130,8 +130,8 @@ fn parenthesised(bytes: &[u8], open: usize) -> Option<usize> {
     ((3..=4).contains(&middle_len) && separated && digits_at(bytes, separator + 1) == 4).then_some(end)
 }
 
-/// `010-1234-5678`, `212-555-0123`; with blanks, full stops or nothing between only from a leading zero on, as
-/// counts and ids have none.
+/// `010-1234-5678`, `212-555-0123`. Blanks, full stops or no separator are accepted only with a leading zero, which counts
+/// and ids do not have.
 fn national(bytes: &[u8], at: usize) -> Option<usize> {
     let head = digits_at(bytes, at);
     let trunk = bytes[at] == b'0';
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_values() {
+    fn masks_phone_numbers_and_addresses() {
         let phones = [
             ("010-1234-5678", "010-****-5678"),
             ("01012345678", "010-****-5678"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_them_in_any_text() {
+    fn masks_every_match_in_a_text() {
         let cases = [
             ("kim@example.com", "k***@e***.com"),
             ("to <kim@example.com>, cc lee@example.net.", "to <k***@e***.com>, cc l***@e***.net."),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_everything_else_alone() {
+    fn leaves_other_text_unchanged() {
         let texts = [
             "",
             "member 9007199254740993 chunk 12 took 0.123456789 s",
@@ -242,7 +242,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_around_them_lets_them_through(
+        fn surrounding_text_does_not_prevent_masking(
             before in proptest::prelude::any::<String>(),
             after in proptest::prelude::any::<String>(),
         ) {

@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::{
     io,
     sync::{Arc, Mutex},
@@ -41,7 +42,7 @@ fn logged(format: Format, work: impl FnOnce()) -> String {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("line refused")]
+#[error("line rejected")]
 struct Outer(#[source] Inner);
 
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +56,8 @@ struct Row {
     phones: [&'static str; 2],
 }
 
-/// Every way to get a text into a log, with a canary in it.
-fn say_everything() {
+/// Logs the canaries in every way that a text can get into a log.
+fn log_everything() {
     let span = info_span!("load", email = EMAIL, late = tracing::field::Empty);
     let _inside = span.enter();
     span.record("late", format_args!("call {PHONE}"));
@@ -71,9 +72,9 @@ fn say_everything() {
 }
 
 #[test]
-fn no_canary_gets_through_at_trace_in_either_format() {
+fn both_formats_mask_every_text_at_trace() {
     for format in [Format::Json, Format::Human] {
-        let text = logged(format, say_everything);
+        let text = logged(format, log_everything);
         assert_eq!(text.lines().count(), 7, "every event is written: {text}");
         for canary in [EMAIL, PHONE, "01098761234", "kim.canary", "9876"] {
             assert!(!text.contains(canary), "{canary} is in the {format:?} log:\n{text}");
@@ -105,27 +106,27 @@ fn json_lines_carry_the_fields_of_their_spans() {
 }
 
 #[test]
-fn a_field_does_not_hide_the_lines_own_keys() {
+fn a_field_does_not_replace_the_lines_own_keys() {
     let text = logged(Format::Json, || info!(level = "loud", "once"));
     let line: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&line["level"], &line["field.level"]), (&"INFO".into(), &"loud".into()));
 }
 
 #[test]
-fn a_person_reads_time_level_message_and_fields() {
+fn human_lines_have_time_level_message_and_fields() {
     let text = logged(Format::Human, || info!(rows = 5, file = "usage.csv", why = "two words", "loaded"));
     let (_, rest) = text.split_once(' ').unwrap();
     assert_eq!(rest, "INFO  loaded file=usage.csv rows=5 why=\"two words\"\n");
 }
 
 #[test]
-fn a_wrong_filter_says_how_to_write_one() {
+fn an_invalid_filter_error_shows_valid_examples() {
     let error = init("info,sqlx=loudly").unwrap_err().to_string();
     assert!(error.starts_with("log filter \"info,sqlx=loudly\" is not valid:"), "{error}");
-    assert!(error.ends_with("write it like \"info\" or \"info,sqlx=debug\""), "{error}");
+    assert!(error.ends_with("examples are \"info\" and \"info,sqlx=debug\""), "{error}");
 }
 
 #[test]
-fn causes_are_told_once() {
-    assert_eq!(chain(&Outer(Inner)), format!("line refused: address {EMAIL} of {PHONE}"));
+fn a_repeated_cause_is_left_out() {
+    assert_eq!(chain(&Outer(Inner)), format!("line rejected: address {EMAIL} of {PHONE}"));
 }
