@@ -1,4 +1,4 @@
-//! A private Kafka broker, its own controller.
+//! A private Kafka broker that is its own controller.
 
 use std::fs::{self, File};
 use std::net::TcpStream;
@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{free_ports, run};
+use crate::command::run;
+use crate::ports::free_ports;
 
-/// Any will do: nothing else joins.
+/// Any id works, because no other broker joins.
 const CLUSTER_ID: &str = "bW9udGhlbmQtYnJva2VyMQ";
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How the broker's Java is set up.
+/// The settings of the broker's JVM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Java {
-    /// For a short life on a shared machine: no second compiler, no heap to speak of.
+    /// For tests: a small heap and no second compiler, so that it starts fast.
     Small,
-    /// For measurements: as Kafka would run anywhere.
+    /// For measurements: as in production.
     Full,
 }
 
@@ -33,13 +34,15 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker of the jars in a folder, and waits until it listens. It has no topics, and makes none by itself.
+    /// Starts a broker from the jars in a folder and waits until it listens. It has no topics and creates none by itself.
     ///
     /// # Errors
-    /// There is no Java, or the broker does not start.
+    /// Java is not installed, or the broker does not start.
     pub fn start(jars: &Path, java: Java) -> Result<Self> {
-        let folder =
-            tempfile::Builder::new().prefix("monthend-kafka-").tempdir().context("no room for a broker")?;
+        let folder = tempfile::Builder::new()
+            .prefix("monthend-kafka-")
+            .tempdir()
+            .context("cannot create a folder for the broker")?;
         let [port, controller] = free_ports()?;
         let configuration = configuration(folder.path());
         fs::write(&configuration, properties(port, controller, &folder.path().join("data")))
@@ -47,10 +50,10 @@ impl Broker {
         run(tool(jars, Java::Small, "kafka.tools.StorageTool")
             .args(["format", "--cluster-id", CLUSTER_ID, "--config"])
             .arg(&configuration))
-        .context("Kafka's storage cannot be made: is there Java (`apt-get install default-jre-headless`)?")?;
+        .context("cannot format Kafka's storage; Java is required: `apt-get install default-jre-headless`")?;
         let process = spawn(jars, java, folder.path())?;
         let mut broker = Self { jars: jars.to_owned(), java, folder, port, process };
-        broker.listens()?;
+        broker.wait_until_listening()?;
         Ok(broker)
     }
 
@@ -74,38 +77,38 @@ impl Broker {
         self.process.id()
     }
 
-    /// One of Kafka's own tools, by its class.
+    /// One of Kafka's command-line tools, by its class.
     #[must_use]
     pub fn tool(&self, class: &str) -> Command {
         tool(&self.jars, self.java, class)
     }
 
-    /// Kills it, as a machine that fails would.
+    /// Kills the broker, as if its machine failed.
     ///
     /// # Errors
-    /// It was not there.
+    /// The broker has ended already.
     pub fn kill(&mut self) -> Result<()> {
-        self.process.kill().and_then(|()| self.process.wait()).context("the broker could not be ended")?;
+        self.process.kill().and_then(|()| self.process.wait()).context("cannot kill the broker")?;
         Ok(())
     }
 
-    /// Starts it again with the data that it had, and waits until it listens.
+    /// Starts the broker again with its data and waits until it listens.
     ///
     /// # Errors
-    /// It does not start.
+    /// The broker does not start.
     pub fn start_again(&mut self) -> Result<()> {
         self.process = spawn(&self.jars, self.java, self.folder.path())?;
-        self.listens()
+        self.wait_until_listening()
     }
 
-    fn listens(&mut self) -> Result<()> {
+    fn wait_until_listening(&mut self) -> Result<()> {
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             let log = || fs::read_to_string(log(self.folder.path())).unwrap_or_default();
             if let Some(status) = self.process.try_wait().context("cannot watch the broker")? {
-                bail!("the broker ended with {status}:\n{}", log());
+                bail!("the broker exited with {status}:\n{}", log());
             }
-            ensure!(begun.elapsed() < PATIENCE, "the broker does not listen:\n{}", log());
+            ensure!(begun.elapsed() < START_LIMIT, "the broker does not listen:\n{}", log());
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
@@ -114,7 +117,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // Its data goes with it: nothing is worth an orderly end. One that was killed has ended already.
+        // The data is deleted anyway, so the broker is killed, unless it was killed before.
         let ended = matches!(self.process.try_wait(), Ok(Some(_)));
         if let Some(error) = Some(self).filter(|_| !ended).and_then(|broker| broker.kill().err()) {
             eprintln!("{error:#}");

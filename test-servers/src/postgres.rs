@@ -1,4 +1,4 @@
-//! A private PostgreSQL.
+//! A private PostgreSQL server.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use crate::{free_ports, run};
+use crate::command::run;
+use crate::ports::free_ports;
 
 pub struct Postgres {
     folder: TempDir,
@@ -17,18 +18,18 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster, UTF-8 and in the C collation, and starts it; `settings` are lines of postgresql.conf.
+    /// Creates a database cluster with UTF-8 and the C collation and starts it. `settings` are lines of postgresql.conf.
     ///
     /// # Errors
-    /// There are no packages of a PostgreSQL server, or it does not start.
+    /// The package of the PostgreSQL server is not installed, or the server does not start.
     pub fn start(settings: &str) -> Result<Self> {
         let programs = programs()?;
         let folder = tempfile::Builder::new()
             .prefix("monthend-postgres-")
-            // PostgreSQL refuses root, so another user has to get in.
+            // PostgreSQL does not run as root, so the user postgres needs access.
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()
-            .context("no room for a database")?;
+            .context("cannot create a folder for the database")?;
         let [port] = free_ports()?;
         let server = Self { folder, programs, port };
         if as_root() {
@@ -54,7 +55,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// As the superuser.
+    /// The URL of a database, as the superuser.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
@@ -65,16 +66,16 @@ impl Postgres {
         self.port
     }
 
-    /// A folder that the server and this program can both read.
+    /// The server's folder, which both the server and this program can read.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The process that all others of the server come from.
+    /// The pid of the postmaster.
     ///
     /// # Errors
-    /// The server does not run.
+    /// The server is not running.
     pub fn process(&self) -> Result<u32> {
         let file = self.data().join("postmaster.pid");
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -85,7 +86,7 @@ impl Postgres {
         self.folder().join("data")
     }
 
-    /// A program of the server, as the user who may run it, on its data.
+    /// A program of the server for its data folder, run as a user that PostgreSQL accepts.
     fn program(&self, name: &str) -> Command {
         let program = self.programs.join(name);
         let mut command = if as_root() {
@@ -102,9 +103,9 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // Its data goes with it: nothing is worth a checkpoint.
+        // The data is deleted anyway, so no checkpoint is needed.
         if let Err(error) = run(self.program("pg_ctl").args(["stop", "--wait", "--mode", "immediate"])) {
-            eprintln!("PostgreSQL in {} could not be ended: {error:#}", self.folder().display());
+            eprintln!("PostgreSQL in {} could not be stopped: {error:#}", self.folder().display());
         }
     }
 }
@@ -113,14 +114,14 @@ fn as_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Debian keeps the server's programs out of PATH, a folder for each version; the newest is taken.
+/// The folder of the newest version's programs. Debian installs them outside of PATH, in a folder for each version.
 fn programs() -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     versions
         .map(|version| version.path().join("bin"))
         .filter(|programs| programs.join("initdb").is_file())
         .max_by_key(|programs| version(programs))
-        .context("there is no PostgreSQL server: install it with `apt-get install postgresql`")
+        .context("PostgreSQL is not installed: run `apt-get install postgresql`")
 }
 
 fn version(programs: &Path) -> Option<u32> {
