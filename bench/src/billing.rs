@@ -1,4 +1,5 @@
-//! One size: seeds, copies the same bytes raw, bills with the reference, bills with the workers.
+//! Measures billing at one size: seeds, copies the same bytes with raw COPY, bills with the reference statement, and bills
+//! with workers.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -11,17 +12,17 @@ use domain::price_book::PriceBook;
 use secrecy::SecretString;
 use store::billing::{self, Begin, BeginResult, Started, Uuid};
 
-use crate::report::Figures;
+use crate::report::Measurement;
 use crate::seed::{one, raw_copy};
 use crate::server::{Server, connect, execute, wanted};
 use crate::workers::{Took, Worker};
 use crate::{cpu, reference, say};
 
-/// As many as a Job runs side by side by default.
+/// The default parallelism of a Job.
 const WORKERS: i32 = 2;
 const CHUNK_SIZE: i32 = 1000;
 pub(crate) const MONTH: &str = "2026-10";
-/// Wall and CPU time of all processes.
+/// Wall time, and CPU time of all processes.
 type Cost = (Duration, Duration);
 
 pub(crate) async fn measure(
@@ -29,7 +30,7 @@ pub(crate) async fn measure(
     price_book: &Path,
     members: u64,
     usage_per_member: u32,
-) -> anyhow::Result<Figures> {
+) -> anyhow::Result<Measurement> {
     let text = std::fs::read_to_string(price_book)
         .with_context(|| format!("cannot read {}", price_book.display()))?;
     let book = PriceBook::parse(&text)?;
@@ -39,10 +40,10 @@ pub(crate) async fn measure(
     let database = server.database("bench", &wanted).await?;
     let keys = keys(server.folder())?;
     let worker = Worker { program, database: &database, keys: &keys };
-    say(format_args!("{members} members with {usage_per_member} usage rows each: seeding"));
+    say(format_args!("seeding {members} members with {usage_per_member} usage rows each"));
     let seeded = seed(&worker, price_book, members, usage_per_member).await?;
 
-    say(format_args!("the same bytes by raw COPY"));
+    say(format_args!("copying the same bytes with raw COPY"));
     let raw = raw_copy(&server, &database, &server.database("raw", &wanted).await?).await?;
     execute(&server.url("postgres"), "drop database raw").await?;
 
@@ -51,18 +52,18 @@ pub(crate) async fn measure(
     reference::prepare(&mut connect(&database).await?, &book).await?;
     execute(&database, &format!("select open_billing_month('{MONTH}')")).await?;
 
-    say(format_args!("the reference: one statement"));
-    fresh(&database).await?;
+    say(format_args!("billing with the reference statement"));
+    reset(&database).await?;
     let before = server.cpu()?;
     let begun = Instant::now();
     let mut connection = connect(&database).await?;
     let reference_bills = reference::bill(&mut connection, month, &wanted.zone, cutoff).await?;
     let reference: Cost = (begun.elapsed(), server.cpu()? - before);
 
-    say(format_args!("{WORKERS} workers"));
-    fresh(&database).await?;
-    let ours = bill(&server, &worker, &book, &text, month).await?;
-    Ok(Figures {
+    say(format_args!("billing with {WORKERS} workers"));
+    reset(&database).await?;
+    let run = bill(&server, &worker, &book, &text, month).await?;
+    Ok(Measurement {
         members,
         usage,
         seed_wall: seeded.wall,
@@ -70,18 +71,18 @@ pub(crate) async fn measure(
         raw_copy_bytes: raw.bytes,
         reference,
         reference_bills,
-        ours: ours.cost,
-        our_bills: ours.bills,
-        peak_memory: ours.peak_memory,
-        verification: ours.verification,
-        planning: ours.planning,
+        workers: run.cost,
+        bills: run.bills,
+        peak_memory: run.peak_memory,
+        verification: run.verification,
+        planning: run.planning,
     })
 }
 
-/// An empty, vacuumed and checkpointed start for either side.
-async fn fresh(database: &SecretString) -> anyhow::Result<()> {
+/// Removes all bills, vacuums and checkpoints, so that each measurement starts equally.
+async fn reset(database: &SecretString) -> anyhow::Result<()> {
     execute(database, "truncate bill, bill_item, quarantined_member").await?;
-    // Outside any transaction each.
+    // These statements cannot run in a transaction.
     for statement in ["vacuum analyze", "checkpoint"] {
         execute(database, statement).await?;
     }
@@ -103,7 +104,7 @@ pub(crate) async fn seed(
     worker.run(arguments).await
 }
 
-pub(crate) struct Ours {
+pub(crate) struct BillingRun {
     cost: Cost,
     pub(crate) bills: i64,
     peak_memory: u64,
@@ -111,14 +112,14 @@ pub(crate) struct Ours {
     planning: Duration,
 }
 
-/// A run as the operator does it, from the first chunk claimed to the issuing commit.
+/// A billing run with the operator's steps. The cost is measured from the first claimed chunk until the revision is issued.
 pub(crate) async fn bill(
     server: &Server,
     worker: &Worker<'_>,
     book: &PriceBook,
     text: &str,
     month: BillingMonth,
-) -> anyhow::Result<Ours> {
+) -> anyhow::Result<BillingRun> {
     let pool = store::pool::connect(worker.database, "bench", 4).await?;
     let begin = Begin {
         run: "bench/run",
@@ -158,9 +159,10 @@ pub(crate) async fn bill(
     billing::issue(&pool, &key, None).await?;
     let micros =
         "select (extract(epoch from clock_timestamp() - min(started_at)) * 1000000)::bigint from chunk";
-    let wall = u64::try_from(one(worker.database, micros).await?).context("the clock went back")?;
+    let wall =
+        u64::try_from(one(worker.database, micros).await?).context("the database's clock was set back")?;
     let cpu = server.cpu()? + cpu::of_tree(std::process::id())? - before;
-    Ok(Ours {
+    Ok(BillingRun {
         cost: (Duration::from_micros(wall), cpu),
         bills: one(worker.database, "select count(*) from live_bill").await?,
         peak_memory: one_worker.peak_memory.max(other.peak_memory),

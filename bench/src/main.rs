@@ -1,5 +1,5 @@
-//! What is measured against what. Each figure comes with its reference, measured in the same run on the same machine
-//! against a PostgreSQL of its own. Prints a Markdown table; fails when a goal is missed.
+//! Benchmarks. Each measurement is compared with a reference that is measured in the same run, on the same machine and with
+//! a private PostgreSQL. Prints a Markdown table, and fails if a goal is missed.
 
 mod billing;
 mod cpu;
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Measures monthend against references on this machine.
+/// Measures monthend on this machine and compares it with references
 #[derive(Debug, Parser)]
 #[command(name = "bench", version, max_term_width = 110)]
 struct Cli {
@@ -25,15 +25,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Billing against one set-based statement, and bulk generation against raw COPY
+    /// Compares billing with one set-based statement, and seeding with raw COPY
     Billing(Billing),
-    /// Publishing against kafka-producer-perf-test, and consuming against composing in memory
+    /// Compares publishing with kafka-producer-perf-test, and consuming with composing in memory
     Notify(Notify),
 }
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// The worker to measure [default: the one next to this program]
+    /// The monthend program to measure [default: the one next to this program]
     #[arg(long, value_name = "FILE")]
     worker: Option<PathBuf>,
     /// The price book to bill with
@@ -43,10 +43,10 @@ struct Common {
 
 #[derive(Debug, clap::Args)]
 struct Billing {
-    /// Sizes to measure, with goals
+    /// The numbers of members to measure with goals
     #[arg(long, value_delimiter = ',', default_value = "200000,1000000", value_name = "MEMBERS")]
     members: Vec<u64>,
-    /// Members of a month with 50 usage rows each, measured for information; 0: leave it out
+    /// The number of members with 50 usage rows each, measured without goals; 0 leaves this measurement out
     #[arg(long, default_value_t = 100_000, value_name = "MEMBERS")]
     heavy_members: u64,
     #[command(flatten)]
@@ -55,10 +55,10 @@ struct Billing {
 
 #[derive(Debug, clap::Args)]
 struct Notify {
-    /// Sizes to measure: members, who have about as many bills
+    /// The numbers of members to measure; nearly every member has a bill
     #[arg(long, value_delimiter = ',', default_value = "200000,1000000", value_name = "MEMBERS")]
     bills: Vec<u64>,
-    /// The folder with Kafka's jars, broker and tools
+    /// The folder with Kafka's jars
     #[arg(long, env = "KAFKA_HOME", value_name = "FOLDER")]
     kafka: PathBuf,
     /// The folder with the templates
@@ -77,7 +77,7 @@ impl Common {
         };
         anyhow::ensure!(
             worker.is_file(),
-            "there is no monthend program at {}: build it with `cargo build --release -p worker`",
+            "{} does not exist: build it with `cargo build --release -p worker`",
             worker.display()
         );
         Ok(worker)
@@ -102,7 +102,7 @@ async fn bill(options: &Billing) -> anyhow::Result<bool> {
         report.add(billing::measure(&worker, price_book, *members, 5).await?);
     }
     if options.heavy_members > 0 {
-        report.add_for_information(billing::measure(&worker, price_book, options.heavy_members, 50).await?);
+        report.add_without_goals(billing::measure(&worker, price_book, options.heavy_members, 50).await?);
     }
     Ok(report.print())
 }

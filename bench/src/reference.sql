@@ -1,7 +1,8 @@
--- The reference that billing is measured against: the whole month in one statement on one connection, into the same
--- tables with the same indexes. It prices as the contract says, but for what a month of `monthend seed` does not need: no
--- quarantine, no joining of subscriptions that touch, discounts prorated over the month, no counts, digests or checks.
--- Parameters: month, revision, first day, day after the last, its instants, cut-off. Prices are in reference_* tables.
+-- The reference for billing: bills the whole month with one statement on one connection, into the same tables with the
+-- same indexes. It follows the pricing contract, but leaves out what the data of `monthend seed` does not need: quarantine
+-- and joining of adjacent subscriptions. It prorates discounts over the month, and computes no counts, digests or checks.
+-- Parameters: month, revision, first day, day after the last day, first instant, end, cut-off, time zone. The prices are
+-- in the tables reference_*.
 with version as (
     select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
     from subscription

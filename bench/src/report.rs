@@ -1,32 +1,32 @@
-//! The figures as a table, and whether the goals are met.
+//! Prints the measurements of billing as a table, and decides whether the goals are met.
 
 #![expect(clippy::float_arithmetic, reason = "ratios of measurements; nothing here is money")]
-#![expect(clippy::print_stdout, reason = "the report is what this program is run for")]
+#![expect(clippy::print_stdout, reason = "the report is the output of this program")]
 
 use std::time::Duration;
 
-const MOST_WALL: f64 = 0.9;
-const MOST_CPU: f64 = 1.25;
-const LEAST_SEED: f64 = 0.7;
-/// A worker's memory at the largest size against the smallest.
-const MOST_MEMORY_GROWTH: f64 = 1.25;
+const MAX_WALL_RATIO: f64 = 0.9;
+const MAX_CPU_RATIO: f64 = 1.25;
+const MIN_SEED_RATE_RATIO: f64 = 0.7;
+/// A worker's peak memory at the largest size, relative to the smallest size.
+const MAX_MEMORY_GROWTH: f64 = 1.25;
 
 pub(crate) const HEAD: &str =
     "| | measured | reference | ratio | goal | |\n| --- | --- | --- | --- | --- | --- |";
 
-/// What was measured at one size.
-pub(crate) struct Figures {
+/// The measurements at one size.
+pub(crate) struct Measurement {
     pub(crate) members: u64,
     pub(crate) usage: i64,
     pub(crate) seed_wall: Duration,
     pub(crate) raw_copy_wall: Duration,
     pub(crate) raw_copy_bytes: u64,
-    /// Wall and CPU.
+    /// Wall and CPU time.
     pub(crate) reference: (Duration, Duration),
     pub(crate) reference_bills: u64,
-    /// Wall and CPU.
-    pub(crate) ours: (Duration, Duration),
-    pub(crate) our_bills: i64,
+    /// Wall and CPU time.
+    pub(crate) workers: (Duration, Duration),
+    pub(crate) bills: i64,
     pub(crate) peak_memory: u64,
     pub(crate) verification: Duration,
     pub(crate) planning: Duration,
@@ -34,44 +34,46 @@ pub(crate) struct Figures {
 
 #[derive(Default)]
 pub(crate) struct Report {
-    sizes: Vec<Figures>,
-    for_information: Vec<Figures>,
+    sizes: Vec<Measurement>,
+    without_goals: Vec<Measurement>,
 }
 
 impl Report {
-    pub(crate) fn add(&mut self, figures: Figures) {
-        self.sizes.push(figures);
+    pub(crate) fn add(&mut self, measurement: Measurement) {
+        self.sizes.push(measurement);
     }
 
-    pub(crate) fn add_for_information(&mut self, figures: Figures) {
-        self.for_information.push(figures);
+    pub(crate) fn add_without_goals(&mut self, measurement: Measurement) {
+        self.without_goals.push(measurement);
     }
 
-    /// Prints the report, and tells whether every goal is met.
+    /// Prints the report. Returns whether every goal is met.
     pub(crate) fn print(&self) -> bool {
         println!("{HEAD}");
         let mut met = true;
-        for figures in &self.sizes {
-            met &= figures.print(true);
+        for measurement in &self.sizes {
+            met &= measurement.print(true);
         }
         if let (Some(smallest), Some(largest)) = (
-            self.sizes.iter().min_by_key(|figures| figures.members),
-            self.sizes.iter().max_by_key(|figures| figures.members),
+            self.sizes.iter().min_by_key(|measurement| measurement.members),
+            self.sizes.iter().max_by_key(|measurement| measurement.members),
         ) && smallest.members < largest.members
         {
-            let [small, large] = [smallest, largest].map(|figures| mib(figures.peak_memory));
-            let what =
-                format!("peak memory of a worker, {} against {} members", largest.members, smallest.members);
+            let [small, large] = [smallest, largest].map(|measurement| mib(measurement.peak_memory));
+            let what = format!(
+                "peak memory of a worker, {} compared with {} members",
+                largest.members, smallest.members
+            );
             met &= row(
                 &what,
                 &format!("{large:.1} MiB"),
                 &format!("{small:.1} MiB"),
                 large / small,
-                Goal::AtMost(MOST_MEMORY_GROWTH),
+                Goal::AtMost(MAX_MEMORY_GROWTH),
             );
         }
-        for figures in &self.for_information {
-            figures.print(false);
+        for measurement in &self.without_goals {
+            measurement.print(false);
         }
         met
     }
@@ -84,12 +86,12 @@ pub(crate) enum Goal {
     None,
 }
 
-impl Figures {
+impl Measurement {
     fn print(&self, goals: bool) -> bool {
         let Self { members, usage, .. } = self;
         let size = format!("{members} members, {usage} usage rows");
         let goal = |goal| if goals { goal } else { Goal::None };
-        let [(wall, cpu), (reference_wall, reference_cpu)] = [self.ours, self.reference];
+        let [(wall, cpu), (reference_wall, reference_cpu)] = [self.workers, self.reference];
         let rows = [
             (
                 format!("{size}: billing, wall"),
@@ -97,7 +99,7 @@ impl Figures {
                 reference_wall,
                 wall,
                 reference_wall,
-                Goal::AtMost(MOST_WALL),
+                Goal::AtMost(MAX_WALL_RATIO),
             ),
             (
                 format!("{size}: billing, CPU of all processes"),
@@ -105,16 +107,16 @@ impl Figures {
                 reference_cpu,
                 cpu,
                 reference_cpu,
-                Goal::AtMost(MOST_CPU),
+                Goal::AtMost(MAX_CPU_RATIO),
             ),
-            // The other way round, as a rate: rows a second against raw COPY's.
+            // The inverse ratio of the times is the ratio of the rates in rows per second.
             (
-                format!("{size}: seed, rate against raw COPY"),
+                format!("{size}: seeding, rate compared with raw COPY"),
                 self.seed_wall,
                 self.raw_copy_wall,
                 self.raw_copy_wall,
                 self.seed_wall,
-                Goal::AtLeast(LEAST_SEED),
+                Goal::AtLeast(MIN_SEED_RATE_RATIO),
             ),
         ];
         let mut met = true;
@@ -125,7 +127,7 @@ impl Figures {
         let rate = |bills: f64, wall: Duration| bills / wall.as_secs_f64();
         println!(
             "| {size}: for information | {:.0} bills/s; verification {}, planning {}; worker {:.1} MiB | {:.0} bills/s; COPY {:.0} MB/s | | | |",
-            rate(count(self.our_bills.unsigned_abs()), wall),
+            rate(count(self.bills.unsigned_abs()), wall),
             seconds(self.verification),
             seconds(self.planning),
             mib(self.peak_memory),
@@ -138,8 +140,8 @@ impl Figures {
 
 pub(crate) fn row(what: &str, measured: &str, reference: &str, ratio: f64, goal: Goal) -> bool {
     let (goal, met) = match goal {
-        Goal::AtMost(most) => (format!("≤ {most}"), Some(ratio <= most)),
-        Goal::AtLeast(least) => (format!("≥ {least}"), Some(ratio >= least)),
+        Goal::AtMost(limit) => (format!("≤ {limit}"), Some(ratio <= limit)),
+        Goal::AtLeast(limit) => (format!("≥ {limit}"), Some(ratio >= limit)),
         Goal::None => (String::new(), None),
     };
     let verdict = match met {

@@ -1,5 +1,5 @@
-//! Bulk generation against raw COPY: the same bytes into the same tables, in as many connections, with the same indexes
-//! built at the end.
+//! The reference for seeding: raw COPY of the same bytes into the same tables, with the same number of connections, and the
+//! same indexes built at the end.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use crate::server::{Server, connect, execute};
 
 const TABLES: [&str; 5] = ["member", "subscription", "discount_grant", "adjustment", "usage"];
 
-/// What raw COPY of a seeded database took.
+/// The cost of raw COPY of a seeded database.
 pub(crate) struct RawCopy {
     pub(crate) wall: Duration,
     pub(crate) bytes: u64,
 }
 
-/// Copies everything that was seeded out into files, and those into an empty database, which is timed.
+/// Copies all seeded rows into files, and measures how long copying these files into an empty database takes.
 pub(crate) async fn raw_copy(
     server: &Server,
     seeded: &SecretString,
@@ -81,7 +81,7 @@ fn remove(file: &Path) -> anyhow::Result<()> {
     Ok(std::fs::remove_file(file)?)
 }
 
-/// The one value that a query returns.
+/// The single value that a query returns.
 pub(crate) async fn one(database: &SecretString, query: &str) -> anyhow::Result<i64> {
     let mut connection = connect(database).await?;
     Ok(sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await?)

@@ -1,5 +1,5 @@
-//! A PostgreSQL server of the benchmark's own: durable (fsync and synchronous commits on), with memory for the working
-//! set, gone with its value.
+//! A private PostgreSQL server for benchmarks: durable (fsync and synchronous commit are on), with enough memory for the
+//! working set.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use test_servers::Postgres;
 
 use crate::cpu;
 
-/// Autovacuum would start whenever it likes; every measurement vacuums first instead.
+/// Autovacuum is off because it would start at random times. Each measurement vacuums first instead.
 const SETTINGS: &str = "
 shared_buffers = '2GB'
 max_wal_size = '8GB'
@@ -30,7 +30,7 @@ impl Server {
         Ok(Self(Postgres::start(SETTINGS)?))
     }
 
-    /// A folder that the server and this program can both write to.
+    /// A folder that both the server and this program can write to.
     pub(crate) fn folder(&self) -> &Path {
         self.0.folder()
     }
@@ -39,7 +39,7 @@ impl Server {
         SecretString::from(self.0.url(database))
     }
 
-    /// A migrated database of an installation with this zone and currency.
+    /// Creates and migrates a database for an installation.
     pub(crate) async fn database(&self, name: &str, wanted: &Wanted) -> anyhow::Result<SecretString> {
         execute(&self.url("postgres"), &format!("create database {name}")).await?;
         let url = self.url(name);
@@ -47,7 +47,7 @@ impl Server {
         Ok(url)
     }
 
-    /// CPU time of all the server's processes so far.
+    /// CPU time of all processes of the server so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         cpu::of_tree(self.0.process()?)
     }
@@ -66,7 +66,7 @@ pub(crate) async fn connect(url: &SecretString) -> anyhow::Result<PgConnection> 
     Ok(store::pool::connect_one(url, "bench").await?)
 }
 
-/// Runs statements on a connection of their own.
+/// Runs statements on a new connection.
 pub(crate) async fn execute(url: &SecretString, statements: &str) -> anyhow::Result<()> {
     let mut connection = connect(url).await?;
     sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))

@@ -1,4 +1,4 @@
-//! Worker processes, watched while they run.
+//! Starts monthend processes and measures their time and memory.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -12,19 +12,19 @@ use tokio::task::JoinHandle;
 
 use crate::cpu;
 
-/// A worker binary with what all its commands need.
+/// The monthend program and the settings that all of its sub-commands need.
 pub(crate) struct Worker<'a> {
     pub(crate) program: &'a Path,
     pub(crate) database: &'a SecretString,
     pub(crate) keys: &'a Path,
 }
 
-/// What one process took.
+/// The cost of one process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Took {
     pub(crate) wall: Duration,
     pub(crate) peak_memory: u64,
-    /// Up to the last look.
+    /// Up to the last sample.
     pub(crate) cpu: Duration,
 }
 
@@ -37,7 +37,7 @@ impl Worker<'_> {
         self.start(arguments)?.end().await
     }
 
-    /// Starts a command. It is watched from then on.
+    /// Starts a command and samples it from then on.
     pub(crate) fn start<S: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = S>,
@@ -52,29 +52,29 @@ impl Worker<'_> {
             .kill_on_drop(true);
         let begun = Instant::now();
         let child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
-        let pid = child.id().context("the worker has ended already")?;
+        let pid = child.id().context("the process has ended already")?;
         Ok(Running { pid, end: tokio::spawn(watch(command, child, pid, begun)) })
     }
 }
 
-/// A process that goes on; ended with its value.
+/// A running process, which is killed when the value is dropped.
 pub(crate) struct Running {
     pid: u32,
     end: JoinHandle<anyhow::Result<Took>>,
 }
 
 impl Running {
-    /// Waits until it ends by itself.
+    /// Waits until it exits.
     pub(crate) async fn end(mut self) -> anyhow::Result<Took> {
         (&mut self.end).await?
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM and waits until it exits.
     pub(crate) async fn terminate(self) -> anyhow::Result<Took> {
         let asked = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
         anyhow::ensure!(
             asked.success() || self.end.is_finished(),
-            "process {} can't be told to end",
+            "cannot send SIGTERM to process {}",
             self.pid
         );
         self.end().await
@@ -89,16 +89,16 @@ impl Drop for Running {
 
 async fn watch(command: Command, mut child: Child, pid: u32, begun: Instant) -> anyhow::Result<Took> {
     let (mut peak_memory, mut cpu) = (0, Duration::ZERO);
-    let mut look = tokio::time::interval(Duration::from_millis(20));
+    let mut interval = tokio::time::interval(Duration::from_millis(20));
     let status = loop {
         tokio::select! {
             status = child.wait() => break status?,
-            _ = look.tick() => {
+            _ = interval.tick() => {
                 peak_memory = peak_memory.max(cpu::peak_memory(pid).unwrap_or_default());
                 cpu = cpu.max(cpu::of_process(pid).unwrap_or_default());
             }
         }
     };
-    anyhow::ensure!(status.success(), "{:?} ended with {status}", command.as_std());
+    anyhow::ensure!(status.success(), "{:?} exited with {status}", command.as_std());
     Ok(Took { wall: begun.elapsed(), peak_memory, cpu })
 }
