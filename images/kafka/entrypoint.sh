@@ -5,12 +5,12 @@ set -eu
 volume=/var/lib/kafka
 configuration=/etc/kafka/server.properties
 
-# What the JVM unpacked for a process that was killed stays behind.
+# A killed process leaves files behind that its JVM has unpacked.
 rm -rf "$volume/tmp"
 mkdir -p "$volume/tmp"
 
-# Formatting what is formatted changes nothing, so that a pod killed half-way
-# goes on here. Any cluster id will do: nothing else joins.
+# Formatting a formatted volume changes nothing, so a pod that was killed during
+# the first start continues here. Any cluster id works: no other broker joins.
 if [ ! -s "$volume/data/bootstrap.checkpoint" ]; then
     java -XX:+UseSerialGC -XX:-UsePerfData -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$volume/tmp" \
         -cp '/opt/kafka/lib/*' kafka.tools.StorageTool format --ignore-formatted \

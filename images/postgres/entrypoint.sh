@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the database on the first start, then becomes the server.
+# Creates the database on the first start, then runs the server.
 set -eu
 
 secrets=/run/secrets/monthend
@@ -7,15 +7,15 @@ new=$PGDATA.new
 
 mkdir -p "$PGHOST"
 
-# Everything is made beside the final folder and renamed last, so that a pod
-# killed half-way starts over instead of serving half a database.
+# Everything is created next to the final folder, which is renamed last. A pod
+# that is killed before that starts over.
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     rm -rf "$new"
     initdb --pgdata="$new" --username=postgres --pwfile="$secrets/superuser-password" \
         --auth-local=peer --auth-host=scram-sha-256 --data-checksums \
         --encoding=UTF8 --lc-collate=C --lc-ctype=C.UTF-8
     pg_ctl --pgdata="$new" --wait --options="-c config_file=/etc/monthend/postgresql.conf -c data_directory=$new -c listen_addresses=''" start
-    # Passwords travel by variable, not by argument, and are quoted by psql.
+    # Passwords are passed in variables, not in arguments, and psql quotes them.
     MIGRATE=$(cat "$secrets/migrate-password") \
     OPERATOR=$(cat "$secrets/operator-password") \
     WORKER=$(cat "$secrets/worker-password") \
