@@ -10,7 +10,7 @@ use base64::Engine as _;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use secrecy::SecretString;
-use store::billing::{self, Begin, BeginResult, Started, Uuid};
+use store::billing::{self, BeginRequest, BeginResult, Started, Uuid};
 
 use crate::report::Measurement;
 use crate::seed::{one, raw_copy};
@@ -121,7 +121,7 @@ pub(crate) async fn bill(
     month: BillingMonth,
 ) -> anyhow::Result<BillingRun> {
     let pool = store::pool::connect(worker.database, "bench", 4).await?;
-    let begin = Begin {
+    let begin = BeginRequest {
         run: "bench/run",
         run_uid: Uuid::from_u128(1),
         month,
@@ -132,9 +132,9 @@ pub(crate) async fn bill(
         shards: WORKERS,
     };
     let planning = Instant::now();
-    let Started { key, .. } = match billing::begin(&pool, &begin).await? {
+    let Started { key, .. } = match billing::begin_run(&pool, &begin).await? {
         BeginResult::Started(begun) => begun,
-        BeginResult::Refused(refusal) => bail!(refusal),
+        BeginResult::Rejected(refusal) => bail!(refusal),
     };
     let planning = planning.elapsed();
     let before = server.cpu()? + cpu::of_tree(std::process::id())?;
@@ -153,10 +153,10 @@ pub(crate) async fn bill(
     };
     let (one_worker, other) = tokio::try_join!(shard(0), shard(1))?;
     let verifying = Instant::now();
-    let verification = billing::verify(&pool, &key).await?;
+    let verification = billing::verify_revision(&pool, &key).await?;
     let verifying = verifying.elapsed();
     anyhow::ensure!(verification.passed(), "verification failed: {:?}", verification.checks);
-    billing::issue(&pool, &key, None).await?;
+    billing::issue_revision(&pool, &key, None).await?;
     let micros =
         "select (extract(epoch from clock_timestamp() - min(started_at)) * 1000000)::bigint from chunk";
     let wall =

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use store::migrate::{Roles, Wanted, migrate};
+use store::migrate::{MigrationRequest, Roles, migrate};
 use test_servers::Postgres;
 
 use crate::cpu;
@@ -39,8 +39,17 @@ impl Server {
         SecretString::from(self.0.url(database))
     }
 
+<<<<<<< HEAD
     /// Creates and migrates a database for an installation.
     pub(crate) async fn database(&self, name: &str, wanted: &Wanted) -> anyhow::Result<SecretString> {
+=======
+    /// A migrated database of an installation with this zone and currency.
+    pub(crate) async fn database(
+        &self,
+        name: &str,
+        wanted: &MigrationRequest,
+    ) -> anyhow::Result<SecretString> {
+>>>>>>> ae0b959 (store: name functions and types after what they do)
         execute(&self.url("postgres"), &format!("create database {name}")).await?;
         let url = self.url(name);
         migrate(&mut connect(&url).await?, wanted).await?;
@@ -53,8 +62,8 @@ impl Server {
     }
 }
 
-pub(crate) fn wanted(zone: &str, currency: &str) -> anyhow::Result<Wanted> {
-    Ok(Wanted {
+pub(crate) fn wanted(zone: &str, currency: &str) -> anyhow::Result<MigrationRequest> {
+    Ok(MigrationRequest {
         zone: domain::zone::Zone::named(zone)?,
         currency: currency.parse()?,
         locale: None,

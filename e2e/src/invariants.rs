@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use kube::api::DynamicObject;
 use sqlx::PgConnection;
-use store::verify::{self, Asked, Uuid};
+use store::verify::{self, Uuid, VerificationRequest};
 
 use crate::{
     installation::Installation,
@@ -28,8 +28,10 @@ pub async fn violations(
         .context("read the months that have revisions")?;
     let mut found = Vec::new();
     for month in months {
-        let asked = Asked { month: month.parse()?, active: Some(&active), keys: None, sink: None };
-        let report = verify::verify(connection, &asked).await.with_context(|| format!("verify {month}"))?;
+        let asked =
+            VerificationRequest { month: month.parse()?, active: Some(&active), keys: None, sink: None };
+        let report =
+            verify::verify_month(connection, &asked).await.with_context(|| format!("verify {month}"))?;
         let violated = report.into_iter().filter(|checked| !checked.violations.is_empty());
         found.extend(violated.map(|checked| {
             let violations = checked.violations.into_iter().map(|violation| format!("{month}: {violation}"));

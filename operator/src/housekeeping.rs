@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use logging::chain;
 use sqlx::PgPool;
 use store::{
-    billing::{self, Ending, Uuid},
+    billing::{self, EndStatus, Uuid},
     error::{During as _, StoreError},
     job_log::{self, JobKind},
     notification,
@@ -71,9 +71,9 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
 
 /// Once everything is told, only what changes of notices is counted again.
 async fn set_totals(pool: &PgPool, metrics: &Metrics, all_told: bool) -> Result<(), RunError> {
-    metrics.set_months(&billing::totals(pool).await.doing(|| "add up the months' bills".to_owned())?);
+    metrics.set_months(&billing::read_totals(pool).await.doing(|| "add up the months' bills".to_owned())?);
     let notices =
-        notification::totals(pool, all_told).await.doing(|| "add up the months' notices".to_owned())?;
+        notification::read_totals(pool, all_told).await.doing(|| "add up the months' notices".to_owned())?;
     metrics.set_notification_totals(&notices);
     Ok(())
 }
@@ -81,12 +81,17 @@ async fn set_totals(pool: &PgPool, metrics: &Metrics, all_told: bool) -> Result<
 /// A draft whose run somebody removed together with its finalizer would hold its month for ever.
 async fn reject_orphans(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
     // The drafts before the runs: a draft is made only for a run that is there.
-    for draft in billing::drafts(pool).await.doing(|| "list the drafts".to_owned())? {
+    for draft in billing::read_drafts(pool).await.doing(|| "list the drafts".to_owned())? {
         if is_orphan::<BillingRun>(client, namespace, &draft.run, draft.key.run_uid).await? {
             tracing::warn!(run = draft.run, month = %draft.key.month, "rejecting a draft whose run is gone");
-            billing::reject(pool, &draft.key, "Deleted: the run is gone from the cluster", Ending::Cancelled)
-                .await
-                .doing(|| format!("reject revision {} of {}", draft.key.revision, draft.key.month))?;
+            billing::reject_revision(
+                pool,
+                &draft.key,
+                "Deleted: the run is gone from the cluster",
+                EndStatus::Cancelled,
+            )
+            .await
+            .doing(|| format!("reject revision {} of {}", draft.key.revision, draft.key.month))?;
         }
     }
     Ok(())
@@ -95,11 +100,12 @@ async fn reject_orphans(client: &Client, namespace: &str, pool: &PgPool) -> Resu
 /// Consumers settle what they come across; what no message leads to any more is left to this.
 async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
     let unfinished =
-        notification::unfinished(pool).await.doing(|| "list the unfinished notices".to_owned())?;
+        notification::read_unfinished_runs(pool).await.doing(|| "list the unfinished notices".to_owned())?;
     let months: BTreeSet<BillingMonth> = unfinished.iter().map(|run| run.month).collect();
     for month in months {
-        let settled =
-            notification::settle(pool, month).await.doing(|| format!("settle the notices of {month}"))?;
+        let settled = notification::end_expired_leases(pool, month)
+            .await
+            .doing(|| format!("settle the notices of {month}"))?;
         if settled.unknown > 0 || settled.freed > 0 {
             tracing::warn!(
                 %month,
@@ -112,7 +118,7 @@ async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), R
     for run in unfinished {
         if is_orphan::<NotificationRun>(client, namespace, &run.run, run.run_uid).await? {
             tracing::warn!(run = run.run, month = %run.month, "calling off notices whose run is gone");
-            notification::cancel(pool, run.id, "Deleted: the run is gone from the cluster")
+            notification::cancel_run(pool, run.id, "Deleted: the run is gone from the cluster")
                 .await
                 .doing(|| format!("call {} off", run.run))?;
         }
@@ -149,5 +155,5 @@ async fn is_orphan<R: Run>(
 
 async fn close_dead(pool: &PgPool) -> Result<Vec<i64>, StoreError> {
     let mut connection = pool.acquire().await.during("cannot connect to the database")?;
-    Ok(job_log::close_dead(&mut connection, &[JobKind::Seed, JobKind::Load]).await?)
+    Ok(job_log::fail_dead_jobs(&mut connection, &[JobKind::Seed, JobKind::Load]).await?)
 }

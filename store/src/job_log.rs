@@ -107,7 +107,7 @@ pub async fn start(
 ///
 /// # Errors
 /// The database refused.
-pub async fn hold(connection: &mut PgConnection, job: i64) -> Result<(), DatabaseError> {
+pub async fn hold_process_lock(connection: &mut PgConnection, job: i64) -> Result<(), DatabaseError> {
     sqlx::query!("select pg_advisory_lock($1)", Lock::Job(job).key())
         .execute(connection)
         .await
@@ -119,7 +119,11 @@ pub async fn hold(connection: &mut PgConnection, job: i64) -> Result<(), Databas
 ///
 /// # Errors
 /// The database refused.
-pub async fn report(connection: &mut PgConnection, job: i64, progress: &Value) -> Result<(), DatabaseError> {
+pub async fn update_progress(
+    connection: &mut PgConnection,
+    job: i64,
+    progress: &Value,
+) -> Result<(), DatabaseError> {
     sqlx::query!(
         "update job_log set detail = detail || $2 where id = $1 and status = 'RUNNING'",
         job,
@@ -172,7 +176,10 @@ pub async fn finish(
 ///
 /// # Errors
 /// The database refused.
-pub async fn close_dead(connection: &mut PgConnection, kinds: &[JobKind]) -> Result<Vec<i64>, DatabaseError> {
+pub async fn fail_dead_jobs(
+    connection: &mut PgConnection,
+    kinds: &[JobKind],
+) -> Result<Vec<i64>, DatabaseError> {
     const OPERATION: &str = "cannot close what died in job_log";
     let kinds: Vec<String> =
         kinds.iter().filter(|kind| !kind.ends_with_its_run()).map(|kind| kind.as_str().to_owned()).collect();

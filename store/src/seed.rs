@@ -45,7 +45,10 @@ impl Table {
 ///
 /// # Errors
 /// The database refused.
-pub async fn find(connection: &mut PgConnection, fingerprint: &str) -> Result<Option<i64>, DatabaseError> {
+pub async fn find_finished_seed(
+    connection: &mut PgConnection,
+    fingerprint: &str,
+) -> Result<Option<i64>, DatabaseError> {
     sqlx::query_scalar!(
         r#"select max(number) from load where kind = 'SEED' and state = 'FINISHED' and fingerprint = $1"#,
         fingerprint
@@ -70,7 +73,7 @@ pub async fn has_members(connection: &mut PgConnection) -> Result<bool, Database
 ///
 /// # Errors
 /// The database refused.
-pub async fn join(connection: &mut PgConnection) -> Result<(), DatabaseError> {
+pub async fn join_seed_writers(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     sqlx::query!("select pg_advisory_lock_shared($1)", Lock::SeedWriters.key())
         .execute(connection)
         .await
@@ -82,7 +85,7 @@ pub async fn join(connection: &mut PgConnection) -> Result<(), DatabaseError> {
 ///
 /// # Errors
 /// The database refused; none of these rows was written then.
-pub async fn write(
+pub async fn copy_rows(
     connection: &mut PgConnection,
     table: Table,
     rows: CopyRows,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
-use crate::migrate::{Migrated, Roles, Wanted, migrate};
+use crate::migrate::{MigrationRequest, MigrationResult, Roles, migrate};
 use crate::pool;
 
 /// The variable that names the server.
@@ -57,8 +57,8 @@ impl TestDatabase {
     }
 
     /// Migrates the database, with the default roles.
-    pub async fn migrate(&self, zone: &str, currency: &str) -> Migrated {
-        let wanted = Wanted {
+    pub async fn migrate(&self, zone: &str, currency: &str) -> MigrationResult {
+        let wanted = MigrationRequest {
             zone: domain::zone::Zone::named(zone).expect("a zone"),
             currency: currency.parse().expect("a currency"),
             locale: None,

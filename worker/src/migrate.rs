@@ -8,7 +8,7 @@ use domain::money::Currency;
 use domain::zone::Zone;
 use secrecy::SecretString;
 use store::installation::Locale;
-use store::migrate::{MigrateError, Migrated, Roles, Wanted, migrate};
+use store::migrate::{MigrateError, MigrationRequest, MigrationResult, Roles, migrate};
 use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +39,7 @@ pub(crate) struct Migrate {
 
 impl Migrate {
     pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
-        let wanted = Wanted {
+        let wanted = MigrationRequest {
             zone: self.time_zone.clone(),
             currency: self.currency,
             locale: self.locale,
@@ -66,12 +66,15 @@ impl Migrate {
     }
 }
 
-async fn attempt(database: &SecretString, wanted: &Wanted) -> Result<Migrated, MigrateError> {
+async fn attempt(
+    database: &SecretString,
+    wanted: &MigrationRequest,
+) -> Result<MigrationResult, MigrateError> {
     let mut connection = connect_one(database, "monthend migrate").await?;
     migrate(&mut connection, wanted).await
 }
 
-fn report(migrated: &Migrated, time: Duration) {
+fn report(migrated: &MigrationResult, time: Duration) {
     let installation = &migrated.installation;
     let what = match migrated.from {
         None => format!("made schema version {}", migrated.to),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::error::{DatabaseError, During as _};
-use store::notification::{self, NotificationError, NotificationState, RunFacts, Selected, Uuid};
+use store::notification::{self, NotificationError, NotificationState, RunFacts, SelectionResult, Uuid};
 use tokio_util::sync::CancellationToken;
 
 use crate::database_retry::DatabaseRetryPolicy;
@@ -29,7 +29,7 @@ pub(crate) async fn connect(
     database: &SecretString,
     application: &str,
 ) -> Result<PgConnection, DatabaseError> {
-    let pool = notification::connect(database, application, 1).await?;
+    let pool = notification::connect_for_lookups(database, application, 1).await?;
     Ok(pool.acquire().await.during("cannot connect to the database")?.detach())
 }
 
@@ -45,14 +45,14 @@ pub(crate) async fn lock_run(
 ) -> Result<Option<RunFacts>, NotificationError> {
     let mut logged = false;
     loop {
-        let run = policy.within_timeout(notification::run_of(connection, run_uid)).await?;
-        let why = if !policy.within_timeout(notification::try_hold(connection, run.id)).await? {
+        let run = policy.within_timeout(notification::read_run(connection, run_uid)).await?;
+        let why = if !policy.within_timeout(notification::try_lock_publisher(connection, run.id)).await? {
             "another process works for the run"
         } else if run.state == NotificationState::Suspended {
             "the run is suspended"
         } else {
             // Read again: until the lock was taken, somebody else may have changed it.
-            return policy.within_timeout(notification::run_of(connection, run_uid)).await.map(Some);
+            return policy.within_timeout(notification::read_run(connection, run_uid)).await.map(Some);
         };
         if !logged {
             tracing::info!("waiting: {why}");
@@ -83,14 +83,14 @@ pub(crate) async fn select_targets(
         let go_on = |_| slice.elapsed() < SELECTION_SLICE && !stop.is_cancelled();
         let selecting = notification::select_targets(connection, run, SELECTION_CHUNK, go_on);
         match policy.within_timeout(selecting).await? {
-            Selected::Complete { targets } => {
+            SelectionResult::Complete { targets } => {
                 let (targets, elapsed) = (group_digits(targets), format_duration(began.elapsed()));
                 tracing::info!(targets, elapsed, "selected the targets");
                 return Ok(None);
             }
-            Selected::Over => return Ok(Some(Completion::Done)),
-            Selected::Stopped if stop.is_cancelled() => return Ok(Some(Completion::Stopped)),
-            Selected::Stopped => {}
+            SelectionResult::RunOver => return Ok(Some(Completion::Done)),
+            SelectionResult::Stopped if stop.is_cancelled() => return Ok(Some(Completion::Stopped)),
+            SelectionResult::Stopped => {}
         }
     }
 }
@@ -107,7 +107,7 @@ pub(crate) async fn until_resumed(
 ) -> Result<NotificationState, NotificationError> {
     tracing::info!("waiting: the run is suspended");
     loop {
-        let state = policy.within_timeout(notification::run_of(connection, run_uid)).await?.state;
+        let state = policy.within_timeout(notification::read_run(connection, run_uid)).await?.state;
         if state != NotificationState::Suspended || stopped_within(POLL_INTERVAL, stop).await {
             return Ok(state);
         }

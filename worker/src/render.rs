@@ -72,7 +72,7 @@ impl ComposerCache {
         };
         let date = clock::now(connection).await?;
         if !self.composers.contains_key(&run.templates) {
-            let files = store::notification::templates(connection, &run.templates).await?.files;
+            let files = store::notification::read_templates(connection, &run.templates).await?.files;
             let composer = match Templates::parse(&files) {
                 Ok(templates) => Ok(Arc::new(Composer::new(templates, self.from.clone()))),
                 Err(error) => Err(format!("TEMPLATES: {}", logging::chain(&error))),
@@ -83,7 +83,7 @@ impl ComposerCache {
         for sha256 in
             needed.iter().filter(|sha256| !self.price_books.contains_key(**sha256)).collect::<Vec<_>>()
         {
-            let text = store::notification::price_book(connection, sha256).await?;
+            let text = store::notification::read_price_book(connection, sha256).await?;
             let book = PriceBook::parse(&text).map(Arc::new);
             let book = book.map_err(|error| format!("PRICE_BOOK: {}", logging::chain(&error)));
             self.price_books.insert((*sha256).clone(), book);

@@ -8,7 +8,7 @@ use domain::month::BillingMonth;
 use sqlx::Connection as _;
 use store::crypto::Keyring;
 use store::error::During as _;
-use store::verify::{self, AT_MOST, Asked, VerifyError};
+use store::verify::{self, MAX_VIOLATIONS, VerificationRequest, VerifyError};
 use store::{migrate, pool};
 
 use crate::Global;
@@ -36,7 +36,12 @@ impl Verify {
             }
             None => None,
         };
-        let asked = Asked { month: self.month, active: None, keys: keys.as_deref(), sink: sink.as_deref() };
+        let asked = VerificationRequest {
+            month: self.month,
+            active: None,
+            keys: keys.as_deref(),
+            sink: sink.as_deref(),
+        };
 
         let mut connection = pool::connect_one(global.database_url()?, "monthend verify").await?;
         migrate::check_version(&mut connection).await?;
@@ -45,13 +50,13 @@ impl Verify {
             .begin_with("begin isolation level repeatable read, read only")
             .await
             .during("cannot open the transaction that verifies")?;
-        let report = verify::verify(&mut snapshot, &asked).await?;
+        let report = verify::verify_month(&mut snapshot, &asked).await?;
         snapshot.rollback().await.during("cannot end the transaction that verifies")?;
 
         for checked in &report {
             let number = match checked.violations.len() {
                 0 => "holds".to_owned(),
-                AT_MOST => format!("VIOLATED, {AT_MOST} times or more"),
+                MAX_VIOLATIONS => format!("VIOLATED, {MAX_VIOLATIONS} times or more"),
                 number => format!("VIOLATED, {number} times"),
             };
             print_line(format_args!("{}: {number}", checked.holds));

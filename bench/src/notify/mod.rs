@@ -17,7 +17,7 @@ use email::Templates;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::notification::{
-    Begin, BeginResult, BillKey, RunFacts, Scope, Selected, Selection, TemplateSet, Uuid,
+    BeginRequest, BeginResult, BillKey, RunFacts, Scope, Selection, SelectionResult, TemplateSet, Uuid,
 };
 use test_servers::{Broker, Java};
 
@@ -87,7 +87,7 @@ async fn begin(
     templates: &TemplateSet,
 ) -> anyhow::Result<(RunFacts, Duration)> {
     let pool = store::pool::connect(database, "bench", 2).await?;
-    let begin = Begin {
+    let begin = BeginRequest {
         run: RUN,
         run_uid: RUN_UID,
         month,
@@ -97,17 +97,20 @@ async fn begin(
         templates,
         max_per_second: None,
     };
-    let id = match store::notification::begin(&pool, &begin).await? {
+    let id = match store::notification::begin_run(&pool, &begin).await? {
         BeginResult::Started(id) => id,
-        BeginResult::Refused(refusal) => bail!(refusal),
+        BeginResult::Rejected(refusal) => bail!(refusal),
     };
-    let run = store::notification::run_of(connection, RUN_UID).await?;
+    let run = store::notification::read_run(connection, RUN_UID).await?;
     let begun = Instant::now();
     let selected = store::notification::select_targets(connection, &run, CHUNK, |_| true).await?;
     let selection = begun.elapsed();
-    anyhow::ensure!(matches!(selected, Selected::Complete { .. }), "the selection came to {selected:?}");
+    anyhow::ensure!(
+        matches!(selected, SelectionResult::Complete { .. }),
+        "the selection came to {selected:?}"
+    );
     store::notification::open_round(&pool, id, 0).await?;
-    Ok((store::notification::run_of(connection, RUN_UID).await?, selection))
+    Ok((store::notification::read_run(connection, RUN_UID).await?, selection))
 }
 
 /// All targets of the run, in order.
@@ -115,7 +118,7 @@ async fn keys_of(connection: &mut PgConnection, run: &RunFacts) -> anyhow::Resul
     let mut keys: Vec<BillKey> = Vec::new();
     loop {
         let after = keys.last().map(|key| key.member);
-        let page = store::notification::open_targets(connection, run, after, CHUNK).await?;
+        let page = store::notification::read_open_targets(connection, run, after, CHUNK).await?;
         if page.is_empty() {
             return Ok(keys);
         }

@@ -7,7 +7,7 @@ use api::{
     conditions::{APPROVED, COMPLETE, FAILED, FINISHED, PROGRESSING, Said},
     run::Run as _,
 };
-use store::billing::{Ending, RevisionState, RunSnapshot};
+use store::billing::{EndStatus, RevisionState, RunSnapshot};
 
 use super::{BillingDecision, Do, World, draft, start, status};
 use crate::{
@@ -83,7 +83,7 @@ fn rejected(run: &BillingRun, world: &World, revision: &RunSnapshot) -> BillingD
     lifecycle::end(run, world.now, report.status())
 }
 
-pub(super) fn reject(revision: &RunSnapshot, code: &str, message: &str, ending: Ending) -> Do {
+pub(super) fn reject(revision: &RunSnapshot, code: &str, message: &str, ending: EndStatus) -> Do {
     Do::Reject { key: revision.key.clone(), reason: format!("{code}: {message}"), ending }
 }
 
@@ -112,7 +112,7 @@ fn delete(run: &BillingRun, world: &World) -> BillingDecision {
         None => Decision { status: as_it_is(), next: Next::LetGo },
         Some(revision) if revision.state == RevisionState::Draft => {
             let reject =
-                reject(revision, DELETED, "the run was deleted before it was issued", Ending::Cancelled);
+                reject(revision, DELETED, "the run was deleted before it was issued", EndStatus::Cancelled);
             let status = lifecycle::leaving(run, world.now, "the draft is being rejected");
             Decision { status, next: Next::Do(reject) }
         }

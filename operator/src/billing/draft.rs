@@ -7,7 +7,7 @@ use api::{
     run::Run as _,
 };
 use kube::ResourceExt as _;
-use store::billing::{Ending, RunSnapshot, Verification};
+use store::billing::{EndStatus, RunSnapshot, Verification};
 
 use super::{
     BillingDecision, Do, World,
@@ -58,7 +58,7 @@ pub(super) fn decide(run: &BillingRun, world: &World, revision: &RunSnapshot) ->
             .map(|check| format!("{} ({})", check.check, check.detail))
             .collect();
         let message = format!("these checks failed: {}", failed.join(", "));
-        let reject = decide::reject(revision, VERIFICATION_FAILED, &message, Ending::Failed);
+        let reject = decide::reject(revision, VERIFICATION_FAILED, &message, EndStatus::Failed);
         let status =
             report(run, world, Phase::Verifying, revision).saying(progress("Verifying", message)).status();
         return Decision { status, next: Next::Do(reject) };
@@ -95,7 +95,7 @@ fn work(run: &BillingRun, world: &World, revision: &RunSnapshot) -> BillingDecis
     let (said, next) = match errand::follow(wanted, &world.job, world.stuck.as_deref(), build) {
         Errand::Under { trouble, next } => (trouble.unwrap_or_else(goes_on), next.map(Do::Job)),
         Errand::Failed(why) => {
-            let reject = decide::reject(revision, WORKERS_FAILED, &why, Ending::Failed);
+            let reject = decide::reject(revision, WORKERS_FAILED, &why, EndStatus::Failed);
             (progress("WorkersFailed", why), Next::Do(reject))
         }
     };

@@ -17,7 +17,7 @@ use api::{BillingRun, BillingRunStatus, run::Run as _};
 use domain::{ids::LoadNumber, month::BillingMonth, price_book::PriceBook};
 use jiff::Timestamp;
 use kube::Client;
-use store::billing::{Ending, Rejection, RevisionKey, RunSnapshot};
+use store::billing::{EndStatus, Rejection, RevisionKey, RunSnapshot};
 
 use crate::{
     clock::Clock,
@@ -84,7 +84,7 @@ pub(crate) enum Do {
     Reject {
         key: RevisionKey,
         reason: String,
-        ending: Ending,
+        ending: EndStatus,
     },
 }
 

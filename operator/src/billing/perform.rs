@@ -2,7 +2,7 @@
 //! where it takes effect, so that a decision made on a stale look changes nothing.
 
 use api::BillingRun;
-use store::billing::{self, Begin, BeginResult, Rejection};
+use store::billing::{self, BeginRequest, BeginResult, Rejection};
 
 use super::{BillingRuns, Do, Plan};
 use crate::{
@@ -19,17 +19,17 @@ pub(super) async fn perform(
     match action {
         Do::Begin(plan) => return begin(kind, run, &plan).await,
         Do::Verify(key) => {
-            billing::verify(pool, &key)
+            billing::verify_revision(pool, &key)
                 .await
                 .doing(|| format!("verify revision {} of {}", key.revision, key.month))?;
         }
         Do::Issue { key, approved_by } => {
-            billing::issue(pool, &key, approved_by.as_deref())
+            billing::issue_revision(pool, &key, approved_by.as_deref())
                 .await
                 .doing(|| format!("issue revision {} of {}", key.revision, key.month))?;
         }
         Do::Reject { key, reason, ending } => {
-            billing::reject(pool, &key, &reason, ending)
+            billing::reject_revision(pool, &key, &reason, ending)
                 .await
                 .doing(|| format!("reject revision {} of {}", key.revision, key.month))?;
         }
@@ -40,7 +40,7 @@ pub(super) async fn perform(
 
 async fn begin(kind: &BillingRuns, run: &BillingRun, plan: &Plan) -> Result<Option<Rejection>, RunError> {
     let name = look::full_name(run)?;
-    let asked = Begin {
+    let asked = BeginRequest {
         run: &name,
         run_uid: look::uid(run)?,
         month: plan.month,
@@ -50,7 +50,10 @@ async fn begin(kind: &BillingRuns, run: &BillingRun, plan: &Plan) -> Result<Opti
         chunk_size: run.spec.chunk_size,
         shards: run.spec.shards,
     };
-    match billing::begin(&kind.database.pool, &asked).await.doing(|| format!("begin month {}", plan.month))? {
+    match billing::begin_run(&kind.database.pool, &asked)
+        .await
+        .doing(|| format!("begin month {}", plan.month))?
+    {
         BeginResult::Started(begun) => {
             tracing::info!(
                 month = %begun.key.month,
@@ -62,6 +65,6 @@ async fn begin(kind: &BillingRuns, run: &BillingRun, plan: &Plan) -> Result<Opti
             );
             Ok(None)
         }
-        BeginResult::Refused(refusal) => Ok(Some(refusal)),
+        BeginResult::Rejected(refusal) => Ok(Some(refusal)),
     }
 }

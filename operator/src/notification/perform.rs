@@ -2,7 +2,7 @@
 //! where it takes effect, so that a decision made on a stale look changes nothing.
 
 use api::NotificationRun;
-use store::notification::{self, Begin, BeginResult, Rejection};
+use store::notification::{self, BeginRequest, BeginResult, Rejection};
 
 use super::{Do, NotificationRuns, Plan};
 use crate::{
@@ -20,7 +20,7 @@ pub(super) async fn perform(
         Do::Begin(plan) => return begin(kind, run, &plan).await,
         Do::Job(action) => act::perform(&kind.client, run, action).await?,
         Do::Adjust { id, suspended, max_per_second } => {
-            notification::adjust(pool, id, suspended, max_per_second)
+            notification::update_settings(pool, id, suspended, max_per_second)
                 .await
                 .doing(|| "pass the run's suspension and rate on".to_owned())?;
         }
@@ -28,13 +28,13 @@ pub(super) async fn perform(
             notification::open_round(pool, id, after).await.doing(|| format!("open round {}", after + 1))?;
         }
         Do::Finish(id) => {
-            notification::finish(pool, id).await.doing(|| "finish the run".to_owned())?;
+            notification::finish_run(pool, id).await.doing(|| "finish the run".to_owned())?;
         }
         Do::Cancel { id, reason } => {
-            notification::cancel(pool, id, &reason).await.doing(|| "call the run off".to_owned())?;
+            notification::cancel_run(pool, id, &reason).await.doing(|| "call the run off".to_owned())?;
         }
         Do::Fail { id, reason } => {
-            notification::fail(pool, id, &reason).await.doing(|| "give the run up".to_owned())?;
+            notification::fail_run(pool, id, &reason).await.doing(|| "give the run up".to_owned())?;
         }
     }
     Ok(None)
@@ -45,7 +45,7 @@ async fn begin(
     run: &NotificationRun,
     plan: &Plan,
 ) -> Result<Option<Rejection>, RunError> {
-    let asked = Begin {
+    let asked = BeginRequest {
         run: &look::full_name(run)?,
         run_uid: look::uid(run)?,
         month: plan.month,
@@ -55,7 +55,7 @@ async fn begin(
         templates: &plan.templates,
         max_per_second: run.spec.max_per_second,
     };
-    match notification::begin(&kind.database.pool, &asked)
+    match notification::begin_run(&kind.database.pool, &asked)
         .await
         .doing(|| format!("begin the notices of {}", plan.month))?
     {
@@ -63,6 +63,6 @@ async fn begin(
             tracing::info!(month = %plan.month, notification = id.0, "began the notices");
             Ok(None)
         }
-        BeginResult::Refused(refusal) => Ok(Some(refusal)),
+        BeginResult::Rejected(refusal) => Ok(Some(refusal)),
     }
 }

@@ -129,7 +129,7 @@ impl Scaler {
         if !matches!(self.database.schema(), Schema::Ready(_)) {
             return true;
         }
-        notification::any_sending(&self.database.pool)
+        notification::any_run_sends(&self.database.pool)
             .await
             .inspect_err(|error| tracing::debug!(error = chain(error), "cannot ask whether a run is sending"))
             .unwrap_or(true)

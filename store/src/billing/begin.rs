@@ -6,7 +6,7 @@ use domain::price_book::PlanKind;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::{PgConnection, PgPool};
 
-use super::{Begin, BeginResult, BillingError, Rejection, RevisionKey, Started, number, touched};
+use super::{BeginRequest, BeginResult, BillingError, Rejection, RevisionKey, Started, number, touched};
 use crate::error::During as _;
 
 /// Takes the month and plans its next revision, or says why not. Repeating it for the same run changes nothing and gives
@@ -14,7 +14,7 @@ use crate::error::During as _;
 ///
 /// # Errors
 /// When the database fails; nothing was written then.
-pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<BeginResult, BillingError> {
+pub async fn begin_run(pool: &PgPool, asked: &BeginRequest<'_>) -> Result<BeginResult, BillingError> {
     let mut tx = pool.begin().await.during("cannot open the planning transaction")?;
     // First without the lock: the chunks of the run that holds the month share it, one after the other, and whoever only
     // asks would wait for them all.
@@ -27,7 +27,7 @@ pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<BeginResult, Bill
     }
     let data_cutoff = match admit(&mut tx, asked).await? {
         Ok(cutoff) => cutoff,
-        Err(refusal) => return Ok(BeginResult::Refused(refusal)),
+        Err(refusal) => return Ok(BeginResult::Rejected(refusal)),
     };
     let key = open_revision(&mut tx, asked, data_cutoff, fence).await?;
     let (chunks, members) = cut_chunks(&mut tx, asked, &key, data_cutoff).await?;
@@ -36,7 +36,7 @@ pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<BeginResult, Bill
 }
 
 /// Waits until nobody else plans or closes this month, and returns the fence that the next holder gets.
-async fn lock_month(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<i64, BillingError> {
+async fn lock_month(tx: &mut PgConnection, asked: &BeginRequest<'_>) -> Result<i64, BillingError> {
     let month = asked.month.to_string();
     sqlx::query!("insert into month_lock (month, fence) values ($1, 0) on conflict do nothing", month)
         .execute(&mut *tx)
@@ -52,7 +52,7 @@ async fn lock_month(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<i64, Bil
 /// What needs no planning: the run has begun already, or another one holds the month.
 async fn answered_before(
     tx: &mut PgConnection,
-    asked: &Begin<'_>,
+    asked: &BeginRequest<'_>,
 ) -> Result<Option<BeginResult>, BillingError> {
     if let Some(begun) = begun_before(tx, asked).await? {
         return Ok(Some(BeginResult::Started(begun)));
@@ -62,10 +62,13 @@ async fn answered_before(
         .fetch_optional(tx)
         .await
         .during("cannot read the month's lock")?;
-    Ok(held.flatten().map(|by| BeginResult::Refused(Rejection::MonthLocked { month, by })))
+    Ok(held.flatten().map(|by| BeginResult::Rejected(Rejection::MonthLocked { month, by })))
 }
 
-async fn begun_before(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<Option<Started>, BillingError> {
+async fn begun_before(
+    tx: &mut PgConnection,
+    asked: &BeginRequest<'_>,
+) -> Result<Option<Started>, BillingError> {
     let Some(row) = sqlx::query!(
         r#"select revision, fence, data_cutoff, members, shards,
                   (select count(*) from chunk c where c.month = r.month and c.revision = r.revision) as "chunks!"
@@ -96,7 +99,7 @@ async fn begun_before(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<Option
 /// The cut-off that the run reads up to, unless something stands against the run.
 async fn admit(
     tx: &mut PgConnection,
-    asked: &Begin<'_>,
+    asked: &BeginRequest<'_>,
 ) -> Result<Result<LoadNumber, Rejection>, BillingError> {
     let month = asked.month;
     let live = sqlx::query!(
@@ -130,7 +133,7 @@ async fn admit(
 /// Writes everything but the chunks: who holds the month, the price book, the job, the revision.
 async fn open_revision(
     tx: &mut PgConnection,
-    asked: &Begin<'_>,
+    asked: &BeginRequest<'_>,
     data_cutoff: LoadNumber,
     fence: i64,
 ) -> Result<RevisionKey, BillingError> {
@@ -189,7 +192,7 @@ async fn open_revision(
     Ok(RevisionKey { month: asked.month, revision, run_uid: asked.run_uid, fence })
 }
 
-/// Cuts the ids from 1 to 2^63 − 1 where a chunk's worth of eligible members is full, gives each shard its run of
+/// UsageBoundaries the ids from 1 to 2^63 − 1 where a chunk's worth of eligible members is full, gives each shard its run of
 /// consecutive chunks, and returns how many chunks and eligible members there are.
 ///
 /// Eligible is who is known as of the cut-off and has, in the month, a day of a base plan or of a plan that the price book
@@ -197,7 +200,7 @@ async fn open_revision(
 /// compare what the workers did with something that the workers didn't make.
 async fn cut_chunks(
     tx: &mut PgConnection,
-    asked: &Begin<'_>,
+    asked: &BeginRequest<'_>,
     key: &RevisionKey,
     data_cutoff: LoadNumber,
 ) -> Result<(i64, i64), BillingError> {

@@ -10,17 +10,17 @@ use domain::ids::LoadNumber;
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
-pub use self::outcomes::Outcomes;
+pub use self::outcomes::ChunkOutcomes;
 pub use self::rows::{
-    AdjustmentRow, Cuts, GrantRow, SubscriptionRow, UsageRow, adjustments, grants, members, subscriptions,
-    usage,
+    AdjustmentRow, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow, read_adjustments, read_grants,
+    read_members, read_subscriptions, read_usage,
 };
 use super::{BillingError, RevisionKey, RevisionState, number, touched};
 use crate::error::{DatabaseError, During as _};
 
 /// What a run pinned at planning, for whoever prices its chunks.
 #[derive(Debug, Clone)]
-pub struct Pinned {
+pub struct PinnedInputs {
     pub state: RevisionState,
     pub data_cutoff: LoadNumber,
     pub shards: i32,
@@ -31,7 +31,10 @@ pub struct Pinned {
 ///
 /// # Errors
 /// When there is no such revision of that run, or the database fails.
-pub async fn pinned(connection: &mut PgConnection, key: &RevisionKey) -> Result<Pinned, BillingError> {
+pub async fn read_pinned_inputs(
+    connection: &mut PgConnection,
+    key: &RevisionKey,
+) -> Result<PinnedInputs, BillingError> {
     let row = sqlx::query!(
         "select r.state, r.data_cutoff, r.shards, b.content
          from revision r join price_book b on b.sha256 = r.price_book
@@ -48,7 +51,7 @@ pub async fn pinned(connection: &mut PgConnection, key: &RevisionKey) -> Result<
         revision: key.revision,
         run_uid: key.run_uid,
     })?;
-    Ok(Pinned {
+    Ok(PinnedInputs {
         state: RevisionState::parse(&row.state)?,
         data_cutoff: number("revision.data_cutoff", row.data_cutoff)?,
         shards: row.shards,
@@ -60,7 +63,7 @@ pub async fn pinned(connection: &mut PgConnection, key: &RevisionKey) -> Result<
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prepare(connection: &mut PgConnection) -> Result<(), DatabaseError> {
+pub async fn prepare_connection(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     // Every statement is small and runs thousands of times: compiling one costs more than it could ever save, and would
     // be tried wherever statistics are missing and the planner expects millions of rows.
     sqlx::query!("select set_config('jit', 'off', false)")
@@ -72,7 +75,7 @@ pub async fn prepare(connection: &mut PgConnection) -> Result<(), DatabaseError>
 
 /// A claimed chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct ClaimedChunk {
     pub chunk_no: i32,
     pub from_member: i64,
     /// Inclusive.
@@ -82,18 +85,22 @@ pub struct Span {
 
 /// What a shard has for a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    Claimed(Span),
+pub enum ChunkClaim {
+    Claimed(ClaimedChunk),
     /// What is left is in other workers' hands, who may yet fail.
-    InOtherHands,
-    NothingLeft,
+    HeldByOthers,
+    ShardDone,
 }
 
 /// Makes sure that the month is the run's and stays so until the transaction ends, and claims the shard's next chunk.
 ///
 /// # Errors
 /// [`BillingError::Fenced`] when the month is no longer the run's; otherwise when the database fails.
-pub async fn claim(tx: &mut PgConnection, key: &RevisionKey, shard: i32) -> Result<Claim, BillingError> {
+pub async fn claim_chunk(
+    tx: &mut PgConnection,
+    key: &RevisionKey,
+    shard: i32,
+) -> Result<ChunkClaim, BillingError> {
     let month = key.month.to_string();
     let held = sqlx::query!(
         "select fence from month_lock where month = $1 and fence = $2 and run_uid = $3 for share",
@@ -119,7 +126,7 @@ pub async fn claim(tx: &mut PgConnection, key: &RevisionKey, shard: i32) -> Resu
     .await
     .during("cannot claim a chunk")?;
     if let Some(row) = claimed {
-        return Ok(Claim::Claimed(Span {
+        return Ok(ChunkClaim::Claimed(ClaimedChunk {
             chunk_no: row.chunk_no,
             from_member: row.from_member,
             to_member: row.to_member,
@@ -135,22 +142,22 @@ pub async fn claim(tx: &mut PgConnection, key: &RevisionKey, shard: i32) -> Resu
     .fetch_one(tx)
     .await
     .during("cannot look for chunks that are left")?;
-    Ok(if left { Claim::InOtherHands } else { Claim::NothingLeft })
+    Ok(if left { ChunkClaim::HeldByOthers } else { ChunkClaim::ShardDone })
 }
 
 /// Writes what came of the chunk's members and checks the chunk off.
 ///
 /// # Errors
 /// When the chunk is no longer claimed by this transaction, or the database fails.
-pub async fn write(
+pub async fn complete_chunk(
     tx: &mut PgConnection,
     key: &RevisionKey,
-    span: &Span,
-    outcomes: Outcomes,
+    span: &ClaimedChunk,
+    outcomes: ChunkOutcomes,
     worker: &str,
 ) -> Result<(), BillingError> {
     let month = key.month.to_string();
-    let Outcomes { counts, amounts, digest, bills, items, quarantined, .. } = outcomes;
+    let ChunkOutcomes { counts, amounts, digest, bills, items, quarantined, .. } = outcomes;
     if bills.rows() > 0 {
         let sent =
             (bills.rows(), bills.send(tx, outcomes::COPY_BILLS).await.during("cannot copy the bills")?);
@@ -226,7 +233,7 @@ pub struct ShardTotals {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn shard_totals(
+pub async fn read_shard_totals(
     connection: &mut PgConnection,
     key: &RevisionKey,
     shard: i32,
@@ -254,7 +261,7 @@ pub async fn shard_totals(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn is_done(
+pub async fn is_chunk_done(
     connection: &mut PgConnection,
     key: &RevisionKey,
     chunk_no: i32,

@@ -3,7 +3,7 @@
 
 use sqlx::{PgConnection, PgPool};
 
-use super::{BillingError, Ending, RevisionKey, RevisionState, touched, verify};
+use super::{BillingError, EndStatus, RevisionKey, RevisionState, touched, verify};
 use crate::error::During as _;
 
 /// Makes the draft the month's live revision. `decided_by` is who approved it, where somebody had to. Repeating it
@@ -12,7 +12,11 @@ use crate::error::During as _;
 /// # Errors
 /// When the draft was not verified or a check failed, when the run no longer holds the month, when the revision was
 /// closed otherwise, or when the database fails.
-pub async fn issue(pool: &PgPool, key: &RevisionKey, decided_by: Option<&str>) -> Result<(), BillingError> {
+pub async fn issue_revision(
+    pool: &PgPool,
+    key: &RevisionKey,
+    decided_by: Option<&str>,
+) -> Result<(), BillingError> {
     let mut tx = pool.begin().await.during("cannot open the issuing transaction")?;
     let held = lock(&mut tx, key).await?;
     match state(&mut tx, key).await? {
@@ -47,11 +51,11 @@ pub async fn issue(pool: &PgPool, key: &RevisionKey, decided_by: Option<&str>) -
 ///
 /// # Errors
 /// When the revision is live or rolled back, or when the database fails.
-pub async fn reject(
+pub async fn reject_revision(
     pool: &PgPool,
     key: &RevisionKey,
     reason: &str,
-    ending: Ending,
+    ending: EndStatus,
 ) -> Result<(), BillingError> {
     let mut tx = pool.begin().await.during("cannot open the rejecting transaction")?;
     let held = lock(&mut tx, key).await?;
@@ -123,12 +127,12 @@ fn wrong_state(key: &RevisionKey, state: RevisionState, wanted: &'static str) ->
 async fn finish_job(
     tx: &mut PgConnection,
     key: &RevisionKey,
-    ended: Option<(Ending, &str)>,
+    ended: Option<(EndStatus, &str)>,
 ) -> Result<(), BillingError> {
     let (status, reason) = match ended {
         None => (None, None),
-        Some((Ending::Cancelled, reason)) => (Some("CANCELLED"), Some(reason)),
-        Some((Ending::Failed, reason)) => (Some("FAILED"), Some(reason)),
+        Some((EndStatus::Cancelled, reason)) => (Some("CANCELLED"), Some(reason)),
+        Some((EndStatus::Failed, reason)) => (Some("FAILED"), Some(reason)),
     };
     let finished = sqlx::query!(
         r#"with done as (

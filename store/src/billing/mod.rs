@@ -17,10 +17,10 @@ use domain::price_book::PriceBook;
 use jiff::Timestamp;
 pub use sqlx::types::Uuid;
 
-pub use self::begin::begin;
-pub use self::close::{issue, reject};
-pub use self::observe::{Draft, MonthTotals, drafts, observe, totals};
-pub use self::verify::verify;
+pub use self::begin::begin_run;
+pub use self::close::{issue_revision, reject_revision};
+pub use self::observe::{Draft, MonthTotals, observe, read_drafts, read_totals};
+pub use self::verify::verify_revision;
 use crate::error::DatabaseError;
 
 /// One revision in the hands of one run. Every write names all four, so that nobody writes for another's run.
@@ -34,7 +34,7 @@ pub struct RevisionKey {
 
 /// What a run asks for when it begins.
 #[derive(Debug, Clone)]
-pub struct Begin<'a> {
+pub struct BeginRequest<'a> {
     /// `NAMESPACE/NAME`.
     pub run: &'a str,
     /// `metadata.uid`: a run that is deleted and created again is another run.
@@ -55,7 +55,7 @@ pub struct Begin<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BeginResult {
     Started(Started),
-    Refused(Rejection),
+    Rejected(Rejection),
 }
 
 /// A revision that was planned, now or by an earlier attempt of the same run.
@@ -212,7 +212,7 @@ pub struct Check {
 
 /// How a run that issues nothing ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum EndStatus {
     /// Somebody deleted it or turned it down.
     Cancelled,
     /// It could not be finished.

@@ -121,7 +121,7 @@ pub struct Draft {
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn drafts(pool: &PgPool) -> Result<Vec<Draft>, BillingError> {
+pub async fn read_drafts(pool: &PgPool) -> Result<Vec<Draft>, BillingError> {
     let rows = sqlx::query!(
         "select month, revision, run, run_uid, fence from revision where state = 'DRAFT' order by month"
     )
@@ -158,7 +158,7 @@ pub struct MonthTotals {
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn totals(pool: &PgPool) -> Result<Vec<MonthTotals>, BillingError> {
+pub async fn read_totals(pool: &PgPool) -> Result<Vec<MonthTotals>, BillingError> {
     let rows = sqlx::query!(
         r#"select r.month, r.state, r.members, coalesce(r.late_usage, 0) as "late_usage!",
                   count(*) as "chunks!", count(*) filter (where c.state = 'DONE') as "chunks_done!",

@@ -14,7 +14,7 @@ use crate::error::During as _;
 /// # Errors
 /// When chunks are still to be done, when the run no longer holds the month, when the revision is closed, or when the
 /// database fails. A check that does not pass is no error: see [`Verification::passed`].
-pub async fn verify(pool: &PgPool, key: &RevisionKey) -> Result<Verification, BillingError> {
+pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verification, BillingError> {
     let mut tx = pool.begin().await.during("cannot open the verifying transaction")?;
     hold(&mut tx, key).await?;
     prepare(&mut tx).await?;

@@ -33,14 +33,14 @@ pub struct Written {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conflict {
     pub line: u64,
-    pub with: Earlier,
+    pub with: EarlierContent,
 }
 
 /// Where the other content is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Earlier {
-    Load(i64),
-    Line(i64),
+pub enum EarlierContent {
+    InLoad(i64),
+    OnLine(i64),
 }
 
 /// Makes the month's usage partition ready to be merged into and says whether rows are in it: then its indexes are there,
@@ -48,7 +48,10 @@ pub enum Earlier {
 ///
 /// # Errors
 /// The database refused.
-pub async fn open_usage(connection: &mut PgConnection, month: BillingMonth) -> Result<bool, DatabaseError> {
+pub async fn open_usage_partition(
+    connection: &mut PgConnection,
+    month: BillingMonth,
+) -> Result<bool, DatabaseError> {
     const OPERATION: &str = "cannot make the month's usage partition";
     let month_name = month.to_string();
     sqlx::query!("select open_usage_month($1)", month_name)
@@ -82,7 +85,7 @@ pub async fn index_usage(connection: &mut PgConnection, month: BillingMonth) -> 
 ///
 /// # Errors
 /// The database refused.
-pub async fn analyze(connection: &mut PgConnection) -> Result<(), DatabaseError> {
+pub async fn analyze_reference_data(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     sqlx::query!("select analyze_reference_data()")
         .execute(connection)
         .await
@@ -95,7 +98,7 @@ pub async fn analyze(connection: &mut PgConnection) -> Result<(), DatabaseError>
 ///
 /// # Errors
 /// The database refused, or a member's current version can't be opened with the keys given.
-pub async fn merge(
+pub async fn merge_staged_rows(
     connection: &mut PgConnection,
     number: i64,
     source: &str,
@@ -338,7 +341,7 @@ async fn merge_usage(
 }
 
 /// The contradicting lines of a file, in their order.
-pub fn conflicts<'c>(
+pub fn read_conflicts<'c>(
     connection: &'c mut PgConnection,
     file: &'c str,
 ) -> BoxStream<'c, Result<Conflict, DatabaseError>> {
@@ -350,8 +353,8 @@ pub fn conflicts<'c>(
     .map_ok(|row| Conflict {
         line: row.line_no.unsigned_abs(),
         with: match (row.other_load, row.other_line) {
-            (Some(load), _) => Earlier::Load(load),
-            (None, line) => Earlier::Line(line.unwrap_or_default()),
+            (Some(load), _) => EarlierContent::InLoad(load),
+            (None, line) => EarlierContent::OnLine(line.unwrap_or_default()),
         },
     })
     .map(|row| row.during("cannot read the contradicting lines"))

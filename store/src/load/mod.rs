@@ -11,15 +11,18 @@ use jiff_sqlx::Timestamp as SqlTimestamp;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
-pub use self::merge::{Conflict, Earlier, Written, analyze, conflicts, index_usage, merge, open_usage};
-pub use self::stage::{Batch, Staged, clear, stage};
+pub use self::merge::{
+    Conflict, EarlierContent, Written, analyze_reference_data, index_usage, merge_staged_rows,
+    open_usage_partition, read_conflicts,
+};
+pub use self::stage::{Batch, StagingTable, clear_staging, copy_to_staging};
 use crate::error::{DatabaseError, During as _, StoreError};
 use crate::job_log::{self, JobCounts, JobKind, JobStatus};
 use crate::locks::Lock;
 
 /// A load or seed that has begun, in the session that holds the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Started {
+pub struct StartedLoad {
     pub number: i64,
     /// Its row in `job_log`.
     pub job: i64,
@@ -27,7 +30,7 @@ pub struct Started {
 
 /// Who holds the lock, as far as it has told.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Holder {
+pub struct LockHolder {
     pub number: i64,
     pub kind: String,
     pub source: String,
@@ -37,7 +40,7 @@ pub struct Holder {
 
 /// A load or seed that died before its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dead {
+pub struct DeadLoad {
     pub number: i64,
     pub kind: String,
 }
@@ -65,7 +68,7 @@ pub async fn try_lock(connection: &mut PgConnection) -> Result<bool, DatabaseErr
 ///
 /// # Errors
 /// The database refused.
-pub async fn holder(connection: &mut PgConnection) -> Result<Option<Holder>, DatabaseError> {
+pub async fn read_lock_holder(connection: &mut PgConnection) -> Result<Option<LockHolder>, DatabaseError> {
     let row = sqlx::query!(
         r#"select l.number, l.kind, l.source, l.started_at as "started_at: SqlTimestamp", j.detail
            from load l join job_log j on j.id = l.job
@@ -74,7 +77,7 @@ pub async fn holder(connection: &mut PgConnection) -> Result<Option<Holder>, Dat
     .fetch_optional(connection)
     .await
     .during("cannot read which load is under way")?;
-    Ok(row.map(|row| Holder {
+    Ok(row.map(|row| LockHolder {
         number: row.number,
         kind: row.kind,
         source: row.source,
@@ -87,17 +90,18 @@ pub async fn holder(connection: &mut PgConnection) -> Result<Option<Holder>, Dat
 ///
 /// # Errors
 /// The database refused.
-pub async fn sweep(connection: &mut PgConnection) -> Result<Vec<Dead>, StoreError> {
+pub async fn clean_up_dead_loads(connection: &mut PgConnection) -> Result<Vec<DeadLoad>, StoreError> {
     const OPERATION: &str = "cannot sweep away what a dead load left";
-    let dead = sqlx::query_as!(Dead, "select number, kind from load where state = 'RUNNING' order by number")
-        .fetch_all(&mut *connection)
-        .await
-        .during(OPERATION)?;
+    let dead =
+        sqlx::query_as!(DeadLoad, "select number, kind from load where state = 'RUNNING' order by number")
+            .fetch_all(&mut *connection)
+            .await
+            .during(OPERATION)?;
     for load in &dead {
         discard(connection, load.number, &load.kind).await.during(OPERATION)?;
     }
-    clear(connection).await?;
-    job_log::close_dead(connection, &[JobKind::Load, JobKind::Seed]).await?;
+    clear_staging(connection).await?;
+    job_log::fail_dead_jobs(connection, &[JobKind::Load, JobKind::Seed]).await?;
     Ok(dead)
 }
 
@@ -122,18 +126,18 @@ async fn discard(connection: &mut PgConnection, number: i64, kind: &str) -> sqlx
 ///
 /// # Errors
 /// The database refused.
-pub async fn begin(
+pub async fn begin_load(
     connection: &mut PgConnection,
     kind: JobKind,
     source: &str,
     fingerprint: Option<&str>,
     month: Option<&str>,
     detail: &Value,
-) -> Result<Started, StoreError> {
+) -> Result<StartedLoad, StoreError> {
     const OPERATION: &str = "cannot open the load";
     let mut tx = connection.begin().await.during(OPERATION)?;
     let job = job_log::start(&mut tx, kind, None, month, detail).await?;
-    job_log::hold(&mut tx, job).await?;
+    job_log::hold_process_lock(&mut tx, job).await?;
     let number = sqlx::query_scalar!(
         "insert into load (number, kind, source, fingerprint, job)
          select coalesce(max(number), 0) + 1, $1, $2, $3, $4 from load returning number",
@@ -146,16 +150,16 @@ pub async fn begin(
     .await
     .during(OPERATION)?;
     tx.commit().await.during(OPERATION)?;
-    Ok(Started { number, job })
+    Ok(StartedLoad { number, job })
 }
 
 /// Marks the load as finished, in the transaction of `connection`: with its commit the load is visible, as a whole.
 ///
 /// # Errors
 /// The database refused, or the load is no longer this session's.
-pub async fn finish(
+pub async fn finish_load(
     connection: &mut PgConnection,
-    begun: Started,
+    begun: StartedLoad,
     counts: JobCounts,
     detail: &Value,
 ) -> Result<(), StoreError> {
@@ -177,9 +181,9 @@ pub async fn finish(
 ///
 /// # Errors
 /// The database refused; the next load does the same then.
-pub async fn abandon(
+pub async fn abandon_load(
     connection: &mut PgConnection,
-    begun: Started,
+    begun: StartedLoad,
     kind: JobKind,
     status: JobStatus,
     counts: JobCounts,
@@ -190,7 +194,7 @@ pub async fn abandon(
     discard(&mut tx, begun.number, kind.as_str()).await.during(OPERATION)?;
     job_log::finish(&mut tx, begun.job, status, counts, detail).await?;
     tx.commit().await.during(OPERATION)?;
-    clear(connection).await?;
+    clear_staging(connection).await?;
     Ok(())
 }
 
@@ -198,7 +202,10 @@ pub async fn abandon(
 ///
 /// # Errors
 /// The database refused.
-pub async fn interrupt(connection: &mut PgConnection, server_process: i32) -> Result<(), DatabaseError> {
+pub async fn terminate_session(
+    connection: &mut PgConnection,
+    server_process: i32,
+) -> Result<(), DatabaseError> {
     sqlx::query_scalar!("select pg_terminate_backend($1, 10000)", server_process)
         .fetch_one(connection)
         .await
@@ -210,7 +217,7 @@ pub async fn interrupt(connection: &mut PgConnection, server_process: i32) -> Re
 ///
 /// # Errors
 /// The database refused.
-pub async fn server_process(connection: &mut PgConnection) -> Result<i32, DatabaseError> {
+pub async fn read_server_process(connection: &mut PgConnection) -> Result<i32, DatabaseError> {
     sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#)
         .fetch_one(connection)
         .await

@@ -7,7 +7,7 @@ use crate::error::{DatabaseError, During as _};
 
 /// A staging table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Staged {
+pub enum StagingTable {
     Members,
     Subscriptions,
     Grants,
@@ -15,7 +15,7 @@ pub enum Staged {
     Usage,
 }
 
-impl Staged {
+impl StagingTable {
     /// The statement, whose columns are the order of a row's values.
     const fn copy(self) -> &'static str {
         match self {
@@ -53,9 +53,9 @@ pub enum Batch {
 ///
 /// # Errors
 /// The database refused.
-pub async fn stage(
+pub async fn copy_to_staging(
     connection: &mut PgConnection,
-    table: Staged,
+    table: StagingTable,
     batches: &mut mpsc::Receiver<Batch>,
 ) -> Result<u64, DatabaseError> {
     const OPERATION: &str = "cannot write to a staging table";
@@ -79,7 +79,7 @@ pub async fn stage(
 ///
 /// # Errors
 /// The database refused.
-pub async fn clear(connection: &mut PgConnection) -> Result<(), DatabaseError> {
+pub async fn clear_staging(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     sqlx::query!(
         "truncate staged_member, staged_subscription, staged_grant, staged_adjustment, staged_usage, staged_conflict"
     )

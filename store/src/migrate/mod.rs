@@ -80,7 +80,7 @@ impl Default for Roles {
 
 /// What a migration asks for.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct MigrationRequest {
     pub zone: Zone,
     pub currency: Currency,
     /// None: what the installation has, or else Korean.
@@ -90,7 +90,7 @@ pub struct Wanted {
 
 /// What a migration found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Migrated {
+pub struct MigrationResult {
     /// The version before; none: an empty database.
     pub from: Option<i64>,
     pub to: i64,
@@ -149,7 +149,10 @@ pub async fn check_version(connection: &mut PgConnection) -> Result<(), StoreErr
 ///
 /// # Errors
 /// Another zone, currency or locale than the installation's, a role that can't be made, or a database that refuses.
-pub async fn migrate(connection: &mut PgConnection, wanted: &Wanted) -> Result<Migrated, MigrateError> {
+pub async fn migrate(
+    connection: &mut PgConnection,
+    wanted: &MigrationRequest,
+) -> Result<MigrationResult, MigrateError> {
     let key = Lock::Migration.key();
     sqlx::query!("select pg_advisory_lock($1)", key)
         .execute(&mut *connection)
@@ -166,7 +169,10 @@ pub async fn migrate(connection: &mut PgConnection, wanted: &Wanted) -> Result<M
     Ok(migrated)
 }
 
-async fn migrate_alone(connection: &mut PgConnection, wanted: &Wanted) -> Result<Migrated, MigrateError> {
+async fn migrate_alone(
+    connection: &mut PgConnection,
+    wanted: &MigrationRequest,
+) -> Result<MigrationResult, MigrateError> {
     let from = schema_version(connection).await?;
     // Before anything is changed: a database of another zone or currency is left as it is.
     let found = installation::find(connection).await?;
@@ -193,10 +199,10 @@ async fn migrate_alone(connection: &mut PgConnection, wanted: &Wanted) -> Result
         .execute(connection)
         .await
         .during("cannot grant the roles what they need")?;
-    Ok(Migrated { from, to: embedded_version(), installation })
+    Ok(MigrationResult { from, to: embedded_version(), installation })
 }
 
-fn same_installation(found: Installation, wanted: &Wanted) -> Result<Installation, MigrateError> {
+fn same_installation(found: Installation, wanted: &MigrationRequest) -> Result<Installation, MigrateError> {
     let other = |what: &str, found: &str, wanted: &str| {
         Err(MigrateError::OtherInstallation(format!(
             "this database is an installation with {what} {found}, not {wanted}: the {what} never changes; \

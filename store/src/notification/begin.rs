@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 
-use super::{Begin, BeginResult, NotificationError, NotificationId, Rejection, Scope, Selection};
+use super::{BeginRequest, BeginResult, NotificationError, NotificationId, Rejection, Scope, Selection};
 use crate::error::During as _;
 use crate::job_log::{self, JobKind};
 
@@ -11,7 +11,7 @@ use crate::job_log::{self, JobKind};
 ///
 /// # Errors
 /// When the database fails; nothing was written then.
-pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<BeginResult, NotificationError> {
+pub async fn begin_run(pool: &PgPool, asked: &BeginRequest<'_>) -> Result<BeginResult, NotificationError> {
     let mut tx = pool.begin().await.during("cannot open the transaction that begins a notification")?;
     if let Some(id) = begun_before(&mut tx, asked).await? {
         return Ok(BeginResult::Started(id));
@@ -25,7 +25,7 @@ pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<BeginResult, Noti
     .await
     .during("cannot look for a live revision")?;
     if !billed {
-        return Ok(BeginResult::Refused(Rejection::MonthNotBilled { month: asked.month }));
+        return Ok(BeginResult::Rejected(Rejection::MonthNotBilled { month: asked.month }));
     }
     // Also waits for whoever else begins a run of this month, be it the same one.
     sqlx::query!("select open_notice_month($1)", month)
@@ -42,7 +42,7 @@ pub async fn begin(pool: &PgPool, asked: &Begin<'_>) -> Result<BeginResult, Noti
 
 async fn begun_before(
     tx: &mut PgConnection,
-    asked: &Begin<'_>,
+    asked: &BeginRequest<'_>,
 ) -> Result<Option<NotificationId>, NotificationError> {
     let id = sqlx::query_scalar!("select id from notification where run_uid = $1", asked.run_uid)
         .fetch_optional(tx)
@@ -51,7 +51,7 @@ async fn begun_before(
     Ok(id.map(NotificationId))
 }
 
-async fn write(tx: &mut PgConnection, asked: &Begin<'_>) -> Result<NotificationId, NotificationError> {
+async fn write(tx: &mut PgConnection, asked: &BeginRequest<'_>) -> Result<NotificationId, NotificationError> {
     let month = asked.month.to_string();
     let templates = asked.templates;
     sqlx::query!(

@@ -7,8 +7,8 @@ use domain::month::BillingMonth;
 use sqlx::{Connection as _, PgConnection};
 
 use super::{
-    BillKey, Claimed, ClaimedDelivery, Claims, ConsumerId, NotificationError, NotificationId, PutOff,
-    RunFacts, number, reasons,
+    BillKey, ClaimResult, ClaimedDelivery, ConsumerId, GrantedClaim, NotificationError, NotificationId,
+    Postponement, RunFacts, number, reasons,
 };
 use crate::error::During as _;
 
@@ -17,26 +17,26 @@ use crate::error::During as _;
 ///
 /// # Errors
 /// When the database fails; nothing was claimed then.
-pub async fn claim(
+pub async fn claim_deliveries(
     connection: &mut PgConnection,
     run: &RunFacts,
     consumer: ConsumerId,
     lease: Duration,
     keys: &[BillKey],
-) -> Result<Claims, NotificationError> {
+) -> Result<ClaimResult, NotificationError> {
     // In order, so that consumers who ask for the same bills don't wait for each other in a circle.
     let mut keys = keys.to_vec();
     keys.sort_unstable();
     keys.dedup();
     let mut tx = connection.begin().await.during("cannot open the claiming transaction")?;
     let claimed = take(&mut tx, run, consumer, lease, &keys).await?;
-    let mut claims = Claims::default();
+    let mut claims = ClaimResult::default();
     let mut skipped: Vec<(BillKey, &'static str)> = Vec::new();
     let mut superseded: Vec<ClaimedDelivery> = Vec::new();
     for (key, verdict) in judge(&mut tx, run, &keys, &claimed).await? {
         let reason = match verdict.as_str() {
             "HELD" => {
-                claims.held.push(key);
+                claims.unavailable.push(key);
                 continue;
             }
             "NO_TARGET" => {
@@ -49,18 +49,18 @@ pub async fn claim(
             _ => continue,
         };
         if let Some(claim) = claimed.get(&key) {
-            superseded.push(claim.hand);
+            superseded.push(claim.delivery);
         }
         skipped.push((key, reason));
     }
     if !superseded.is_empty() {
-        give_back(&mut tx, consumer, &superseded).await?;
+        release_claims(&mut tx, consumer, &superseded).await?;
     }
     if !skipped.is_empty() {
         skip(&mut tx, run, &skipped).await?;
     }
     tx.commit().await.during("cannot commit the claims")?;
-    claims.claimed = claimed.into_values().filter(|claim| !superseded.contains(&claim.hand)).collect();
+    claims.claimed = claimed.into_values().filter(|claim| !superseded.contains(&claim.delivery)).collect();
     Ok(claims)
 }
 
@@ -71,7 +71,7 @@ async fn take(
     consumer: ConsumerId,
     lease: Duration,
     keys: &[BillKey],
-) -> Result<BTreeMap<BillKey, Claimed>, NotificationError> {
+) -> Result<BTreeMap<BillKey, GrantedClaim>, NotificationError> {
     let (members, revisions) = columns(keys);
     let rows = sqlx::query!(
         r#"with run as (
@@ -112,7 +112,10 @@ async fn take(
         .map(|row| {
             let key = read_key(row.member_id, row.revision)?;
             let hand = ClaimedDelivery { run: run.id, month: run.month, key, attempt: row.attempt };
-            Ok((key, Claimed { hand, tries: row.tries, first_try: row.first_try.map(since) }))
+            Ok((
+                key,
+                GrantedClaim { delivery: hand, tries: row.tries, since_first_try: row.first_try.map(since) },
+            ))
         })
         .collect()
 }
@@ -122,7 +125,7 @@ async fn judge(
     tx: &mut PgConnection,
     run: &RunFacts,
     keys: &[BillKey],
-    claimed: &BTreeMap<BillKey, Claimed>,
+    claimed: &BTreeMap<BillKey, GrantedClaim>,
 ) -> Result<Vec<(BillKey, String)>, NotificationError> {
     let (members, revisions) = columns(keys);
     let taken: Vec<bool> = keys.iter().map(|key| claimed.contains_key(key)).collect();
@@ -196,17 +199,17 @@ async fn skip(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn put_off(
+pub async fn postpone_deliveries(
     connection: &mut PgConnection,
     consumer: ConsumerId,
     lease: Duration,
-    what: &[PutOff],
-) -> Result<Vec<Claimed>, NotificationError> {
+    what: &[Postponement],
+) -> Result<Vec<GrantedClaim>, NotificationError> {
     let mut still = Vec::new();
-    for (month, what) in by_month(what, |put_off| &put_off.hand) {
-        let hands: Vec<ClaimedDelivery> = what.iter().map(|put_off| put_off.hand).collect();
+    for (month, what) in by_month(what, |put_off| &put_off.delivery) {
+        let hands: Vec<ClaimedDelivery> = what.iter().map(|put_off| put_off.delivery).collect();
         let Columns { runs, members, revisions, attempts } = hand_columns(&hands);
-        let counts: Vec<bool> = what.iter().map(|put_off| put_off.counts).collect();
+        let counts: Vec<bool> = what.iter().map(|put_off| put_off.counts_as_try).collect();
         let rows = sqlx::query!(
             r#"update delivery d
                set state = 'CLAIMED', lease_until = clock_timestamp() + $7::bigint * interval '1 millisecond',
@@ -235,7 +238,11 @@ pub async fn put_off(
             let key = read_key(row.member_id, row.revision)?;
             let hand =
                 ClaimedDelivery { run: NotificationId(row.notification), month, key, attempt: row.attempt };
-            still.push(Claimed { hand, tries: row.tries, first_try: row.first_try.map(since) });
+            still.push(GrantedClaim {
+                delivery: hand,
+                tries: row.tries,
+                since_first_try: row.first_try.map(since),
+            });
         }
     }
     Ok(still)
@@ -246,7 +253,7 @@ pub async fn put_off(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn renew(
+pub async fn renew_leases(
     connection: &mut PgConnection,
     consumer: ConsumerId,
     lease: Duration,
@@ -290,7 +297,7 @@ pub async fn renew(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn give_back(
+pub async fn release_claims(
     connection: &mut PgConnection,
     consumer: ConsumerId,
     what: &[ClaimedDelivery],

@@ -13,7 +13,7 @@ use crate::job_log::{self, JobCounts, JobStatus};
 ///
 /// # Errors
 /// When there is no such run, or the database fails.
-pub async fn adjust(
+pub async fn update_settings(
     pool: &PgPool,
     id: NotificationId,
     suspended: bool,
@@ -52,7 +52,7 @@ pub async fn adjust(
 ///
 /// # Errors
 /// When the run was ended otherwise, or the database fails.
-pub async fn finish(pool: &PgPool, id: NotificationId) -> Result<bool, NotificationError> {
+pub async fn finish_run(pool: &PgPool, id: NotificationId) -> Result<bool, NotificationError> {
     let mut tx = pool.begin().await.during("cannot open the transaction that finishes a notification")?;
     let row = lock(&mut tx, id).await?;
     match row.state {
@@ -82,15 +82,15 @@ pub async fn finish(pool: &PgPool, id: NotificationId) -> Result<bool, Notificat
 ///
 /// # Errors
 /// When there is no such run, or the database fails.
-pub async fn cancel(pool: &PgPool, id: NotificationId, reason: &str) -> Result<i64, NotificationError> {
+pub async fn cancel_run(pool: &PgPool, id: NotificationId, reason: &str) -> Result<i64, NotificationError> {
     break_off(pool, id, NotificationState::Cancelled, reason).await
 }
 
-/// Gives a run up that can't be finished; otherwise as [`cancel`].
+/// Gives a run up that can't be finished; otherwise as [`cancel_run`].
 ///
 /// # Errors
 /// When there is no such run, or the database fails.
-pub async fn fail(pool: &PgPool, id: NotificationId, reason: &str) -> Result<i64, NotificationError> {
+pub async fn fail_run(pool: &PgPool, id: NotificationId, reason: &str) -> Result<i64, NotificationError> {
     break_off(pool, id, NotificationState::Failed, reason).await
 }
 

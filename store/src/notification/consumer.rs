@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::{PgConnection, PgPool};
 
-use super::{ConsumerId, NotificationError, NotificationId, Slots};
+use super::{ConsumerId, NotificationError, NotificationId, SendSlots};
 use crate::error::{DatabaseError, During as _};
 use crate::pool;
 
@@ -13,7 +13,11 @@ use crate::pool;
 ///
 /// # Errors
 /// The address can't be read, or the database can't be reached.
-pub async fn connect(url: &SecretString, application: &str, max: u32) -> Result<PgPool, DatabaseError> {
+pub async fn connect_for_lookups(
+    url: &SecretString,
+    application: &str,
+    max: u32,
+) -> Result<PgPool, DatabaseError> {
     // Every statement takes some rows by their keys out of a month's millions, of which the planner may know little: the
     // partition was empty a minute ago. So it has no choice, and makes it once: planning took a third of the database's
     // time, and compiling costs more than it saves.
@@ -31,7 +35,7 @@ pub async fn connect(url: &SecretString, application: &str, max: u32) -> Result<
 ///
 /// # Errors
 /// When the database fails.
-pub async fn register(
+pub async fn register_consumer(
     connection: &mut PgConnection,
     name: &str,
     transport: &str,
@@ -51,7 +55,7 @@ pub async fn register(
 ///
 /// # Errors
 /// When the database fails, or the consumer was forgotten for its long silence: it has to register again.
-pub async fn alive(
+pub async fn record_heartbeat(
     connection: &mut PgConnection,
     consumer: ConsumerId,
     trouble: Option<&str>,
@@ -77,7 +81,10 @@ pub async fn alive(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn leave(connection: &mut PgConnection, consumer: ConsumerId) -> Result<(), NotificationError> {
+pub async fn deregister_consumer(
+    connection: &mut PgConnection,
+    consumer: ConsumerId,
+) -> Result<(), NotificationError> {
     sqlx::query!("delete from consumer where id = $1", consumer.0)
         .execute(connection)
         .await
@@ -89,7 +96,7 @@ pub async fn leave(connection: &mut PgConnection, consumer: ConsumerId) -> Resul
 ///
 /// # Errors
 /// When the database fails.
-pub async fn forget_consumers(pool: &PgPool) -> Result<u64, NotificationError> {
+pub async fn delete_stale_consumers(pool: &PgPool) -> Result<u64, NotificationError> {
     let gone = sqlx::query!("delete from consumer where seen_at < now() - interval '1 day'")
         .execute(pool)
         .await
@@ -103,11 +110,11 @@ pub async fn forget_consumers(pool: &PgPool) -> Result<u64, NotificationError> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn take_slots(
+pub async fn reserve_send_slots(
     connection: &mut PgConnection,
     id: NotificationId,
     slots: u32,
-) -> Result<Slots, NotificationError> {
+) -> Result<SendSlots, NotificationError> {
     let row = sqlx::query!(
         r#"with clock as (select clock_timestamp() as now)
            update notification n
@@ -123,11 +130,11 @@ pub async fn take_slots(
     .fetch_optional(connection)
     .await
     .during("cannot take slots of the run's rate")?;
-    let Some(row) = row else { return Ok(Slots { first_in: Duration::ZERO, apart: Duration::ZERO }) };
+    let Some(row) = row else { return Ok(SendSlots { first_in: Duration::ZERO, interval: Duration::ZERO }) };
     let per_second = u32::try_from(row.per_second)
         .map_err(|_| NotificationError::stored("notification.max_per_second", row.per_second))?;
-    Ok(Slots {
+    Ok(SendSlots {
         first_in: Duration::from_micros(u64::try_from(row.first_in).unwrap_or(0)),
-        apart: Duration::from_secs(1) / per_second.max(1),
+        interval: Duration::from_secs(1) / per_second.max(1),
     })
 }

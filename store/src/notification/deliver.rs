@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::claim::{Columns, by_month, columns, hand_columns, millis};
 use super::{
-    Advanced, BillKey, ClaimedDelivery, ConsumerId, Ended, NotificationError, NotificationState, Outcome,
-    RunFacts, Settled, reasons, touched,
+    BillKey, ClaimedDelivery, ConsumerId, DeliveryOutcome, ExpiredLeases, HandOverResult, NotificationError,
+    NotificationState, Outcome, RunFacts, reasons, touched,
 };
 use crate::error::During as _;
 
@@ -18,19 +18,19 @@ use crate::error::During as _;
 ///
 /// # Errors
 /// When the database fails; nothing was written then.
-pub async fn advance(
+pub async fn hand_over_and_record(
     connection: &mut PgConnection,
     consumer: ConsumerId,
     lease: Duration,
     hand_over: &[ClaimedDelivery],
-    ended: &[Ended],
-) -> Result<Advanced, NotificationError> {
+    ended: &[DeliveryOutcome],
+) -> Result<HandOverResult, NotificationError> {
     let steps: Vec<Step<'_>> = hand_over
         .iter()
         .map(|hand| Step { hand: *hand, end: None })
-        .chain(ended.iter().map(|ended| Step { hand: ended.hand, end: Some(ended) }))
+        .chain(ended.iter().map(|ended| Step { hand: ended.delivery, end: Some(ended) }))
         .collect();
-    let mut advanced = Advanced::default();
+    let mut advanced = HandOverResult::default();
     if steps.is_empty() {
         return Ok(advanced);
     }
@@ -38,7 +38,7 @@ pub async fn advance(
     let mut done: HashSet<ClaimedDelivery> = HashSet::new();
     for (month, steps) in by_month(&steps, |step| &step.hand) {
         done.extend(advance_month(&mut tx, month, consumer, lease, &steps).await?);
-        let missing: Vec<&Ended> =
+        let missing: Vec<&DeliveryOutcome> =
             steps.iter().filter(|step| !done.contains(&step.hand)).filter_map(|step| step.end).collect();
         if !missing.is_empty() {
             done.extend(recorded_before(&mut tx, month, &missing).await?);
@@ -60,7 +60,7 @@ pub async fn advance(
 #[derive(Clone, Copy)]
 struct Step<'a> {
     hand: ClaimedDelivery,
-    end: Option<&'a Ended>,
+    end: Option<&'a DeliveryOutcome>,
 }
 
 /// Returns what was granted.
@@ -140,9 +140,9 @@ async fn advance_month(
 async fn recorded_before(
     tx: &mut PgConnection,
     month: BillingMonth,
-    ended: &[&Ended],
+    ended: &[&DeliveryOutcome],
 ) -> Result<Vec<ClaimedDelivery>, NotificationError> {
-    let hands: Vec<ClaimedDelivery> = ended.iter().map(|ended| ended.hand).collect();
+    let hands: Vec<ClaimedDelivery> = ended.iter().map(|ended| ended.delivery).collect();
     let Columns { runs, members, revisions, attempts } = hand_columns(&hands);
     let outcomes: Vec<String> = ended.iter().map(|ended| ended.outcome.as_str().to_owned()).collect();
     let positions = sqlx::query_scalar!(
@@ -176,7 +176,7 @@ fn at(hands: &[ClaimedDelivery], position: i64) -> Result<ClaimedDelivery, Notif
 ///
 /// # Errors
 /// When the database fails.
-pub async fn end_targets(
+pub async fn record_rehearsal_outcomes(
     connection: &mut PgConnection,
     run: &RunFacts,
     ended: &[(BillKey, Outcome, Option<String>)],
@@ -217,15 +217,18 @@ pub async fn end_targets(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn settle(pool: &PgPool, month: BillingMonth) -> Result<Settled, NotificationError> {
+pub async fn end_expired_leases(
+    pool: &PgPool,
+    month: BillingMonth,
+) -> Result<ExpiredLeases, NotificationError> {
     let mut connection = pool.acquire().await.during("cannot connect to the database")?;
-    settle_on(&mut connection, month).await
+    end_expired_leases_on(&mut connection, month).await
 }
 
-pub(super) async fn settle_on(
+pub(super) async fn end_expired_leases_on(
     connection: &mut PgConnection,
     month: BillingMonth,
-) -> Result<Settled, NotificationError> {
+) -> Result<ExpiredLeases, NotificationError> {
     let row = sqlx::query!(
         r#"with expired as materialized (
                select member_id, revision, state, notification from delivery
@@ -259,5 +262,5 @@ pub(super) async fn settle_on(
     .during("cannot settle what nobody will hear of any more")?;
     touched("ending leases", row.moved.unsigned_abs(), row.expired.unsigned_abs())?;
     touched("ending targets of unknown outcome", row.closed.unsigned_abs(), row.unknown.unsigned_abs())?;
-    Ok(Settled { unknown: row.unknown, freed: row.expired - row.unknown })
+    Ok(ExpiredLeases { unknown: row.unknown, freed: row.expired - row.unknown })
 }

@@ -65,7 +65,7 @@ impl TryFrom<FactsRow> for RunFacts {
 ///
 /// # Errors
 /// When it has not begun, or the database fails.
-pub async fn run_of(connection: &mut PgConnection, run_uid: Uuid) -> Result<RunFacts, NotificationError> {
+pub async fn read_run(connection: &mut PgConnection, run_uid: Uuid) -> Result<RunFacts, NotificationError> {
     sqlx::query_as!(
         FactsRow,
         "select id, run, month, selection, rehearsal, state, selected, targets, round, templates, max_per_second
@@ -83,7 +83,7 @@ pub async fn run_of(connection: &mut PgConnection, run_uid: Uuid) -> Result<RunF
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn runs(
+pub async fn read_latest_runs(
     connection: &mut PgConnection,
     names: &[String],
 ) -> Result<Vec<RunFacts>, NotificationError> {

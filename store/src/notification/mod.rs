@@ -27,17 +27,21 @@ use domain::month::BillingMonth;
 use jiff::Timestamp;
 pub use sqlx::types::Uuid;
 
-pub use self::begin::begin;
-pub use self::claim::{claim, give_back, put_off, renew};
-pub use self::close::{adjust, cancel, fail, finish};
-pub use self::consumer::{alive, connect, forget_consumers, leave, register, take_slots};
-pub use self::deliver::{advance, end_targets, settle};
-pub use self::facts::{RunFacts, run_of, runs};
-pub use self::observe::{any_sending, observe, totals, unfinished};
-pub use self::publish::{
-    checkpoint, close_round, open_round, open_targets, publication, select_targets, try_hold, waits,
+pub use self::begin::begin_run;
+pub use self::claim::{claim_deliveries, postpone_deliveries, release_claims, renew_leases};
+pub use self::close::{cancel_run, fail_run, finish_run, update_settings};
+pub use self::consumer::{
+    connect_for_lookups, delete_stale_consumers, deregister_consumer, record_heartbeat, register_consumer,
+    reserve_send_slots,
 };
-pub use self::read::{BillForEmail, BillForEmailItem, price_book, read_bills_for_email, templates};
+pub use self::deliver::{end_expired_leases, hand_over_and_record, record_rehearsal_outcomes};
+pub use self::facts::{RunFacts, read_latest_runs, read_run};
+pub use self::observe::{any_run_sends, observe, read_totals, read_unfinished_runs};
+pub use self::publish::{
+    close_round, open_round, read_open_targets, read_publication, record_waiting, save_checkpoint,
+    select_targets, try_lock_publisher,
+};
+pub use self::read::{BillForEmail, BillForEmailItem, read_bills_for_email, read_price_book, read_templates};
 use crate::error::DatabaseError;
 
 /// A run that began.
@@ -170,7 +174,7 @@ pub struct BillKey {
 
 /// What a run asks for when it begins.
 #[derive(Debug, Clone)]
-pub struct Begin<'a> {
+pub struct BeginRequest<'a> {
     /// `NAMESPACE/NAME`.
     pub run: &'a str,
     /// `metadata.uid`: a run that is deleted and created again is another run.
@@ -284,7 +288,7 @@ pub struct ConsumerSeen {
 
 /// A run whose row of the job log is still open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
+pub struct UnfinishedRun {
     pub id: NotificationId,
     /// `NAMESPACE/NAME`.
     pub run: String,
@@ -312,13 +316,13 @@ pub struct TargetTotals {
 
 /// How far the choosing of targets came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Selected {
+pub enum SelectionResult {
     /// All are written: so many.
     Complete { targets: i64 },
     /// The caller wanted no more; the next call goes on from there.
     Stopped,
     /// The run is over, so that nothing more is chosen.
-    Over,
+    RunOver,
 }
 
 /// What is in a consumer's hands: a bill's delivery, for one run, at one attempt.
@@ -332,28 +336,28 @@ pub struct ClaimedDelivery {
 
 /// A claim that was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claimed {
-    pub hand: ClaimedDelivery,
+pub struct GrantedClaim {
+    pub delivery: ClaimedDelivery,
     /// Tries of this attempt that the server put off.
     pub tries: i32,
     /// How long ago the first of them was.
-    pub first_try: Option<Duration>,
+    pub since_first_try: Option<Duration>,
 }
 
 /// What a claim came to. Whatever is in none of the three has ended, in this run or another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Claims {
-    pub claimed: Vec<Claimed>,
+pub struct ClaimResult {
+    pub claimed: Vec<GrantedClaim>,
     /// In somebody else's hands, or not to be had now; still open.
-    pub held: Vec<BillKey>,
+    pub unavailable: Vec<BillKey>,
     /// No target of the run.
     pub not_targets: Vec<BillKey>,
 }
 
 /// What a consumer came to with what it had in hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    pub hand: ClaimedDelivery,
+pub struct DeliveryOutcome {
+    pub delivery: ClaimedDelivery,
     pub outcome: Outcome,
     /// Masked: never an address.
     pub reason: Option<String>,
@@ -361,7 +365,7 @@ pub struct Ended {
 
 /// What became of hand-overs and outcomes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Advanced {
+pub struct HandOverResult {
     /// May be sent now.
     pub granted: Vec<ClaimedDelivery>,
     /// Must not be sent: the run is not open, the bill is superseded, or the lease is lost. To be given back.
@@ -374,24 +378,24 @@ pub struct Advanced {
 
 /// To be tried again later, by the same consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PutOff {
-    pub hand: ClaimedDelivery,
+pub struct Postponement {
+    pub delivery: ClaimedDelivery,
     /// The server was asked and put it off, which is one of the tries; else it never came to that.
-    pub counts: bool,
+    pub counts_as_try: bool,
 }
 
 /// When the next messages may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slots {
+pub struct SendSlots {
     /// Until the first.
     pub first_in: Duration,
     /// Between one and the next; zero: no limit.
-    pub apart: Duration,
+    pub interval: Duration,
 }
 
 /// What settling found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Settled {
+pub struct ExpiredLeases {
     /// Hand-overs of which nothing was heard within the lease.
     pub unknown: i64,
     /// Claims that are free again.

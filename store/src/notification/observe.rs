@@ -5,7 +5,7 @@ use sqlx::PgPool;
 
 use super::{
     ConsumerSeen, MonthTotals, NotificationCounts, NotificationError, NotificationId, NotificationState,
-    Publication, RunFacts, Selection, Snapshot, TargetTotals, Unfinished, Uuid, read_month,
+    Publication, RunFacts, Selection, Snapshot, TargetTotals, UnfinishedRun, Uuid, read_month,
 };
 use crate::error::During as _;
 
@@ -134,7 +134,7 @@ async fn consumers(pool: &PgPool) -> Result<Vec<ConsumerSeen>, NotificationError
 ///
 /// # Errors
 /// When the database fails.
-pub async fn any_sending(pool: &PgPool) -> Result<bool, NotificationError> {
+pub async fn any_run_sends(pool: &PgPool) -> Result<bool, NotificationError> {
     let any = sqlx::query_scalar!(
         r#"select exists (select from notification where state = 'OPEN' and not rehearsal) as "any!""#
     )
@@ -148,7 +148,7 @@ pub async fn any_sending(pool: &PgPool) -> Result<bool, NotificationError> {
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn unfinished(pool: &PgPool) -> Result<Vec<Unfinished>, NotificationError> {
+pub async fn read_unfinished_runs(pool: &PgPool) -> Result<Vec<UnfinishedRun>, NotificationError> {
     let rows = sqlx::query!(
         "select n.id, n.run, n.run_uid, n.month, n.state from job_log j join notification n on n.job = j.id
          where j.status = 'RUNNING' order by n.id"
@@ -158,7 +158,7 @@ pub async fn unfinished(pool: &PgPool) -> Result<Vec<Unfinished>, NotificationEr
     .during("cannot read the unfinished notifications")?;
     rows.into_iter()
         .map(|row| {
-            Ok(Unfinished {
+            Ok(UnfinishedRun {
                 id: NotificationId(row.id),
                 run: row.run,
                 run_uid: row.run_uid,
@@ -174,7 +174,7 @@ pub async fn unfinished(pool: &PgPool) -> Result<Vec<Unfinished>, NotificationEr
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn totals(pool: &PgPool, only_changing: bool) -> Result<Vec<MonthTotals>, NotificationError> {
+pub async fn read_totals(pool: &PgPool, only_changing: bool) -> Result<Vec<MonthTotals>, NotificationError> {
     let months = sqlx::query_scalar!(
         "select month from notification group by month
          having not $1 or bool_or(closed_at is null or closed_at > now() - interval '10 minutes')

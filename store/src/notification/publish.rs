@@ -7,8 +7,8 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::close::{self, stored};
 use super::{
-    BillKey, NotificationError, NotificationId, NotificationState, Publication, RunFacts, Selected, deliver,
-    number, touched,
+    BillKey, NotificationError, NotificationId, NotificationState, Publication, RunFacts, SelectionResult,
+    deliver, number, touched,
 };
 use crate::error::During as _;
 use crate::job_log::{self, JobCounts, JobKind, JobStatus};
@@ -19,7 +19,10 @@ use crate::locks::Lock;
 ///
 /// # Errors
 /// When the database fails.
-pub async fn try_hold(connection: &mut PgConnection, id: NotificationId) -> Result<bool, NotificationError> {
+pub async fn try_lock_publisher(
+    connection: &mut PgConnection,
+    id: NotificationId,
+) -> Result<bool, NotificationError> {
     let held =
         sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "held!""#, Lock::Publisher(id.0).key())
             .fetch_one(connection)
@@ -38,7 +41,7 @@ pub async fn select_targets(
     run: &RunFacts,
     chunk: i64,
     mut go_on: impl FnMut(i64) -> bool,
-) -> Result<Selected, NotificationError> {
+) -> Result<SelectionResult, NotificationError> {
     let Some(scope) = scope(connection, run).await? else { return selected(connection, run).await };
     // Whether the scope is a list decides how its bills are found.
     sqlx::query!("select set_config('plan_cache_mode', 'force_custom_plan', false)")
@@ -46,7 +49,7 @@ pub async fn select_targets(
         .await
         .during("cannot prepare the choosing of targets")?;
     // What nobody will hear of any more may be what this run is about.
-    deliver::settle_on(connection, run.month).await?;
+    deliver::end_expired_leases_on(connection, run.month).await?;
     let mut after = scope.after;
     let mut chosen = 0;
     loop {
@@ -61,7 +64,7 @@ pub async fn select_targets(
             None => break,
         }
         if !go_on(chosen) {
-            return Ok(Selected::Stopped);
+            return Ok(SelectionResult::Stopped);
         }
     }
     close_selection(connection, run).await?;
@@ -193,13 +196,20 @@ async fn close_selection(connection: &mut PgConnection, run: &RunFacts) -> Resul
     Ok(())
 }
 
-async fn selected(connection: &mut PgConnection, run: &RunFacts) -> Result<Selected, NotificationError> {
+async fn selected(
+    connection: &mut PgConnection,
+    run: &RunFacts,
+) -> Result<SelectionResult, NotificationError> {
     let row = sqlx::query!("select selected, targets from notification where id = $1", run.id.0)
         .fetch_optional(connection)
         .await
         .during("cannot read the notification")?
         .ok_or_else(|| NotificationError::NoSuchRun(run.id.0.to_string()))?;
-    Ok(if row.selected { Selected::Complete { targets: row.targets } } else { Selected::Over })
+    Ok(if row.selected {
+        SelectionResult::Complete { targets: row.targets }
+    } else {
+        SelectionResult::RunOver
+    })
 }
 
 /// Opens the round after `after_round` (0: the first) and returns its number. Repeating it changes nothing.
@@ -253,7 +263,7 @@ pub async fn open_round(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn open_targets(
+pub async fn read_open_targets(
     connection: &mut PgConnection,
     run: &RunFacts,
     after: Option<MemberId>,
@@ -285,7 +295,7 @@ pub async fn open_targets(
 ///
 /// # Errors
 /// When there is no such round, or the database fails.
-pub async fn publication(
+pub async fn read_publication(
     connection: &mut PgConnection,
     id: NotificationId,
     round: i32,
@@ -317,7 +327,7 @@ pub async fn publication(
 /// # Errors
 /// [`NotificationError::Overtaken`] when the round is no longer at `from`, as somebody else publishes it, or is done; otherwise
 /// when the database fails.
-pub async fn checkpoint(
+pub async fn save_checkpoint(
     connection: &mut PgConnection,
     id: NotificationId,
     round: i32,
@@ -347,7 +357,7 @@ pub async fn checkpoint(
 ///
 /// # Errors
 /// [`NotificationError::Overtaken`] when the round is done; otherwise when the database fails.
-pub async fn waits(
+pub async fn record_waiting(
     connection: &mut PgConnection,
     id: NotificationId,
     round: i32,
@@ -389,7 +399,7 @@ pub async fn close_round(
     .await
     .during("cannot end the round")?;
     let Some(closed) = closed else {
-        publication(&mut tx, id, round).await?;
+        read_publication(&mut tx, id, round).await?;
         return Ok(());
     };
     let counts = JobCounts { succeeded: closed.messages, ..JobCounts::default() };

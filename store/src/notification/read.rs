@@ -209,7 +209,7 @@ async fn explain_adjustments(
 ///
 /// # Errors
 /// When they are not kept, or the database fails.
-pub async fn templates(
+pub async fn read_templates(
     connection: &mut PgConnection,
     sha256: &str,
 ) -> Result<TemplateSet, NotificationError> {
@@ -227,7 +227,10 @@ pub async fn templates(
 ///
 /// # Errors
 /// When it is not kept, or the database fails.
-pub async fn price_book(connection: &mut PgConnection, sha256: &str) -> Result<String, NotificationError> {
+pub async fn read_price_book(
+    connection: &mut PgConnection,
+    sha256: &str,
+) -> Result<String, NotificationError> {
     sqlx::query_scalar!("select content from price_book where sha256 = $1", sha256)
         .fetch_optional(connection)
         .await

@@ -16,7 +16,7 @@ use crate::error::{DatabaseError, During as _};
 
 /// What is to be looked at.
 #[derive(Debug, Clone)]
-pub struct Asked<'a> {
+pub struct VerificationRequest<'a> {
     pub month: BillingMonth,
     /// The uids of the runs that are not over. None: whatever the tables hold for unfinished may go on.
     pub active: Option<&'a [Uuid]>,
@@ -28,15 +28,15 @@ pub struct Asked<'a> {
 
 /// One thing that must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
+pub struct InvariantResult {
     /// What holds, with the number that reliability gives it.
     pub holds: &'static str,
-    /// What stands against it, [`AT_MOST`] of them; nothing if it holds.
+    /// What stands against it, [`MAX_VIOLATIONS`] of them; nothing if it holds.
     pub violations: Vec<String>,
 }
 
 /// No more violations of one thing are told.
-pub const AT_MOST: usize = 20;
+pub const MAX_VIOLATIONS: usize = 20;
 const LIMIT: i64 = 20;
 
 /// Why a month could not be verified.
@@ -52,7 +52,10 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// When the database fails, or a price book that was kept can't be read.
-pub async fn verify(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<Vec<Checked>, VerifyError> {
+pub async fn verify_month(
+    connection: &mut PgConnection,
+    asked: &VerificationRequest<'_>,
+) -> Result<Vec<InvariantResult>, VerifyError> {
     sqlx::query!(
         "select set_config('work_mem', '256MB', true) as memory, set_config('jit', 'off', true) as jit"
     )
@@ -61,7 +64,7 @@ pub async fn verify(connection: &mut PgConnection, asked: &Asked<'_>) -> Result<
     .during("cannot prepare the verification")?;
     let month = asked.month.to_string();
     let mut report = Vec::new();
-    let mut add = |holds, violations| report.push(Checked { holds, violations });
+    let mut add = |holds, violations| report.push(InvariantResult { holds, violations });
     add("1 a bill is the sum of its items and of its parts", bills::sums(connection, &month).await?);
     add(
         "2 an eligible member has one live bill or one quarantine record, and no other has any",

@@ -3,7 +3,7 @@
 use domain::ids::{MemberId, Revision};
 use sqlx::PgConnection;
 
-use super::{AT_MOST, LIMIT, VerifyError};
+use super::{LIMIT, MAX_VIOLATIONS, VerifyError};
 use crate::error::During as _;
 use crate::notification::reasons;
 
@@ -130,7 +130,7 @@ pub(super) async fn sink(
     .await
     .during("cannot compare deliveries with what arrived")?;
     violations.extend(found);
-    violations.truncate(AT_MOST);
+    violations.truncate(MAX_VIOLATIONS);
     Ok(violations)
 }
 

@@ -1,6 +1,6 @@
 //! Which bills a run is about.
 
-use store::notification::{self, BeginResult, Outcome, Rejection, Scope, Selected, Selection, Uuid};
+use store::notification::{self, BeginResult, Outcome, Rejection, Scope, Selection, SelectionResult, Uuid};
 use store::testing::TestDatabase;
 
 use crate::fixture::{Fixture, id, keys, member, month, templates};
@@ -18,7 +18,7 @@ async fn targets(fixture: &Fixture, uid: u128) -> String {
 #[tokio::test]
 async fn a_month_without_live_bills_refuses_runs() {
     let database = TestDatabase::new().await;
-    let asked = notification::Begin {
+    let asked = notification::BeginRequest {
         run: "test/run",
         run_uid: Uuid::from_u128(1),
         month: month(),
@@ -28,8 +28,8 @@ async fn a_month_without_live_bills_refuses_runs() {
         templates: &templates(),
         max_per_second: None,
     };
-    let refused = BeginResult::Refused(Rejection::MonthNotBilled { month: month() });
-    assert_eq!(notification::begin(&database.pool, &asked).await.unwrap(), refused);
+    let refused = BeginResult::Rejected(Rejection::MonthNotBilled { month: month() });
+    assert_eq!(notification::begin_run(&database.pool, &asked).await.unwrap(), refused);
     let written: i64 =
         sqlx::query_scalar("select count(*) from job_log").fetch_one(&database.pool).await.unwrap();
     assert_eq!(written, 0);
@@ -125,9 +125,9 @@ async fn choosing_goes_on_where_it_stopped_and_is_done_once() {
     let fixture = Fixture::with_bills(10).await;
     id(fixture.try_begin(1, Selection::Ready, &Scope::Everyone).await);
     let mut connection = fixture.worker().await;
-    let run = notification::run_of(&mut connection, Uuid::from_u128(1)).await.unwrap();
+    let run = notification::read_run(&mut connection, Uuid::from_u128(1)).await.unwrap();
     let stopped = notification::select_targets(&mut connection, &run, 4, |_| false).await.unwrap();
-    assert_eq!(stopped, Selected::Stopped);
+    assert_eq!(stopped, SelectionResult::Stopped);
     assert_eq!(targets(&fixture, 1).await, "1/1+0 2/1+0 3/1+0 4/1+0");
     assert!(!fixture.look(1).await.facts.selected);
 
@@ -136,15 +136,15 @@ async fn choosing_goes_on_where_it_stopped_and_is_done_once() {
         notification::select_targets(&mut connection, &run, 4, |_| true),
         notification::select_targets(&mut other, &run, 3, |_| true)
     );
-    assert_eq!(one.unwrap(), Selected::Complete { targets: 10 });
-    assert_eq!(two.unwrap(), Selected::Complete { targets: 10 });
+    assert_eq!(one.unwrap(), SelectionResult::Complete { targets: 10 });
+    assert_eq!(two.unwrap(), SelectionResult::Complete { targets: 10 });
     assert_eq!(fixture.look(1).await.facts.targets, 10);
 
     // What comes into question later is another run's.
     fixture.sql("insert into member (member_id, load, name) values (11, 1, '\\x01')").await;
     fixture.sql("insert into bill select 11, 1, 0, 0, 0, 0, 0, 1, 1, '2026-10'").await;
     let again = notification::select_targets(&mut connection, &run, 4, |_| true).await.unwrap();
-    assert_eq!(again, Selected::Complete { targets: 10 });
+    assert_eq!(again, SelectionResult::Complete { targets: 10 });
 }
 
 #[tokio::test]
@@ -152,9 +152,9 @@ async fn nothing_is_chosen_for_a_run_that_is_over() {
     let fixture = Fixture::with_bills(5).await;
     let run = id(fixture.try_begin(1, Selection::Ready, &Scope::Everyone).await);
     let mut connection = fixture.worker().await;
-    let facts = notification::run_of(&mut connection, Uuid::from_u128(1)).await.unwrap();
-    assert_eq!(notification::cancel(&fixture.operator, run, "deleted").await.unwrap(), 0);
+    let facts = notification::read_run(&mut connection, Uuid::from_u128(1)).await.unwrap();
+    assert_eq!(notification::cancel_run(&fixture.operator, run, "deleted").await.unwrap(), 0);
     let over = notification::select_targets(&mut connection, &facts, 4, |_| true).await.unwrap();
-    assert_eq!(over, Selected::Over);
+    assert_eq!(over, SelectionResult::RunOver);
     assert_eq!(targets(&fixture, 1).await, "");
 }

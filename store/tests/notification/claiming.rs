@@ -1,6 +1,6 @@
 //! Who may take a bill up, and when.
 
-use store::notification::{self, Claims, Outcome, PutOff, RunFacts, Scope, Selection};
+use store::notification::{self, ClaimResult, Outcome, Postponement, RunFacts, Scope, Selection};
 
 use crate::fixture::{Fixture, LEASE, keys, members};
 
@@ -41,8 +41,8 @@ impl Standing {
                 let mut consumer = fixture.consumer("first").await;
                 let run = fixture.ready(1).await;
                 let hands = consumer.claim(&run, &keys(&[1], 1)).await;
-                notification::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap();
-                notification::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
+                notification::release_claims(&mut consumer.connection, consumer.id, &hands).await.unwrap();
+                notification::cancel_run(&fixture.operator, run.id, "deleted").await.unwrap();
                 Selection::Ready
             }
             Before::Failed => {
@@ -82,11 +82,12 @@ impl Standing {
     /// What a claim comes to, and what the target has become.
     async fn claim(&self) -> String {
         let mut consumer = self.fixture.consumer("claims").await;
-        let Claims { claimed, held, not_targets } = consumer.claims(&self.run, &keys(&[1], 1)).await;
+        let ClaimResult { claimed, unavailable, not_targets } =
+            consumer.claims(&self.run, &keys(&[1], 1)).await;
         assert!(not_targets.is_empty());
         let outcome = self.fixture.outcomes(&self.run).await;
-        match (claimed.as_slice(), held.as_slice()) {
-            ([claimed], []) => format!("claimed as attempt {}", claimed.hand.attempt),
+        match (claimed.as_slice(), unavailable.as_slice()) {
+            ([claimed], []) => format!("claimed as attempt {}", claimed.delivery.attempt),
             ([], [_]) if outcome == "1" => "held".to_owned(),
             ([], []) => outcome,
             other => panic!("{other:?} {outcome}"),
@@ -153,8 +154,8 @@ async fn two_consumers_share_a_batch_without_any_bill_twice() {
                 let half = keys.len() / 2;
                 keys.rotate_left(half);
                 let claims = consumer.claims(&run, &keys).await;
-                assert_eq!(claims.claimed.len() + claims.held.len(), 500);
-                claims.claimed.into_iter().map(|claimed| claimed.hand).collect::<Vec<_>>()
+                assert_eq!(claims.claimed.len() + claims.unavailable.len(), 500);
+                claims.claimed.into_iter().map(|claimed| claimed.delivery).collect::<Vec<_>>()
             })
         })
         .collect();
@@ -201,7 +202,7 @@ async fn two_recovery_runs_at_once_send_each_bill_once() {
     for run in &runs {
         let mut consumer = fixture.consumer("again").await;
         assert!(consumer.claim(run, &keys(&everyone, 1)).await.is_empty());
-        assert!(notification::finish(&fixture.operator, run.id).await.unwrap());
+        assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
     }
     let (two, three) = (fixture.look(2).await.counts, fixture.look(3).await.counts);
     assert_eq!((two.sent + three.sent, two.skipped + three.skipped), (200, 200));
@@ -219,9 +220,9 @@ async fn a_replay_claims_nothing() {
     let before = fixture.deliveries().await;
     let mut consumer = fixture.consumer("replays").await;
     let everything = keys(&[1, 2, 3, 4, 4, 3], 1);
-    assert_eq!(consumer.claims(&run, &everything).await, Claims::default());
-    assert!(notification::finish(&fixture.operator, run.id).await.unwrap());
-    assert_eq!(consumer.claims(&run, &everything).await, Claims::default());
+    assert_eq!(consumer.claims(&run, &everything).await, ClaimResult::default());
+    assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
+    assert_eq!(consumer.claims(&run, &everything).await, ClaimResult::default());
     assert_eq!(fixture.deliveries().await, before);
     assert_eq!(before, "1 SENT 1, 2 FAILED 1, 3 UNKNOWN 1, 4 SKIPPED 1");
 }
@@ -248,8 +249,8 @@ async fn a_superseded_bill_is_skipped() {
     // What was claimed before is not handed over any more.
     let advanced = consumer.advance(&hands, &[]).await;
     assert_eq!((members(&advanced.granted), members(&advanced.refused)), (vec![2], vec![1]));
-    notification::give_back(&mut consumer.connection, consumer.id, &advanced.refused).await.unwrap();
-    assert_eq!(consumer.claims(&run, &keys(&[1, 2, 3, 4], 1)).await.held, keys(&[2], 1));
+    notification::release_claims(&mut consumer.connection, consumer.id, &advanced.refused).await.unwrap();
+    assert_eq!(consumer.claims(&run, &keys(&[1, 2, 3, 4], 1)).await.unavailable, keys(&[2], 1));
     assert_eq!(
         fixture.outcomes(&run).await,
         "1 SKIPPED SUPERSEDED, 2, 3 SKIPPED SUPERSEDED, 4 SKIPPED SUPERSEDED"
@@ -283,7 +284,8 @@ async fn what_is_given_back_is_what_it_was() {
     );
     // One was handed over already; its holder knows that it never went out.
     consumer.hand_over(&hands[..1]).await;
-    let mut given = notification::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap();
+    let mut given =
+        notification::release_claims(&mut consumer.connection, consumer.id, &hands).await.unwrap();
     given.sort_unstable_by_key(|hand| hand.key);
     assert_eq!(given, hands);
     assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 UNKNOWN 1, 3 PENDING 0");
@@ -303,7 +305,9 @@ async fn what_is_given_back_is_what_it_was() {
     fixture.expire().await;
     assert_eq!(fixture.settle().await, (0, 3));
     assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 UNKNOWN 1, 3 PENDING 0");
-    assert!(notification::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap().is_empty());
+    assert!(
+        notification::release_claims(&mut consumer.connection, consumer.id, &hands).await.unwrap().is_empty()
+    );
 }
 
 #[tokio::test]
@@ -313,36 +317,48 @@ async fn a_put_off_delivery_keeps_its_tries_over_consumers_but_not_over_runs() {
     let mut consumer = fixture.consumer("a").await;
     let hand = consumer.claim(&run, &keys(&[1], 1)).await[0];
     consumer.hand_over(&[hand]).await;
-    let counted = PutOff { hand, counts: true };
-    let put = notification::put_off(&mut consumer.connection, consumer.id, LEASE, &[counted]).await.unwrap();
-    assert_eq!((put[0].tries, put[0].hand), (1, hand));
-    assert!(put[0].first_try.is_some());
+    let counted = Postponement { delivery: hand, counts_as_try: true };
+    let put = notification::postpone_deliveries(&mut consumer.connection, consumer.id, LEASE, &[counted])
+        .await
+        .unwrap();
+    assert_eq!((put[0].tries, put[0].delivery), (1, hand));
+    assert!(put[0].since_first_try.is_some());
     // A connection that broke before the server was asked is no try.
     consumer.hand_over(&[hand]).await;
-    let lost = PutOff { hand, counts: false };
-    let put = notification::put_off(&mut consumer.connection, consumer.id, LEASE, &[lost]).await.unwrap();
+    let lost = Postponement { delivery: hand, counts_as_try: false };
+    let put = notification::postpone_deliveries(&mut consumer.connection, consumer.id, LEASE, &[lost])
+        .await
+        .unwrap();
     assert_eq!(put[0].tries, 1);
     assert_eq!(fixture.deliveries().await, "1 CLAIMED 1");
     assert_eq!(
-        notification::renew(&mut consumer.connection, consumer.id, LEASE, &[hand]).await.unwrap(),
+        notification::renew_leases(&mut consumer.connection, consumer.id, LEASE, &[hand]).await.unwrap(),
         [hand]
     );
 
     let mut other = fixture.consumer("b").await;
-    assert!(notification::renew(&mut other.connection, other.id, LEASE, &[hand]).await.unwrap().is_empty());
     assert!(
-        notification::put_off(&mut other.connection, other.id, LEASE, &[counted]).await.unwrap().is_empty()
+        notification::renew_leases(&mut other.connection, other.id, LEASE, &[hand]).await.unwrap().is_empty()
+    );
+    assert!(
+        notification::postpone_deliveries(&mut other.connection, other.id, LEASE, &[counted])
+            .await
+            .unwrap()
+            .is_empty()
     );
     fixture.expire().await;
     let taken_over = other.claims(&run, &keys(&[1], 1)).await.claimed[0];
-    assert_eq!((taken_over.hand.attempt, taken_over.tries), (1, 1));
-    assert!(taken_over.first_try.is_some());
+    assert_eq!((taken_over.delivery.attempt, taken_over.tries), (1, 1));
+    assert!(taken_over.since_first_try.is_some());
     assert!(
-        notification::renew(&mut consumer.connection, consumer.id, LEASE, &[hand]).await.unwrap().is_empty()
+        notification::renew_leases(&mut consumer.connection, consumer.id, LEASE, &[hand])
+            .await
+            .unwrap()
+            .is_empty()
     );
 
-    notification::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
+    notification::cancel_run(&fixture.operator, run.id, "deleted").await.unwrap();
     let next = fixture.ready(2).await;
     let fresh = other.claims(&next, &keys(&[1], 1)).await.claimed[0];
-    assert_eq!((fresh.hand.attempt, fresh.tries, fresh.first_try), (1, 0, None));
+    assert_eq!((fresh.delivery.attempt, fresh.tries, fresh.since_first_try), (1, 0, None));
 }

@@ -1,6 +1,6 @@
 //! From the claim to the outcome.
 
-use store::notification::{self, Ended, Outcome, Scope, Selection};
+use store::notification::{self, DeliveryOutcome, Outcome, Scope, Selection};
 
 use crate::fixture::{Fixture, ended, keys, members};
 
@@ -12,8 +12,16 @@ async fn a_delivery_goes_its_way() {
     let hands = consumer.claim(&run, &keys(&[1, 2, 3, 4], 1)).await;
     // Refused before it was asked for anything, without an address, and two on their way: in one go.
     let ends = [
-        Ended { hand: hands[0], outcome: Outcome::Failed, reason: Some("cannot be rendered".to_owned()) },
-        Ended { hand: hands[1], outcome: Outcome::Skipped, reason: Some("NO_ADDRESS".to_owned()) },
+        DeliveryOutcome {
+            delivery: hands[0],
+            outcome: Outcome::Failed,
+            reason: Some("cannot be rendered".to_owned()),
+        },
+        DeliveryOutcome {
+            delivery: hands[1],
+            outcome: Outcome::Skipped,
+            reason: Some("NO_ADDRESS".to_owned()),
+        },
     ];
     let advanced = consumer.advance(&hands[2..], &ends).await;
     assert_eq!((advanced.granted.as_slice(), advanced.recorded.as_slice()), (&hands[2..], &hands[..2]));
@@ -57,22 +65,22 @@ async fn nothing_is_handed_over_for_a_run_that_is_not_open() {
     let mut consumer = fixture.consumer("a").await;
     let hands = consumer.claim(&run, &keys(&[1, 2, 3], 1)).await;
     consumer.hand_over(&hands[..1]).await;
-    notification::adjust(&fixture.operator, run.id, true, None).await.unwrap();
+    notification::update_settings(&fixture.operator, run.id, true, None).await.unwrap();
     assert_eq!(consumer.advance(&hands[1..], &[]).await.refused, hands[1..]);
-    assert_eq!(consumer.claims(&run, &keys(&[4], 1)).await.held, keys(&[4], 1));
+    assert_eq!(consumer.claims(&run, &keys(&[4], 1)).await.unavailable, keys(&[4], 1));
     // What went out before is recorded all the same.
     assert_eq!(consumer.advance(&[], &ended(&hands[..1], Outcome::Sent)).await.recorded, hands[..1]);
-    notification::adjust(&fixture.operator, run.id, false, Some(7)).await.unwrap();
+    notification::update_settings(&fixture.operator, run.id, false, Some(7)).await.unwrap();
     assert_eq!(fixture.look(1).await.facts.max_per_second, Some(7));
     consumer.hand_over(&hands[1..2]).await;
 
     // Cancelled: claims are free at once, and what is handed over is waited for.
-    assert_eq!(notification::cancel(&fixture.operator, run.id, "deleted").await.unwrap(), 1);
+    assert_eq!(notification::cancel_run(&fixture.operator, run.id, "deleted").await.unwrap(), 1);
     assert_eq!(fixture.deliveries().await, "1 SENT 1, 2 HANDED_OVER 1, 3 PENDING 0");
     assert_eq!(consumer.advance(&hands[2..], &[]).await.refused, hands[2..]);
     assert!(!fixture.look(1).await.logged);
     assert_eq!(consumer.advance(&[], &ended(&hands[1..2], Outcome::Sent)).await.recorded, hands[1..2]);
-    assert_eq!(notification::cancel(&fixture.operator, run.id, "another reason").await.unwrap(), 0);
+    assert_eq!(notification::cancel_run(&fixture.operator, run.id, "another reason").await.unwrap(), 0);
     let look = fixture.look(1).await;
     assert_eq!((look.logged, look.reason.as_deref(), look.open), (true, Some("deleted"), 2));
 }
@@ -90,7 +98,9 @@ async fn a_lease_that_ran_out_is_not_handed_over() {
     other.hand_over(&taken).await;
     // The former holder can say nothing about it any more.
     assert_eq!(consumer.advance(&[], &ended(&hands, Outcome::Failed)).await.lost, hands);
-    assert!(notification::give_back(&mut consumer.connection, consumer.id, &hands).await.unwrap().is_empty());
+    assert!(
+        notification::release_claims(&mut consumer.connection, consumer.id, &hands).await.unwrap().is_empty()
+    );
     assert_eq!(other.advance(&[], &ended(&taken, Outcome::Sent)).await.recorded, taken);
 }
 
@@ -144,6 +154,6 @@ async fn ending_and_handing_over_exclude_each_other() {
         i64::try_from(granted).unwrap()
     });
     tokio::task::yield_now().await;
-    let handed_over = notification::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
+    let handed_over = notification::cancel_run(&fixture.operator, run.id, "deleted").await.unwrap();
     assert_eq!(sending.await.unwrap(), handed_over, "nothing is handed over behind the canceller's back");
 }

@@ -9,17 +9,17 @@ use crate::fixture::{Fixture, id, keys, member, month, templates};
 async fn a_run_is_finished_when_every_target_has_an_outcome() {
     let fixture = Fixture::with_bills(5).await;
     let run = id(fixture.try_begin(1, Selection::Ready, &Scope::Everyone).await);
-    assert!(!notification::finish(&fixture.operator, run).await.unwrap(), "nothing is chosen yet");
+    assert!(!notification::finish_run(&fixture.operator, run).await.unwrap(), "nothing is chosen yet");
     let facts = fixture.choose(1).await;
     fixture.end(&facts, &[1, 2], Outcome::Sent).await;
     fixture.end(&facts, &[3], Outcome::Failed).await;
     fixture.end(&facts, &[4], Outcome::Skipped).await;
-    assert!(!notification::finish(&fixture.operator, run).await.unwrap(), "one is open");
+    assert!(!notification::finish_run(&fixture.operator, run).await.unwrap(), "one is open");
     assert_eq!(fixture.look(1).await.open, 1);
-    assert!(notification::any_sending(&fixture.operator).await.unwrap());
+    assert!(notification::any_run_sends(&fixture.operator).await.unwrap());
     fixture.end(&facts, &[5], Outcome::Unknown).await;
-    assert!(notification::finish(&fixture.operator, run).await.unwrap());
-    assert!(notification::finish(&fixture.operator, run).await.unwrap(), "once more changes nothing");
+    assert!(notification::finish_run(&fixture.operator, run).await.unwrap());
+    assert!(notification::finish_run(&fixture.operator, run).await.unwrap(), "once more changes nothing");
 
     let look = fixture.look(1).await;
     let counts = look.counts;
@@ -30,9 +30,9 @@ async fn a_run_is_finished_when_every_target_has_an_outcome() {
         .one("select format('%s %s %s %s %s %s', status, total, succeeded, failed, skipped, detail->>'unknown') from job_log where kind = 'SEND'")
         .await;
     assert_eq!(logged, "COMPLETED_WITH_FAILURES 5 2 2 1 1");
-    assert!(!notification::any_sending(&fixture.operator).await.unwrap());
-    assert!(notification::unfinished(&fixture.operator).await.unwrap().is_empty());
-    assert_eq!(notification::cancel(&fixture.operator, run, "deleted").await.unwrap(), 0);
+    assert!(!notification::any_run_sends(&fixture.operator).await.unwrap());
+    assert!(notification::read_unfinished_runs(&fixture.operator).await.unwrap().is_empty());
+    assert_eq!(notification::cancel_run(&fixture.operator, run, "deleted").await.unwrap(), 0);
     assert_eq!(fixture.look(1).await.facts.state, NotificationState::Finished);
     assert!(matches!(
         notification::open_round(&fixture.operator, run, 0).await,
@@ -44,7 +44,7 @@ async fn a_run_is_finished_when_every_target_has_an_outcome() {
 async fn a_run_without_targets_is_finished_at_once() {
     let fixture = Fixture::with_bills(1).await;
     let run = fixture.run(1, Selection::Failed, &Scope::Everyone).await;
-    assert!(notification::finish(&fixture.operator, run.id).await.unwrap());
+    assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
     assert_eq!(fixture.one("select status from job_log where kind = 'RECOVERY'").await, "SUCCEEDED");
 }
 
@@ -55,17 +55,19 @@ async fn a_broken_off_run_is_logged_when_nothing_is_handed_over_any_more() {
         let run = fixture.ready(1).await;
         let round = notification::open_round(&fixture.operator, run.id, 0).await.unwrap();
         let mut consumer = fixture.consumer("dies").await;
-        notification::checkpoint(&mut consumer.connection, run.id, round, 0, member(3), 3).await.unwrap();
+        notification::save_checkpoint(&mut consumer.connection, run.id, round, 0, member(3), 3)
+            .await
+            .unwrap();
         fixture.end(&run, &[1], Outcome::Sent).await;
         let hands = consumer.claim(&run, &keys(&[2, 3], 1)).await;
         consumer.hand_over(&hands[..1]).await;
         let end = async || match fails {
-            true => notification::fail(&fixture.operator, run.id, "the reason").await.unwrap(),
-            false => notification::cancel(&fixture.operator, run.id, "the reason").await.unwrap(),
+            true => notification::fail_run(&fixture.operator, run.id, "the reason").await.unwrap(),
+            false => notification::cancel_run(&fixture.operator, run.id, "the reason").await.unwrap(),
         };
         assert_eq!(end().await, 1);
-        assert_eq!(notification::unfinished(&fixture.operator).await.unwrap().len(), 1);
-        assert!(!notification::any_sending(&fixture.operator).await.unwrap());
+        assert_eq!(notification::read_unfinished_runs(&fixture.operator).await.unwrap().len(), 1);
+        assert!(!notification::any_run_sends(&fixture.operator).await.unwrap());
         fixture.expire().await;
         assert_eq!(fixture.settle().await, (1, 0));
         assert_eq!(end().await, 0);
@@ -84,7 +86,7 @@ async fn a_broken_off_run_is_logged_when_nothing_is_handed_over_any_more() {
 #[tokio::test]
 async fn a_rehearsal_touches_no_delivery() {
     let fixture = Fixture::with_bills(3).await;
-    let asked = notification::Begin {
+    let asked = notification::BeginRequest {
         run: "test/rehearsal",
         run_uid: Uuid::from_u128(1),
         month: month(),
@@ -94,9 +96,9 @@ async fn a_rehearsal_touches_no_delivery() {
         templates: &templates(),
         max_per_second: None,
     };
-    notification::begin(&fixture.operator, &asked).await.unwrap();
+    notification::begin_run(&fixture.operator, &asked).await.unwrap();
     let run = fixture.choose(1).await;
-    assert!(!notification::any_sending(&fixture.operator).await.unwrap());
+    assert!(!notification::any_run_sends(&fixture.operator).await.unwrap());
     let mut consumer = fixture.consumer("a").await;
     assert!(consumer.claim(&run, &keys(&[1, 2, 3], 1)).await.is_empty(), "a rehearsal is never sent");
     let keys = keys(&[1, 2, 3], 1);
@@ -105,15 +107,17 @@ async fn a_rehearsal_touches_no_delivery() {
         (keys[1], Outcome::Failed, Some("does not open".to_owned())),
         (keys[2], Outcome::Skipped, Some("NO_ADDRESS".to_owned())),
     ];
-    notification::adjust(&fixture.operator, run.id, true, None).await.unwrap();
-    let state = notification::end_targets(&mut consumer.connection, &run, &ended).await.unwrap();
+    notification::update_settings(&fixture.operator, run.id, true, None).await.unwrap();
+    let state =
+        notification::record_rehearsal_outcomes(&mut consumer.connection, &run, &ended).await.unwrap();
     assert_eq!((state, fixture.look(1).await.open), (NotificationState::Suspended, 3));
-    notification::adjust(&fixture.operator, run.id, false, None).await.unwrap();
+    notification::update_settings(&fixture.operator, run.id, false, None).await.unwrap();
     for _ in 0..2 {
-        let state = notification::end_targets(&mut consumer.connection, &run, &ended).await.unwrap();
+        let state =
+            notification::record_rehearsal_outcomes(&mut consumer.connection, &run, &ended).await.unwrap();
         assert_eq!(state, NotificationState::Open);
     }
-    assert!(notification::finish(&fixture.operator, run.id).await.unwrap());
+    assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
     let look = fixture.look(1).await;
     assert_eq!((look.counts.rendered, look.counts.failed, look.counts.skipped, look.published), (1, 1, 1, 0));
     let logged = fixture.one("select format('%s %s %s %s', status, succeeded, failed, skipped) from job_log where kind = 'REHEARSAL'").await;
@@ -130,7 +134,7 @@ async fn months_in_figures() {
     fixture.end(&first, &[4, 5], Outcome::Failed).await;
     fixture.run(2, Selection::Failed, &Scope::Everyone).await;
     for only_changing in [false, true] {
-        let totals = notification::totals(&fixture.operator, only_changing).await.unwrap();
+        let totals = notification::read_totals(&fixture.operator, only_changing).await.unwrap();
         assert_eq!(totals.len(), 1);
         assert_eq!(totals[0].deliveries, [("SENT".to_owned(), 3), ("FAILED".to_owned(), 2)]);
         let targets: Vec<_> = totals[0]
@@ -142,11 +146,11 @@ async fn months_in_figures() {
     }
     for run in [1, 2] {
         let id = fixture.look(run).await.facts.id;
-        notification::cancel(&fixture.operator, id, "deleted").await.unwrap();
+        notification::cancel_run(&fixture.operator, id, "deleted").await.unwrap();
     }
     fixture.sql("update notification set closed_at = now() - interval '1 hour'").await;
-    assert!(notification::totals(&fixture.operator, true).await.unwrap().is_empty());
-    assert_eq!(notification::totals(&fixture.operator, false).await.unwrap().len(), 1);
+    assert!(notification::read_totals(&fixture.operator, true).await.unwrap().is_empty());
+    assert_eq!(notification::read_totals(&fixture.operator, false).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -156,7 +160,7 @@ async fn a_run_is_not_taken_for_a_process_that_died() {
     notification::open_round(&fixture.operator, run.id, 0).await.unwrap();
     let mut connection = fixture.database.connect().await;
     let kinds = [JobKind::Send, JobKind::Publish, JobKind::Recovery, JobKind::Rehearsal, JobKind::Billing];
-    assert!(job_log::close_dead(&mut connection, &kinds).await.unwrap().is_empty());
+    assert!(job_log::fail_dead_jobs(&mut connection, &kinds).await.unwrap().is_empty());
     assert_eq!(
         fixture.one("select count(*) from job_log where run = 'test/run-1' and status = 'RUNNING'").await,
         "2"

@@ -9,8 +9,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use store::notification::{
-    self, Advanced, Begin, BeginResult, BillKey, ClaimedDelivery, Claims, ConsumerId, Ended, NotificationId,
-    Outcome, RunFacts, Scope, Selected, Selection, Snapshot, TemplateSet, Uuid,
+    self, BeginRequest, BeginResult, BillKey, ClaimResult, ClaimedDelivery, ConsumerId, DeliveryOutcome,
+    HandOverResult, NotificationId, Outcome, RunFacts, Scope, Selection, SelectionResult, Snapshot,
+    TemplateSet, Uuid,
 };
 use store::testing::TestDatabase;
 
@@ -36,7 +37,7 @@ impl Fixture {
         let operator = as_role(&database.url, "monthend_operator");
         let operator = store::pool::connect(&operator, "test operator", 4).await.unwrap();
         let worker = as_role(&database.url, "monthend_worker");
-        let worker = notification::connect(&worker, "test worker", 8).await.unwrap();
+        let worker = notification::connect_for_lookups(&worker, "test worker", 8).await.unwrap();
         let fixture = Self { database, operator, worker };
         fixture
             .sql(&format!(
@@ -108,13 +109,13 @@ impl Fixture {
 
     pub(crate) async fn consumer(&self, name: &str) -> Consumer {
         let mut connection = self.worker().await;
-        let id = notification::register(&mut connection, name, "mock://").await.unwrap();
+        let id = notification::register_consumer(&mut connection, name, "mock://").await.unwrap();
         Consumer { id, connection }
     }
 
     pub(crate) async fn try_begin(&self, uid: u128, selection: Selection, scope: &Scope) -> BeginResult {
         let name = format!("test/run-{uid}");
-        let asked = Begin {
+        let asked = BeginRequest {
             run: &name,
             run_uid: Uuid::from_u128(uid),
             month: month(),
@@ -124,7 +125,7 @@ impl Fixture {
             templates: &templates(),
             max_per_second: None,
         };
-        notification::begin(&self.operator, &asked).await.unwrap()
+        notification::begin_run(&self.operator, &asked).await.unwrap()
     }
 
     /// Begins a run and chooses its targets.
@@ -139,10 +140,10 @@ impl Fixture {
 
     pub(crate) async fn choose(&self, uid: u128) -> RunFacts {
         let mut connection = self.worker().await;
-        let run = notification::run_of(&mut connection, Uuid::from_u128(uid)).await.unwrap();
+        let run = notification::read_run(&mut connection, Uuid::from_u128(uid)).await.unwrap();
         let selected = notification::select_targets(&mut connection, &run, 3, |_| true).await.unwrap();
-        assert!(matches!(selected, Selected::Complete { .. }), "{selected:?}");
-        notification::run_of(&mut connection, Uuid::from_u128(uid)).await.unwrap()
+        assert!(matches!(selected, SelectionResult::Complete { .. }), "{selected:?}");
+        notification::read_run(&mut connection, Uuid::from_u128(uid)).await.unwrap()
     }
 
     pub(crate) async fn look(&self, uid: u128) -> Snapshot {
@@ -161,7 +162,7 @@ impl Fixture {
     }
 
     pub(crate) async fn settle(&self) -> (i64, i64) {
-        let settled = notification::settle(&self.operator, month()).await.unwrap();
+        let settled = notification::end_expired_leases(&self.operator, month()).await.unwrap();
         (settled.unknown, settled.freed)
     }
 
@@ -181,16 +182,18 @@ impl Fixture {
 }
 
 impl Consumer {
-    pub(crate) async fn claims(&mut self, run: &RunFacts, keys: &[BillKey]) -> Claims {
-        notification::claim(&mut self.connection, run, self.id, LEASE, keys).await.unwrap()
+    pub(crate) async fn claims(&mut self, run: &RunFacts, keys: &[BillKey]) -> ClaimResult {
+        notification::claim_deliveries(&mut self.connection, run, self.id, LEASE, keys).await.unwrap()
     }
 
     pub(crate) async fn claim(&mut self, run: &RunFacts, keys: &[BillKey]) -> Vec<ClaimedDelivery> {
-        self.claims(run, keys).await.claimed.into_iter().map(|claimed| claimed.hand).collect()
+        self.claims(run, keys).await.claimed.into_iter().map(|claimed| claimed.delivery).collect()
     }
 
-    pub(crate) async fn advance(&mut self, hand_over: &[ClaimedDelivery], ended: &[Ended]) -> Advanced {
-        notification::advance(&mut self.connection, self.id, LEASE, hand_over, ended).await.unwrap()
+    pub(crate) async fn advance(&mut self, hand_over: &[ClaimedDelivery], ended: &[Ended]) -> HandOverResult {
+        notification::hand_over_and_record(&mut self.connection, self.id, LEASE, hand_over, ended)
+            .await
+            .unwrap()
     }
 
     /// Hands everything over.
@@ -207,9 +210,9 @@ impl Consumer {
     }
 }
 
-pub(crate) fn ended(hands: &[ClaimedDelivery], outcome: Outcome) -> Vec<Ended> {
+pub(crate) fn ended(hands: &[ClaimedDelivery], outcome: Outcome) -> Vec<DeliveryOutcome> {
     let reason = (outcome != Outcome::Sent).then(|| "550 no such user".to_owned());
-    hands.iter().map(|hand| Ended { hand: *hand, outcome, reason: reason.clone() }).collect()
+    hands.iter().map(|hand| DeliveryOutcome { delivery: *hand, outcome, reason: reason.clone() }).collect()
 }
 
 pub(crate) fn month() -> BillingMonth {
@@ -232,7 +235,7 @@ pub(crate) fn members(hands: &[ClaimedDelivery]) -> Vec<i64> {
 pub(crate) fn id(beginning: BeginResult) -> NotificationId {
     match beginning {
         BeginResult::Started(id) => id,
-        BeginResult::Refused(refusal) => panic!("{refusal}"),
+        BeginResult::Rejected(refusal) => panic!("{refusal}"),
     }
 }
 

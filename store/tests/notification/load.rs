@@ -41,7 +41,7 @@ async fn deliveries_stay_on_their_page() {
     // None of them does when nobody else is at work on the server, as none of the indexes has a column that changes; with one
     // that had, all would. Former versions that others may still see fill some pages.
     assert!(moved * 2 < updates, "{moved} of {updates} updates left their page");
-    assert!(notification::finish(&fixture.operator, run.id).await.unwrap());
+    assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
     assert_eq!(fixture.look(1).await.counts.sent, 3000);
 }
 

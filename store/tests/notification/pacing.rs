@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use store::notification::{self, Slots};
+use store::notification::{self, SendSlots};
 
 use crate::fixture::Fixture;
 
@@ -11,10 +11,10 @@ async fn slots_are_taken_once_whoever_asks() {
     let fixture = Fixture::with_bills(1).await;
     let run = fixture.ready(1).await;
     let mut free = fixture.worker().await;
-    let unlimited = Slots { first_in: Duration::ZERO, apart: Duration::ZERO };
-    assert_eq!(notification::take_slots(&mut free, run.id, 5).await.unwrap(), unlimited);
+    let unlimited = SendSlots { first_in: Duration::ZERO, interval: Duration::ZERO };
+    assert_eq!(notification::reserve_send_slots(&mut free, run.id, 5).await.unwrap(), unlimited);
 
-    notification::adjust(&fixture.operator, run.id, false, Some(20)).await.unwrap();
+    notification::update_settings(&fixture.operator, run.id, false, Some(20)).await.unwrap();
     let start: i64 = now(&fixture).await;
     let mut tasks = Vec::new();
     for slots in [1_u32, 3, 2, 4] {
@@ -23,11 +23,11 @@ async fn slots_are_taken_once_whoever_asks() {
         tasks.push(tokio::spawn(async move {
             let mut due = Vec::new();
             for _ in 0..25 {
-                let taken = notification::take_slots(&mut connection, run.id, slots).await.unwrap();
-                assert_eq!(taken.apart, Duration::from_millis(50));
+                let taken = notification::reserve_send_slots(&mut connection, run.id, slots).await.unwrap();
+                assert_eq!(taken.interval, Duration::from_millis(50));
                 let now = clock(&pool).await;
                 due.extend((0..slots).map(|slot| {
-                    now + i64::try_from((taken.first_in + taken.apart * slot).as_millis()).unwrap()
+                    now + i64::try_from((taken.first_in + taken.interval * slot).as_millis()).unwrap()
                 }));
             }
             due
@@ -69,16 +69,16 @@ async fn consumers_say_that_they_live_and_what_ails_them() {
     fixture.ready(1).await;
     let mut one = fixture.consumer("one").await;
     let two = fixture.consumer("two").await;
-    notification::alive(&mut one.connection, one.id, Some("cannot connect")).await.unwrap();
+    notification::record_heartbeat(&mut one.connection, one.id, Some("cannot connect")).await.unwrap();
     let since = fixture.look(1).await.consumers[0].trouble_since;
     assert!(since.is_some());
-    notification::alive(&mut one.connection, one.id, Some("login refused")).await.unwrap();
+    notification::record_heartbeat(&mut one.connection, one.id, Some("login refused")).await.unwrap();
     let seen = fixture.look(1).await.consumers;
     assert_eq!(
         (seen.len(), seen[0].trouble.as_deref(), seen[0].trouble_since),
         (2, Some("login refused"), since)
     );
-    notification::alive(&mut one.connection, one.id, None).await.unwrap();
+    notification::record_heartbeat(&mut one.connection, one.id, None).await.unwrap();
     let seen = fixture.look(1).await.consumers;
     assert_eq!((seen[0].trouble.clone(), seen[0].trouble_since), (None, None));
 
@@ -86,9 +86,9 @@ async fn consumers_say_that_they_live_and_what_ails_them() {
         .sql(&format!("update consumer set seen_at = now() - interval '31 seconds' where id = {}", two.id.0))
         .await;
     assert_eq!(fixture.look(1).await.consumers.len(), 1);
-    notification::leave(&mut one.connection, one.id).await.unwrap();
+    notification::deregister_consumer(&mut one.connection, one.id).await.unwrap();
     assert!(fixture.look(1).await.consumers.is_empty());
-    assert!(notification::alive(&mut one.connection, one.id, None).await.is_err());
+    assert!(notification::record_heartbeat(&mut one.connection, one.id, None).await.is_err());
     fixture.sql("update consumer set seen_at = now() - interval '2 days'").await;
-    assert_eq!(notification::forget_consumers(&fixture.operator).await.unwrap(), 1);
+    assert_eq!(notification::delete_stale_consumers(&fixture.operator).await.unwrap(), 1);
 }

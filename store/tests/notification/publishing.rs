@@ -11,21 +11,21 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
     let round = notification::open_round(&fixture.operator, run.id, 0).await.unwrap();
     assert_eq!(notification::open_round(&fixture.operator, run.id, 0).await.unwrap(), round);
     let mut publisher = fixture.worker().await;
-    let page = notification::open_targets(&mut publisher, &run, None, 3).await.unwrap();
+    let page = notification::read_open_targets(&mut publisher, &run, None, 3).await.unwrap();
     assert_eq!(page, keys(&[1, 2, 3], 1));
-    let state = notification::checkpoint(&mut publisher, run.id, round, 0, member(3), 3).await.unwrap();
+    let state = notification::save_checkpoint(&mut publisher, run.id, round, 0, member(3), 3).await.unwrap();
     assert_eq!(state, NotificationState::Open);
     // Another publisher of the same round, who doesn't know it.
-    let overtaken = notification::checkpoint(&mut publisher, run.id, round, 0, member(3), 3).await;
+    let overtaken = notification::save_checkpoint(&mut publisher, run.id, round, 0, member(3), 3).await;
     assert!(matches!(overtaken, Err(NotificationError::Overtaken { .. })), "{overtaken:?}");
-    notification::waits(&mut publisher, run.id, round, Some("Kafka is away")).await.unwrap();
+    notification::record_waiting(&mut publisher, run.id, round, Some("Kafka is away")).await.unwrap();
     let look = fixture.look(1).await;
     let publication = look.publication.unwrap();
     assert_eq!((publication.published_to, publication.messages, look.published), (3, 3, 3));
     assert_eq!(publication.waiting.as_deref(), Some("Kafka is away"));
-    let page = notification::open_targets(&mut publisher, &run, Some(member(3)), 10).await.unwrap();
+    let page = notification::read_open_targets(&mut publisher, &run, Some(member(3)), 10).await.unwrap();
     assert_eq!(page, keys(&[4, 5, 6, 7], 1));
-    notification::checkpoint(&mut publisher, run.id, round, 3, member(7), 4).await.unwrap();
+    notification::save_checkpoint(&mut publisher, run.id, round, 3, member(7), 4).await.unwrap();
     assert_eq!(fixture.look(1).await.publication.unwrap().waiting, None);
 
     let early = notification::open_round(&fixture.operator, run.id, round).await;
@@ -37,14 +37,17 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
         .one("select format('%s %s %s', status, total, succeeded) from job_log where kind = 'PUBLISH'")
         .await;
     assert_eq!(logged, "SUCCEEDED 7 7");
-    let late = notification::checkpoint(&mut publisher, run.id, round, 7, member(8), 1).await;
+    let late = notification::save_checkpoint(&mut publisher, run.id, round, 7, member(8), 1).await;
     assert!(matches!(late, Err(NotificationError::Overtaken { .. })), "{late:?}");
 
     // The next round brings what is open still.
     fixture.end(&run, &[1, 2, 4, 5, 6], Outcome::Sent).await;
     let next = notification::open_round(&fixture.operator, run.id, round).await.unwrap();
     assert_eq!(next, 2);
-    assert_eq!(notification::open_targets(&mut publisher, &run, None, 10).await.unwrap(), keys(&[3, 7], 1));
+    assert_eq!(
+        notification::read_open_targets(&mut publisher, &run, None, 10).await.unwrap(),
+        keys(&[3, 7], 1)
+    );
     assert_eq!(fixture.look(1).await.published, 7);
     let stale = notification::open_round(&fixture.operator, run.id, 0).await;
     assert!(matches!(stale, Err(NotificationError::Overtaken { .. })), "{stale:?}");
@@ -56,13 +59,13 @@ async fn a_publisher_hears_that_its_run_is_not_open() {
     let run = fixture.ready(1).await;
     let round = notification::open_round(&fixture.operator, run.id, 0).await.unwrap();
     let mut publisher = fixture.worker().await;
-    notification::adjust(&fixture.operator, run.id, true, None).await.unwrap();
-    let state = notification::checkpoint(&mut publisher, run.id, round, 0, member(1), 1).await.unwrap();
+    notification::update_settings(&fixture.operator, run.id, true, None).await.unwrap();
+    let state = notification::save_checkpoint(&mut publisher, run.id, round, 0, member(1), 1).await.unwrap();
     assert_eq!(state, NotificationState::Suspended);
     let refused = notification::open_round(&fixture.operator, run.id, round).await;
     assert!(matches!(refused, Err(NotificationError::WrongState { .. })), "{refused:?}");
-    notification::cancel(&fixture.operator, run.id, "deleted").await.unwrap();
-    let gone = notification::waits(&mut publisher, run.id, round, None).await;
+    notification::cancel_run(&fixture.operator, run.id, "deleted").await.unwrap();
+    let gone = notification::record_waiting(&mut publisher, run.id, round, None).await;
     assert!(matches!(gone, Err(NotificationError::Overtaken { .. })), "{gone:?}");
     notification::close_round(&mut publisher, run.id, round).await.unwrap();
     assert_eq!(fixture.one("select status from job_log where kind = 'PUBLISH'").await, "CANCELLED");
@@ -74,12 +77,12 @@ async fn one_session_publishes_for_a_run() {
     let run = fixture.ready(1).await;
     let mut first = fixture.database.connect().await;
     let mut second = fixture.database.connect().await;
-    assert!(notification::try_hold(&mut first, run.id).await.unwrap());
-    assert!(notification::try_hold(&mut first, run.id).await.unwrap());
-    assert!(!notification::try_hold(&mut second, run.id).await.unwrap());
+    assert!(notification::try_lock_publisher(&mut first, run.id).await.unwrap());
+    assert!(notification::try_lock_publisher(&mut first, run.id).await.unwrap());
+    assert!(!notification::try_lock_publisher(&mut second, run.id).await.unwrap());
     drop(first);
     let mut tries = 0;
-    while !notification::try_hold(&mut second, run.id).await.unwrap() {
+    while !notification::try_lock_publisher(&mut second, run.id).await.unwrap() {
         tries += 1;
         assert!(tries < 1000, "a session that ended holds on");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

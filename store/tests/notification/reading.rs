@@ -53,14 +53,14 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
     assert_eq!(reasons, [None, None, Some("sorry"), Some("a letter")]);
     let three = &rows[1];
     assert_eq!((three.locale, three.email.as_deref(), three.items.len()), (None, Some(&[2_u8][..]), 1));
-    assert_eq!(notification::price_book(&mut connection, &three.price_book).await.unwrap(), "the book");
+    assert_eq!(notification::read_price_book(&mut connection, &three.price_book).await.unwrap(), "the book");
 
     let run = fixture.ready(1).await;
-    assert_eq!(notification::templates(&mut connection, &run.templates).await.unwrap(), templates());
-    assert!(notification::templates(&mut connection, "none").await.is_err());
+    assert_eq!(notification::read_templates(&mut connection, &run.templates).await.unwrap(), templates());
+    assert!(notification::read_templates(&mut connection, "none").await.is_err());
     let names = ["test/run-1".to_owned(), "test/nobody".to_owned()];
-    let found = notification::runs(&mut connection, &names).await.unwrap();
-    assert_eq!(found, [notification::run_of(&mut connection, Uuid::from_u128(1)).await.unwrap()]);
+    let found = notification::read_latest_runs(&mut connection, &names).await.unwrap();
+    assert_eq!(found, [notification::read_run(&mut connection, Uuid::from_u128(1)).await.unwrap()]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use domain::price_book::{PriceBook, PriceBookError};
 use domain::pricing::Pricer;
 use domain::zone::ZonedMonth;
 use sqlx::{Connection as _, PgConnection};
-use store::billing::chunk::{self, Claim, ShardTotals, Span};
+use store::billing::chunk::{self, ChunkClaim, ClaimedChunk, ShardTotals};
 use store::billing::{BillingError, Counts, RevisionKey};
 use store::error::{DatabaseError, During as _, StoreError};
 use store::installation;
@@ -19,7 +19,7 @@ use crate::database_retry::Retryable;
 #[derive(Debug)]
 pub(super) enum Step {
     /// A chunk is done.
-    Chunk { span: Span, counts: Counts },
+    Chunk { span: ClaimedChunk, counts: Counts },
     /// Other workers have claimed every chunk that is left.
     ClaimedByOthers,
     /// Every chunk of the shard is done.
@@ -98,23 +98,23 @@ impl<'a> ChunkProcessor<'a> {
         };
         if let Some(chunk_no) = self.uncertain_chunk {
             // The claim below is right either way. This is for the log and the count.
-            let done = chunk::is_done(connection, &self.key, chunk_no).await?;
+            let done = chunk::is_chunk_done(connection, &self.key, chunk_no).await?;
             tracing::info!(chunk = chunk_no, done, "checked the chunk whose COMMIT got no answer");
             self.chunks_done += u64::from(done);
             self.uncertain_chunk = None;
         }
         let mut tx = connection.begin().await.during("cannot open a chunk's transaction")?;
-        let span = match chunk::claim(&mut tx, &self.key, self.shard).await? {
-            Claim::Claimed(span) => span,
-            Claim::InOtherHands => return Ok(Step::ClaimedByOthers),
-            Claim::NothingLeft => {
-                return Ok(Step::ShardDone(chunk::shard_totals(&mut tx, &self.key, self.shard).await?));
+        let span = match chunk::claim_chunk(&mut tx, &self.key, self.shard).await? {
+            ChunkClaim::Claimed(span) => span,
+            ChunkClaim::HeldByOthers => return Ok(Step::ClaimedByOthers),
+            ChunkClaim::ShardDone => {
+                return Ok(Step::ShardDone(chunk::read_shard_totals(&mut tx, &self.key, self.shard).await?));
             }
         };
         let pricer = Pricer::new(&pinned.price_book, &pinned.month);
         let outcomes = price_chunk(&mut tx, &pricer, &self.key, &span, pinned.cutoff).await?;
         let counts = *outcomes.counts();
-        chunk::write(&mut tx, &self.key, &span, outcomes, self.worker).await?;
+        chunk::complete_chunk(&mut tx, &self.key, &span, outcomes, self.worker).await?;
         self.uncertain_chunk = Some(span.chunk_no);
         tx.commit().await.during("a chunk's COMMIT failed or got no answer")?;
         self.uncertain_chunk = None;
@@ -128,7 +128,7 @@ async fn read_pinned(
     key: &RevisionKey,
     shard: i32,
 ) -> Result<Pinned, ChunkError> {
-    let pinned = chunk::pinned(connection, key).await?;
+    let pinned = chunk::read_pinned_inputs(connection, key).await?;
     if !(0..pinned.shards).contains(&shard) {
         return Err(ChunkError::NoSuchShard { key: key.clone(), shard, shards: pinned.shards });
     }

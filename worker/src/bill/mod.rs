@@ -137,7 +137,7 @@ pub(crate) async fn bill_shard(
 fn connect(database: &SecretString) -> BoxFuture<'_, Result<PgConnection, DatabaseError>> {
     async move {
         let mut connection = connect_one(database, "monthend bill").await?;
-        chunk::prepare(&mut connection).await?;
+        chunk::prepare_connection(&mut connection).await?;
         Ok(connection)
     }
     .boxed()

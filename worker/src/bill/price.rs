@@ -5,7 +5,9 @@ use domain::ids::{LoadNumber, MemberId};
 use domain::money::MinorUnits;
 use domain::pricing::{Adjustment, Eligibility, Grant, Pricer, Subscription, UsageSum};
 use sqlx::PgConnection;
-use store::billing::chunk::{self, AdjustmentRow, Cuts, GrantRow, Outcomes, Span, SubscriptionRow, UsageRow};
+use store::billing::chunk::{
+    self, AdjustmentRow, ChunkOutcomes, ClaimedChunk, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow,
+};
 use store::billing::{BillingError, RevisionKey};
 
 /// Reads the chunk as of the cut-off and prices its members.
@@ -13,16 +15,16 @@ pub(super) async fn price_chunk(
     tx: &mut PgConnection,
     pricer: &Pricer<'_>,
     key: &RevisionKey,
-    span: &Span,
+    span: &ClaimedChunk,
     cutoff: LoadNumber,
-) -> Result<Outcomes, BillingError> {
+) -> Result<ChunkOutcomes, BillingError> {
     let month = key.month;
-    let members = chunk::members(tx, span, cutoff).await?;
-    let subscriptions = chunk::subscriptions(tx, span, month, cutoff).await?;
+    let members = chunk::read_members(tx, span, cutoff).await?;
+    let subscriptions = chunk::read_subscriptions(tx, span, month, cutoff).await?;
     let (coverages, cuts) = cover(pricer, &members, &subscriptions);
-    let grants = chunk::grants(tx, span, month, cutoff).await?;
-    let adjustments = chunk::adjustments(tx, span, month, cutoff).await?;
-    let usage = chunk::usage(tx, span, month, cutoff, &cuts).await?;
+    let grants = chunk::read_grants(tx, span, month, cutoff).await?;
+    let adjustments = chunk::read_adjustments(tx, span, month, cutoff).await?;
+    let usage = chunk::read_usage(tx, span, month, cutoff, &cuts).await?;
     price_members(pricer, key, &members, &coverages, &grants, &adjustments, &usage)
 }
 
@@ -31,8 +33,8 @@ fn cover<'a>(
     pricer: &Pricer<'a>,
     members: &[MemberId],
     subscriptions: &[SubscriptionRow],
-) -> (Vec<Eligibility<'a>>, Cuts) {
-    let mut cuts = Cuts::default();
+) -> (Vec<Eligibility<'a>>, UsageBoundaries) {
+    let mut cuts = UsageBoundaries::default();
     let mut by_member = ByMember::new(subscriptions);
     let mut own = Vec::new();
     let coverages = members
@@ -61,8 +63,8 @@ fn price_members(
     grants: &[GrantRow],
     adjustments: &[AdjustmentRow],
     usage: &[UsageRow],
-) -> Result<Outcomes, BillingError> {
-    let mut outcomes = Outcomes::new(key);
+) -> Result<ChunkOutcomes, BillingError> {
+    let mut outcomes = ChunkOutcomes::new(key);
     let mut known = members.iter().copied().zip(coverages).peekable();
     let (mut grants, mut adjustments, mut usage) =
         (ByMember::new(grants), ByMember::new(adjustments), ByMember::new(usage));

@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use store::error::StoreError;
 use store::job_log::{JobCounts, JobKind, JobStatus};
-use store::load::{self, Started};
+use store::load::{self, StartedLoad};
 use store::pool::connect_one;
 
 use crate::exit::{CommandError, CommandResult, ExitStatus};
@@ -16,7 +16,7 @@ use crate::exit::{CommandError, CommandResult, ExitStatus};
 /// # Errors
 /// The database fails.
 pub(crate) async fn remove_dead_loads(connection: &mut PgConnection) -> CommandResult<()> {
-    for dead in load::sweep(connection).await? {
+    for dead in load::clean_up_dead_loads(connection).await? {
         let (load, kind) = (dead.number, dead.kind);
         tracing::warn!(load, kind, "the process of an earlier load died: removed what it had written");
     }
@@ -28,7 +28,7 @@ pub(crate) async fn abandon(
     url: &SecretString,
     connection: PgConnection,
     server_process: i32,
-    load: Started,
+    load: StartedLoad,
     kind: JobKind,
     error: &CommandError,
 ) {
@@ -36,14 +36,14 @@ pub(crate) async fn abandon(
     drop(connection);
     let abandoned = async {
         let mut connection = connect_one(url, "monthend abandons a load").await?;
-        load::interrupt(&mut connection, server_process).await?;
+        load::terminate_session(&mut connection, server_process).await?;
         if !load::try_lock(&mut connection).await? {
             return Ok(());
         }
         let status = job_status(error);
         let reason = logging::masking::mask_text(&logging::chain(error.error.as_ref())).into_owned();
         let detail = json!({ "error": reason });
-        load::abandon(&mut connection, load, kind, status, JobCounts::default(), &detail).await
+        load::abandon_load(&mut connection, load, kind, status, JobCounts::default(), &detail).await
     };
     let abandoned: Result<(), StoreError> = abandoned.await;
     if let Err(error) = abandoned {

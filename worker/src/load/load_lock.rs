@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use sqlx::PgConnection;
-use store::load::{self, Holder};
+use store::load::{self, LockHolder};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{CommandError, CommandResult, ExitStatus};
@@ -28,7 +28,7 @@ pub(crate) async fn acquire_load_lock(
     let mut logged: Option<Instant> = None;
     while !load::try_lock(connection).await? {
         if logged.is_none_or(|logged| logged.elapsed() > LOG_INTERVAL) {
-            let holder = load::holder(connection).await?;
+            let holder = load::read_lock_holder(connection).await?;
             let holder = holder.map_or_else(|| "another load".to_owned(), |holder| describe(&holder));
             let waited = format_duration(began.elapsed());
             tracing::info!(waited, "waiting for {holder}: loads run one at a time");
@@ -42,7 +42,7 @@ pub(crate) async fn acquire_load_lock(
     Ok(())
 }
 
-fn describe(holder: &Holder) -> String {
+fn describe(holder: &LockHolder) -> String {
     let text = |key| holder.detail.get(key).and_then(|value| value.as_str()).unwrap_or_default();
     let what = match text("folder") {
         "" => holder.source.as_str(),

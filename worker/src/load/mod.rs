@@ -30,7 +30,7 @@ use store::crypto::Keyring;
 use store::error::{DatabaseError, During as _};
 use store::installation::{self, Installation};
 use store::job_log::{JobCounts, JobKind};
-use store::load::{self, Earlier, Started, Written};
+use store::load::{self, EarlierContent, StartedLoad, Written};
 use store::migrate::check_version;
 use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
@@ -106,7 +106,7 @@ impl Load {
         let begun = begin(&mut connection, &prepared).await?;
         let progress = Progress::new();
         let loading = Loading { prepared, begun, progress: progress.clone(), started: Instant::now() };
-        let server_process = load::server_process(&mut connection).await?;
+        let server_process = load::read_server_process(&mut connection).await?;
         let done = tokio::select! {
             done = loading.run(&mut connection, installation, stop) => done,
             never = progress.report(url, begun.job) => match never {},
@@ -139,7 +139,7 @@ impl Load {
     }
 }
 
-async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> CommandResult<Started> {
+async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> CommandResult<StartedLoad> {
     let folder = prepared.folder.path.canonicalize().unwrap_or_else(|_| prepared.folder.path.clone());
     let detail = json!({
         "folder": folder.display().to_string(),
@@ -148,7 +148,7 @@ async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> CommandRes
         "source": prepared.manifest.source,
     });
     let begun =
-        load::begin(connection, JobKind::Load, &prepared.manifest.source, None, None, &detail).await?;
+        load::begin_load(connection, JobKind::Load, &prepared.manifest.source, None, None, &detail).await?;
     tracing::info!(load = begun.number, folder = %folder.display(), "loading");
     Ok(begun)
 }
@@ -156,7 +156,7 @@ async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> CommandRes
 /// A load that has started.
 struct Loading {
     prepared: Prepared,
-    begun: Started,
+    begun: StartedLoad,
     progress: Progress,
     started: Instant,
 }
@@ -192,7 +192,7 @@ impl Loading {
         let months = parsed.get(&File::Usage).map(|usage| usage.sums.months.clone()).unwrap_or_default();
         let mut without_index = Vec::new();
         for month in &months {
-            if !load::open_usage(connection, *month).await? {
+            if !load::open_usage_partition(connection, *month).await? {
                 without_index.push(*month);
             }
         }
@@ -245,7 +245,7 @@ impl Loading {
         let (sender, mut batches) = tokio::sync::mpsc::channel(4);
         let shared = context.clone();
         let parsing = tokio::task::spawn_blocking(move || parse::parse(file, &source, &shared, &sender));
-        let staged = load::stage(connection, file.staged(), &mut batches).await;
+        let staged = load::copy_to_staging(connection, file.staged(), &mut batches).await;
         // Ends a parser that waits for room in the channel.
         drop(batches);
         let parsed =
@@ -268,7 +268,8 @@ impl Loading {
     ) -> CommandResult<BTreeMap<File, Tally>> {
         self.progress.step("merging");
         let source = &self.prepared.manifest.source;
-        let written = load::merge(tx, self.begun.number, source, months, context.keys.as_ref()).await?;
+        let written =
+            load::merge_staged_rows(tx, self.begun.number, source, months, context.keys.as_ref()).await?;
         let tallies: BTreeMap<_, _> = parsed
             .iter()
             .map(|(file, parsed)| {
@@ -285,7 +286,7 @@ impl Loading {
         // Before the commit: a committed load must not lose its rejects; if the commit fails, the next load writes them again.
         self.write_rejects(parsed, conflicts)?;
         let counts = counts(&tallies);
-        load::finish(tx, self.begun, counts, &summary::detail(&tallies)).await?;
+        load::finish_load(tx, self.begun, counts, &summary::detail(&tallies)).await?;
         Ok(tallies)
     }
 
@@ -299,18 +300,18 @@ impl Loading {
         for month in months {
             load::index_usage(connection, *month).await?;
         }
-        load::analyze(connection).await?;
-        load::clear(connection).await
+        load::analyze_reference_data(connection).await?;
+        load::clear_staging(connection).await
     }
 
     async fn spool_conflicts(&self, connection: &mut PgConnection, file: File) -> CommandResult<Spool> {
         let mut spool = Spool::new().or_exit(ExitStatus::Failed)?;
         let what = if file == File::Usage { "usage" } else { "adjustment" };
-        let mut conflicts = load::conflicts(connection, file.name());
+        let mut conflicts = load::read_conflicts(connection, file.name());
         while let Some(conflict) = conflicts.try_next().await? {
             let place = match conflict.with {
-                Earlier::Load(load) => format!("in load {load}"),
-                Earlier::Line(line) => format!("on line {line}"),
+                EarlierContent::InLoad(load) => format!("in load {load}"),
+                EarlierContent::OnLine(line) => format!("on line {line}"),
             };
             let reason = format!("the same {what} has other content {place}");
             spool.put(conflict.line, reason.as_bytes()).or_exit(ExitStatus::Failed)?;

@@ -67,7 +67,7 @@ impl Progress {
             if let Some(connected) = &mut connection {
                 let progress = json!({ "step": step, "rows": rows });
                 // Nothing depends on this report.
-                if job_log::report(connected, job, &progress).await.is_err() {
+                if job_log::update_progress(connected, job, &progress).await.is_err() {
                     connection = None;
                 }
             }

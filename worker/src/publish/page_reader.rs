@@ -54,7 +54,7 @@ async fn read(
 ) -> Result<(), PublishError> {
     let mut connection = connect(&database, "monthend publish").await?;
     loop {
-        let page = notification::open_targets(&mut connection, &run, after, PAGE_SIZE);
+        let page = notification::read_open_targets(&mut connection, &run, after, PAGE_SIZE);
         let page = policy.within_timeout(page).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.member);

@@ -167,7 +167,7 @@ impl Pipeline<'_> {
         let PageInFlight { page, from, to } = done;
         let messages = i64::try_from(page.messages).unwrap_or(i64::MAX);
         let (id, round) = (self.run.id, self.args.round);
-        let checkpoint = notification::checkpoint(self.connection, id, round, *from, *to, messages);
+        let checkpoint = notification::save_checkpoint(self.connection, id, round, *from, *to, messages);
         Ok(self.policy.within_timeout(checkpoint).await?)
     }
 

@@ -59,7 +59,7 @@ impl<'a> Publisher<'a> {
             if self.stop.is_cancelled() {
                 return Ok(Completion::Stopped);
             }
-            let publication = notification::publication(&mut connection, run.id, *round);
+            let publication = notification::read_publication(&mut connection, run.id, *round);
             let publication = policy.within_timeout(publication).await?;
             if publication.done_at.is_some() {
                 return Ok(Completion::Done);
@@ -117,7 +117,7 @@ impl<'a> Publisher<'a> {
         let round = self.args.round;
         let policy = retries.policy();
         policy.within_timeout(notification::close_round(connection, run.id, round)).await?;
-        let done = policy.within_timeout(notification::publication(connection, run.id, round)).await?;
+        let done = policy.within_timeout(notification::read_publication(connection, run.id, round)).await?;
         let (time, messages) = (began.elapsed(), u64::try_from(done.messages).unwrap_or(0));
         tracing::info!(
             messages = group_digits(done.messages),

@@ -40,7 +40,7 @@ impl WaitReporter {
             tracing::warn!("waiting: {text}");
             self.logged = Some((text.to_owned(), Instant::now()));
         }
-        self.policy.within_timeout(notification::waits(connection, id, self.round, Some(text))).await
+        self.policy.within_timeout(notification::record_waiting(connection, id, self.round, Some(text))).await
     }
 
     /// Stores that the publication waits for nothing any more.
@@ -49,7 +49,10 @@ impl WaitReporter {
         connection: &mut PgConnection,
         id: NotificationId,
     ) -> Result<(), NotificationError> {
-        self.policy.within_timeout(notification::waits(connection, id, self.round, None)).await.map(drop)
+        self.policy
+            .within_timeout(notification::record_waiting(connection, id, self.round, None))
+            .await
+            .map(drop)
     }
 
     /// Waits after a failure, longer after each one in a row.

@@ -154,7 +154,7 @@ async fn rehearse_page(
     after: Option<MemberId>,
     composers: &mut ComposerCache,
 ) -> Result<Option<Page>, RehearseError> {
-    let keys = notification::open_targets(connection, run, after, PAGE_SIZE).await?;
+    let keys = notification::read_open_targets(connection, run, after, PAGE_SIZE).await?;
     let Some(last) = keys.last().map(|key| key.member) else { return Ok(None) };
     let rows = notification::read_bills_for_email(connection, run.month, &keys).await?;
     let context = composers.batch_context(connection, run, &rows).await?;
@@ -163,7 +163,7 @@ async fn rehearse_page(
     for (_, outcome, _) in &outcomes {
         *(if *outcome == Outcome::Rendered { &mut rendered } else { &mut others }) += 1;
     }
-    let state = notification::end_targets(connection, run, &outcomes).await?;
+    let state = notification::record_rehearsal_outcomes(connection, run, &outcomes).await?;
     Ok(Some(Page { last, rendered, others, state }))
 }
 

@@ -50,14 +50,14 @@ async fn everything_is_rendered_and_what_would_fail_is_kept() {
     // Once more changes nothing.
     assert_eq!(fixture.rehearse(1).await, Completion::Done);
     assert_eq!(fixture.one(OUTCOMES).await, expected);
-    assert!(notification::finish(&fixture.operator, id).await.unwrap());
+    assert!(notification::finish_run(&fixture.operator, id).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_rehearsal_ends() {
     let fixture = Fixture::new(4).await;
     let id = fixture.begin(1, true).await;
-    notification::cancel(&fixture.operator, id, "deleted").await.unwrap();
+    notification::cancel_run(&fixture.operator, id, "deleted").await.unwrap();
     assert_eq!(fixture.rehearse(1).await, Completion::Done);
     assert_eq!(fixture.one("select count(outcome) from notice_target").await, "0");
 }

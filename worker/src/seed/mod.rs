@@ -21,7 +21,7 @@ use sqlx::{Connection as _, PgConnection};
 use store::error::During as _;
 use store::installation;
 use store::job_log::{JobCounts, JobKind};
-use store::load::{self, Started};
+use store::load::{self, StartedLoad};
 use store::migrate::check_version;
 use store::pool::connect_one;
 use store::seed;
@@ -83,7 +83,7 @@ impl Seed {
         );
         acquire_load_lock(&mut connection, stop).await?;
         remove_dead_loads(&mut connection).await?;
-        if let Some(number) = seed::find(&mut connection, &fingerprint).await? {
+        if let Some(number) = seed::find_finished_seed(&mut connection, &fingerprint).await? {
             print_line(format_args!("already seeded with these parameters, by load {number}"));
             return Ok(ExitStatus::Success);
         }
@@ -98,9 +98,15 @@ impl Seed {
             "parameters": fingerprint,
         });
         let (month, source) = (self.month.to_string(), generate::SOURCE);
-        let begun =
-            load::begin(&mut connection, JobKind::Seed, source, Some(&fingerprint), Some(&month), &detail)
-                .await?;
+        let begun = load::begin_load(
+            &mut connection,
+            JobKind::Seed,
+            source,
+            Some(&fingerprint),
+            Some(&month),
+            &detail,
+        )
+        .await?;
         tracing::info!(load = begun.number, members = self.members, "seeding");
         let plan = Arc::new(Plan {
             seed: self.seed,
@@ -112,7 +118,7 @@ impl Seed {
             keys,
             load: begun.number,
         });
-        let server_process = load::server_process(&mut connection).await?;
+        let server_process = load::read_server_process(&mut connection).await?;
         let progress = Progress::new();
         let done = tokio::select! {
             done = self.fill(url, &mut connection, begun, &plan, &progress, stop) => done,
@@ -143,14 +149,14 @@ impl Seed {
         &self,
         url: &SecretString,
         connection: &mut PgConnection,
-        begun: Started,
+        begun: StartedLoad,
         plan: &Arc<Plan>,
         progress: &Progress,
         stop: &CancellationToken,
     ) -> CommandResult {
         let started = Instant::now();
         for month in plan.usage_months() {
-            load::open_usage(connection, month).await?;
+            load::open_usage_partition(connection, month).await?;
         }
         progress.step("generating and writing");
         let mut writers = JoinSet::new();
@@ -193,7 +199,7 @@ fn interrupted() -> CommandError {
 /// Creates the indexes and makes the data visible.
 async fn finish(
     connection: &mut PgConnection,
-    begun: Started,
+    begun: StartedLoad,
     plan: &Plan,
     rows: u64,
     progress: &Progress,
@@ -203,10 +209,10 @@ async fn finish(
     for month in plan.usage_months() {
         load::index_usage(connection, month).await?;
     }
-    load::analyze(connection).await?;
+    load::analyze_reference_data(connection).await?;
     let counts = JobCounts { succeeded: rows.try_into().unwrap_or(i64::MAX), ..JobCounts::default() };
     let mut tx = connection.begin().await.during(OPERATION)?;
-    load::finish(&mut tx, begun, counts, &json!({ "members": plan.members })).await?;
+    load::finish_load(&mut tx, begun, counts, &json!({ "members": plan.members })).await?;
     tx.commit().await.during(OPERATION)?;
     Ok(())
 }
@@ -220,14 +226,14 @@ async fn write(
     stop: CancellationToken,
 ) -> CommandResult<(u64, u64)> {
     let mut connection = connect_one(&url, "monthend seed writer").await?;
-    seed::join(&mut connection).await?;
+    seed::join_seed_writers(&mut connection).await?;
     let (sender, mut pieces) = mpsc::channel::<Piece>(1);
     let stopped = stop.clone();
     let generating = tokio::task::spawn_blocking(move || generate(&plan, &next_block, &sender, &stopped));
     let (mut rows, mut bytes) = (0, 0);
     while let Some((table, piece)) = pieces.recv().await {
         bytes += u64::try_from(piece.size()).unwrap_or(u64::MAX);
-        let written = seed::write(&mut connection, table, piece).await?;
+        let written = seed::copy_rows(&mut connection, table, piece).await?;
         progress.add(written);
         rows += written;
     }

@@ -67,7 +67,7 @@ async fn the_rows_of_a_dead_seed_are_swept_away_by_a_load() {
     let site = Site::new().await;
     let mut dead = site.database.connect_as("monthend_worker").await;
     assert!(load::try_lock(&mut dead).await.unwrap());
-    load::begin(&mut dead, JobKind::Seed, "seed", None, Some("2026-10"), &serde_json::json!({}))
+    load::begin_load(&mut dead, JobKind::Seed, "seed", None, Some("2026-10"), &serde_json::json!({}))
         .await
         .unwrap();
     sqlx::raw_sql(
@@ -95,7 +95,7 @@ async fn a_second_load_waits_and_says_for_whom() {
     let mut first = site.database.connect().await;
     assert!(load::try_lock(&mut first).await.unwrap());
     let detail = serde_json::json!({"folder": "/data/first", "host": "pod-1", "progress": {"step": "merging", "rows": 7}});
-    load::begin(&mut first, JobKind::Load, "default", None, None, &detail).await.unwrap();
+    load::begin_load(&mut first, JobKind::Load, "default", None, None, &detail).await.unwrap();
     let folder = site.folder("in", &FILES);
     let child = site.command(&["load", folder.to_str().unwrap()]).spawn().unwrap();
     // It has looked for whom it waits: its session has asked for the lock and got no for an answer.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::price_book::PriceBook;
-use store::notification::{self, Begin, BeginResult, Scope, Selection, TemplateSet, Uuid};
+use store::notification::{self, BeginRequest, BeginResult, Scope, Selection, TemplateSet, Uuid};
 
 use crate::harness::{Site, ended, signal};
 
@@ -53,7 +53,7 @@ async fn begun(rehearsal: bool) -> Site {
     let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
     let operator = site.database.url_as("monthend_operator").await;
     let operator = store::pool::connect(&operator, "test operator", 1).await.unwrap();
-    let asked = Begin {
+    let asked = BeginRequest {
         run: RUN,
         run_uid: RUN_UID.parse::<Uuid>().unwrap(),
         month: MONTH.parse().unwrap(),
@@ -63,7 +63,7 @@ async fn begun(rehearsal: bool) -> Site {
         templates: &TemplateSet { sha256, files },
         max_per_second: None,
     };
-    let BeginResult::Started(id) = notification::begin(&operator, &asked).await.unwrap() else {
+    let BeginResult::Started(id) = notification::begin_run(&operator, &asked).await.unwrap() else {
         panic!("refused")
     };
     notification::open_round(&operator, id, 0).await.unwrap();

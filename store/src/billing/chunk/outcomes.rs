@@ -14,7 +14,7 @@ pub(super) const COPY_ITEMS: &str = "copy bill_item (member_id, quantity, amount
 
 /// The outcomes of one chunk.
 #[derive(Debug)]
-pub struct Outcomes {
+pub struct ChunkOutcomes {
     revision: i32,
     month: String,
     pub(super) counts: Counts,
@@ -33,7 +33,7 @@ pub(super) struct QuarantinedMembers {
     pub(super) details: Vec<String>,
 }
 
-impl Outcomes {
+impl ChunkOutcomes {
     #[must_use]
     pub fn new(key: &RevisionKey) -> Self {
         Self {

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
-use super::Span;
+use super::ClaimedChunk;
 use crate::billing::{BillingError, amount, number};
 use crate::error::During as _;
 
@@ -16,9 +16,9 @@ use crate::error::During as _;
 ///
 /// # Errors
 /// When the database fails.
-pub async fn members(
+pub async fn read_members(
     tx: &mut PgConnection,
-    span: &Span,
+    span: &ClaimedChunk,
     cutoff: LoadNumber,
 ) -> Result<Vec<MemberId>, BillingError> {
     let ids = sqlx::query_scalar!(
@@ -45,9 +45,9 @@ pub struct SubscriptionRow {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn subscriptions(
+pub async fn read_subscriptions(
     tx: &mut PgConnection,
-    span: &Span,
+    span: &ClaimedChunk,
     month: BillingMonth,
     cutoff: LoadNumber,
 ) -> Result<Vec<SubscriptionRow>, BillingError> {
@@ -92,9 +92,9 @@ pub struct GrantRow {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn grants(
+pub async fn read_grants(
     tx: &mut PgConnection,
-    span: &Span,
+    span: &ClaimedChunk,
     month: BillingMonth,
     cutoff: LoadNumber,
 ) -> Result<Vec<GrantRow>, BillingError> {
@@ -139,9 +139,9 @@ pub struct AdjustmentRow {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn adjustments(
+pub async fn read_adjustments(
     tx: &mut PgConnection,
-    span: &Span,
+    span: &ClaimedChunk,
     month: BillingMonth,
     cutoff: LoadNumber,
 ) -> Result<Vec<AdjustmentRow>, BillingError> {
@@ -172,12 +172,12 @@ pub async fn adjustments(
 
 /// The instants at which some members' usage has to be divided. Most members have none.
 #[derive(Debug, Default)]
-pub struct Cuts {
+pub struct UsageBoundaries {
     members: Vec<i64>,
     instants: Vec<jiff_sqlx::Timestamp>,
 }
 
-impl Cuts {
+impl UsageBoundaries {
     pub fn add(&mut self, member: MemberId, instants: &[Timestamp]) {
         self.members.extend(instants.iter().map(|_| member.get()));
         self.instants.extend(instants.iter().map(|instant| jiff_sqlx::Timestamp::from(*instant)));
@@ -200,12 +200,12 @@ pub struct UsageRow {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn usage(
+pub async fn read_usage(
     tx: &mut PgConnection,
-    span: &Span,
+    span: &ClaimedChunk,
     month: BillingMonth,
     cutoff: LoadNumber,
-    cuts: &Cuts,
+    cuts: &UsageBoundaries,
 ) -> Result<Vec<UsageRow>, BillingError> {
     let rows = sqlx::query!(
         r#"with cut as materialized (

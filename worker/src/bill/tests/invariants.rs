@@ -7,9 +7,10 @@ use domain::ids::{MemberId, Revision};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use store::crypto::{Column, Keyring};
 use store::notification::{
-    self, Begin, BeginResult, BillKey, ConsumerId, Ended, Outcome, Scope, Selection, TemplateSet,
+    self, BeginRequest, BeginResult, BillKey, ConsumerId, DeliveryOutcome, Outcome, Scope, Selection,
+    TemplateSet,
 };
-use store::verify::{self, Asked, Checked, Uuid};
+use store::verify::{self, InvariantResult, Uuid, VerificationRequest};
 
 use super::data::EVERYTHING;
 use super::{Fixture, MONTH};
@@ -26,7 +27,7 @@ async fn told(fixture: &Fixture) {
     seal(fixture).await;
     fixture.bill().await;
     let mut worker = fixture.database.connect_as("monthend_worker").await;
-    let consumer = notification::register(&mut worker, "test", "mock://").await.unwrap();
+    let consumer = notification::register_consumer(&mut worker, "test", "mock://").await.unwrap();
 
     let first = Scope::Range { from: member(1), to: member(6) };
     let ends = [
@@ -54,7 +55,7 @@ async fn run(
 ) {
     let name = format!("test/{uid}");
     let templates = TemplateSet { sha256: "0".repeat(64), files: BTreeMap::new() };
-    let asked = Begin {
+    let asked = BeginRequest {
         run: &name,
         run_uid: Uuid::from_u128(uid),
         month: MONTH.parse().unwrap(),
@@ -64,28 +65,38 @@ async fn run(
         templates: &templates,
         max_per_second: None,
     };
-    let BeginResult::Started(id) = notification::begin(&fixture.operator, &asked).await.unwrap() else {
+    let BeginResult::Started(id) = notification::begin_run(&fixture.operator, &asked).await.unwrap() else {
         panic!("run {uid} was refused")
     };
     let round = notification::open_round(&fixture.operator, id, 0).await.unwrap();
-    let facts = notification::run_of(worker, asked.run_uid).await.unwrap();
+    let facts = notification::read_run(worker, asked.run_uid).await.unwrap();
     notification::select_targets(worker, &facts, 100, |_| true).await.unwrap();
-    let open = notification::open_targets(worker, &facts, None, 100).await.unwrap();
+    let open = notification::read_open_targets(worker, &facts, None, 100).await.unwrap();
     let last = open.last().expect("targets").member;
-    notification::checkpoint(worker, id, round, 0, last, i64::try_from(open.len()).unwrap()).await.unwrap();
+    notification::save_checkpoint(worker, id, round, 0, last, i64::try_from(open.len()).unwrap())
+        .await
+        .unwrap();
     if ends.is_empty() {
-        assert_eq!(notification::cancel(&fixture.operator, id, "deleted").await.unwrap(), 0);
+        assert_eq!(notification::cancel_run(&fixture.operator, id, "deleted").await.unwrap(), 0);
         return;
     }
     notification::close_round(worker, id, round).await.unwrap();
-    let claims = notification::claim(worker, &facts, consumer, LEASE, &open).await.unwrap();
-    let hands: Vec<_> = claims.claimed.iter().map(|claimed| claimed.hand).collect();
+    let claims = notification::claim_deliveries(worker, &facts, consumer, LEASE, &open).await.unwrap();
+    let hands: Vec<_> = claims.claimed.iter().map(|claimed| claimed.delivery).collect();
     let outcome = |key: &BillKey| ends.iter().find(|(id, _)| *id == key.member.get()).expect("an end").1;
-    let ended: Vec<Ended> =
-        hands.iter().map(|hand| Ended { hand: *hand, outcome: outcome(&hand.key), reason: None }).collect();
-    assert_eq!(notification::advance(worker, consumer, LEASE, &hands, &[]).await.unwrap().granted, hands);
-    assert_eq!(notification::advance(worker, consumer, LEASE, &[], &ended).await.unwrap().recorded, hands);
-    assert!(notification::finish(&fixture.operator, id).await.unwrap());
+    let ended: Vec<DeliveryOutcome> = hands
+        .iter()
+        .map(|hand| DeliveryOutcome { delivery: *hand, outcome: outcome(&hand.key), reason: None })
+        .collect();
+    assert_eq!(
+        notification::hand_over_and_record(worker, consumer, LEASE, &hands, &[]).await.unwrap().granted,
+        hands
+    );
+    assert_eq!(
+        notification::hand_over_and_record(worker, consumer, LEASE, &[], &ended).await.unwrap().recorded,
+        hands
+    );
+    assert!(notification::finish_run(&fixture.operator, id).await.unwrap());
 }
 
 /// Gives every member a name and an address in envelopes.
@@ -108,20 +119,25 @@ async fn seal(fixture: &Fixture) {
     }
 }
 
-async fn look(connection: &mut PgConnection) -> Vec<Checked> {
+async fn look(connection: &mut PgConnection) -> Vec<InvariantResult> {
     let keys = ["k1".to_owned()];
     let revision = Revision::FIRST;
     let sink: Vec<String> =
         ARRIVED.iter().map(|id| format!("<{MONTH}.{id}.{revision}@example.com>")).collect();
-    let asked = Asked { month: MONTH.parse().unwrap(), active: None, keys: Some(&keys), sink: Some(&sink) };
-    verify::verify(connection, &asked).await.unwrap()
+    let asked = VerificationRequest {
+        month: MONTH.parse().unwrap(),
+        active: None,
+        keys: Some(&keys),
+        sink: Some(&sink),
+    };
+    verify::verify_month(connection, &asked).await.unwrap()
 }
 
 fn member(id: i64) -> MemberId {
     MemberId::try_from(id).unwrap()
 }
 
-fn violated(report: &[Checked]) -> Vec<&'static str> {
+fn violated(report: &[InvariantResult]) -> Vec<&'static str> {
     let violated = report.iter().filter(|checked| !checked.violations.is_empty());
     violated.map(|checked| checked.holds.split(' ').next().unwrap_or_default()).collect()
 }
@@ -226,8 +242,13 @@ async fn what_arrived_is_compared_message_by_message() {
         (with(&["<hello@example.com>".to_owned()]), "`<hello@example.com>` arrived, which is no notice's"),
     ];
     for (sink, violation) in table {
-        let asked = Asked { month: MONTH.parse().unwrap(), active: None, keys: None, sink: Some(&sink) };
-        let report = verify::verify(&mut connection, &asked).await.unwrap();
+        let asked = VerificationRequest {
+            month: MONTH.parse().unwrap(),
+            active: None,
+            keys: None,
+            sink: Some(&sink),
+        };
+        let report = verify::verify_month(&mut connection, &asked).await.unwrap();
         let found: Vec<String> = report.into_iter().flat_map(|checked| checked.violations).collect();
         assert_eq!(found.join("; "), violation, "{sink:?}");
     }
@@ -246,8 +267,8 @@ async fn a_run_that_should_be_over_is_found() {
     let mut connection = fixture.database.connect_as("monthend_worker").await;
     let uid = [Uuid::from_u128(14)];
     for (active, expected) in [(None, 0), (Some(&uid[..]), 0), (Some(&[][..]), 1)] {
-        let asked = Asked { month: MONTH.parse().unwrap(), active, keys: None, sink: None };
-        let report = verify::verify(&mut connection, &asked).await.unwrap();
+        let asked = VerificationRequest { month: MONTH.parse().unwrap(), active, keys: None, sink: None };
+        let report = verify::verify_month(&mut connection, &asked).await.unwrap();
         assert_eq!(violated(&report).len(), expected, "{active:?} {report:#?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Beginning, issuing and rejecting, once and again.
 
-use store::billing::{self, BeginResult, BillingError, Ending, Rejection, RevisionState};
+use store::billing::{self, BeginResult, BillingError, EndStatus, Rejection, RevisionState};
 
 use super::Fixture;
 use super::data::EVERYTHING;
@@ -37,14 +37,14 @@ async fn one_run_at_a_time_has_a_month() {
     let first = fixture.begin(1).await;
     let month = first.key.month;
     let refused = |refusal: &BeginResult| match refusal {
-        BeginResult::Refused(refusal) => refusal.clone(),
+        BeginResult::Rejected(refusal) => refusal.clone(),
         BeginResult::Started(begun) => panic!("begun: {begun:?}"),
     };
     let second = refused(&fixture.attempt("test/other", 2, None).await);
     assert_eq!(second, Rejection::MonthLocked { month, by: "test/run".to_owned() });
 
     // Deleted and created again under the same name: another run, another revision.
-    billing::reject(&fixture.operator, &first.key, "deleted", Ending::Cancelled).await.unwrap();
+    billing::reject_revision(&fixture.operator, &first.key, "deleted", EndStatus::Cancelled).await.unwrap();
     let again = fixture.begin(3).await;
     assert_eq!((again.key.revision.get(), again.key.fence), (2, first.key.fence + 1));
     fixture.work_all(&again.key).await;
@@ -69,9 +69,9 @@ async fn two_that_begin_at_once_get_one_month() {
 #[tokio::test]
 async fn a_run_needs_a_finished_load() {
     let fixture = Fixture::new().await;
-    assert_eq!(fixture.attempt("test/run", 1, None).await, BeginResult::Refused(Rejection::NoDataLoaded));
+    assert_eq!(fixture.attempt("test/run", 1, None).await, BeginResult::Rejected(Rejection::NoDataLoaded));
     fixture.load(3, "select 1").await;
-    let BeginResult::Refused(refusal) = fixture.attempt("test/run", 1, Some(2)).await else {
+    let BeginResult::Rejected(refusal) = fixture.attempt("test/run", 1, Some(2)).await else {
         panic!("begun")
     };
     assert_eq!(refusal.to_string(), "dataCutoff 2 is no finished load; the last finished one is 3");
@@ -85,27 +85,28 @@ async fn nothing_is_issued_that_was_not_verified() {
     fixture.load(1, EVERYTHING).await;
     let key = fixture.begin(1).await.key;
     fixture.work(&key, 0).await.unwrap();
-    let early = billing::verify(&fixture.operator, &key).await.unwrap_err();
+    let early = billing::verify_revision(&fixture.operator, &key).await.unwrap_err();
     assert_eq!(
         early.to_string(),
         "revision 1 of month 2026-10 cannot be verified: 3 of its chunks are still to be done"
     );
     fixture.work(&key, 1).await.unwrap();
-    let unverified = billing::issue(&fixture.operator, &key, None).await.unwrap_err();
+    let unverified = billing::issue_revision(&fixture.operator, &key, None).await.unwrap_err();
     assert_eq!(unverified.to_string(), "revision 1 of month 2026-10 cannot be issued: it was not verified");
     assert_eq!(fixture.one("select count(*) from live_bill").await, "0");
 
     fixture.verify(&key).await;
-    billing::issue(&fixture.operator, &key, Some("kim")).await.unwrap();
+    billing::issue_revision(&fixture.operator, &key, Some("kim")).await.unwrap();
     let first = fixture.observe(&key).await;
     assert_eq!(
         (first.state, first.holds_lock, first.decided_by.as_deref()),
         (RevisionState::Live, false, Some("kim"))
     );
-    billing::issue(&fixture.operator, &key, Some("lee")).await.unwrap();
+    billing::issue_revision(&fixture.operator, &key, Some("lee")).await.unwrap();
     let again = fixture.observe(&key).await;
     assert_eq!((again.issued_at, again.decided_by), (first.issued_at, first.decided_by));
-    let rejected = billing::reject(&fixture.operator, &key, "no", Ending::Cancelled).await.unwrap_err();
+    let rejected =
+        billing::reject_revision(&fixture.operator, &key, "no", EndStatus::Cancelled).await.unwrap_err();
     assert!(matches!(rejected, BillingError::WrongState { state: RevisionState::Live, .. }), "{rejected}");
 }
 
@@ -117,14 +118,16 @@ async fn a_rejected_draft_frees_the_month_and_the_next_one_has_the_same_digest()
     fixture.work_all(&first).await;
     let digest = fixture.verify(&first).await.digest;
     for _ in 0..2 {
-        billing::reject(&fixture.operator, &first, "turned down", Ending::Cancelled).await.unwrap();
+        billing::reject_revision(&fixture.operator, &first, "turned down", EndStatus::Cancelled)
+            .await
+            .unwrap();
     }
     let snapshot = fixture.observe(&first).await;
     assert_eq!((snapshot.state, snapshot.holds_lock), (RevisionState::Rejected, false));
     assert_eq!(snapshot.reason.as_deref(), Some("turned down"));
     assert_eq!(fixture.one("select count(*) from live_bill").await, "0");
     assert_eq!(fixture.one("select count(*) from bill_history where state = 'REJECTED'").await, "12");
-    let issue = billing::issue(&fixture.operator, &first, None).await.unwrap_err();
+    let issue = billing::issue_revision(&fixture.operator, &first, None).await.unwrap_err();
     assert_eq!(issue.to_string(), "revision 1 of month 2026-10 is REJECTED, so it cannot be issued");
 
     let second = fixture.begin(2).await.key;
@@ -141,7 +144,9 @@ async fn a_run_that_ends_half_way_is_complete_in_the_job_log() {
     fixture.load(1, EVERYTHING).await;
     let key = fixture.begin(1).await.key;
     fixture.work(&key, 0).await.unwrap();
-    billing::reject(&fixture.operator, &key, "the worker Job failed", Ending::Failed).await.unwrap();
+    billing::reject_revision(&fixture.operator, &key, "the worker Job failed", EndStatus::Failed)
+        .await
+        .unwrap();
     let row = "select format('%s %s %s %s %s %s', status, total, succeeded, failed, skipped, detail->>'reason') from job_log where kind = 'BILLING'";
     assert_eq!(fixture.one(row).await, "FAILED 16 9 0 7 the worker Job failed");
 }

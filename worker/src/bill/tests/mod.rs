@@ -12,7 +12,9 @@ use domain::ids::LoadNumber;
 use domain::price_book::PriceBook;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, PgPool};
-use store::billing::{self, Begin, BeginResult, RevisionKey, RunSnapshot, Started, Uuid, Verification};
+use store::billing::{
+    self, BeginRequest, BeginResult, RevisionKey, RunSnapshot, Started, Uuid, Verification,
+};
 use store::testing::TestDatabase;
 use tokio_util::sync::CancellationToken;
 use worker_cli::BillArgs;
@@ -72,7 +74,7 @@ impl Fixture {
 
     async fn attempt(&self, run: &str, uid: u128, cutoff: Option<i64>) -> BeginResult {
         let price_book = PriceBook::parse(&self.book_text).unwrap();
-        let asked = Begin {
+        let asked = BeginRequest {
             run,
             run_uid: Uuid::from_u128(uid),
             month: self.month.parse().unwrap(),
@@ -82,13 +84,13 @@ impl Fixture {
             chunk_size: 3,
             shards: 2,
         };
-        billing::begin(&self.operator, &asked).await.unwrap()
+        billing::begin_run(&self.operator, &asked).await.unwrap()
     }
 
     async fn begin(&self, uid: u128) -> Started {
         match self.attempt("test/run", uid, None).await {
             BeginResult::Started(begun) => begun,
-            BeginResult::Refused(refusal) => panic!("{refusal}"),
+            BeginResult::Rejected(refusal) => panic!("{refusal}"),
         }
     }
 
@@ -117,7 +119,7 @@ impl Fixture {
     }
 
     async fn verify(&self, key: &RevisionKey) -> Verification {
-        billing::verify(&self.operator, key).await.unwrap()
+        billing::verify_revision(&self.operator, key).await.unwrap()
     }
 
     async fn observe(&self, key: &RevisionKey) -> RunSnapshot {
@@ -128,7 +130,7 @@ impl Fixture {
     async fn issue(&self, key: &RevisionKey) -> String {
         let verification = self.verify(key).await;
         assert!(verification.passed(), "{:?}", verification.checks);
-        billing::issue(&self.operator, key, None).await.unwrap();
+        billing::issue_revision(&self.operator, key, None).await.unwrap();
         self.published().await
     }
 

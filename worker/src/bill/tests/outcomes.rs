@@ -146,7 +146,7 @@ async fn totals_of_a_month_pass_64_bits() {
     let snapshot = fixture.observe(&begun.key).await;
     assert_eq!(snapshot.amounts.adjustment, 72_000_000_000_000_000_000);
     assert_eq!(snapshot.amounts.total, 72_000_000_000_000_712_000);
-    let totals = store::billing::totals(&fixture.operator).await.unwrap();
+    let totals = store::billing::read_totals(&fixture.operator).await.unwrap();
     assert_eq!(totals.len(), 1);
     assert_eq!((totals[0].total, totals[0].counts.billed), (72_000_000_000_000_712_000, 8));
 }

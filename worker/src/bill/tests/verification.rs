@@ -49,7 +49,8 @@ async fn each_check_finds_its_violation() {
         let failed: Vec<_> =
             verification.checks.iter().filter(|c| !c.passed).map(|c| c.check.as_str()).collect();
         assert!(failed.contains(&check), "{planted}: {failed:?}");
-        let issued = store::billing::issue(&fixture.operator, &key, None).await.unwrap_err().to_string();
+        let issued =
+            store::billing::issue_revision(&fixture.operator, &key, None).await.unwrap_err().to_string();
         assert!(issued.contains(&format!("check `{check}` failed")), "{planted}: {issued}");
         fixture.sql("alter table chunk drop constraint if exists chunk_month_revision_fkey").await;
         for table in tables {

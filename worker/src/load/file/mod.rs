@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use store::copy::CopyRows;
 use store::crypto::{Column, Keyring, Sealer};
-use store::load::Staged;
+use store::load::StagingTable;
 
 use super::csv::Record;
 use super::field::{self, Reason};
@@ -54,13 +54,13 @@ impl File {
         self == Self::Members && column == "locale"
     }
 
-    pub(crate) const fn staged(self) -> Staged {
+    pub(crate) const fn staged(self) -> StagingTable {
         match self {
-            Self::Members => Staged::Members,
-            Self::Subscriptions => Staged::Subscriptions,
-            Self::Grants => Staged::Grants,
-            Self::Adjustments => Staged::Adjustments,
-            Self::Usage => Staged::Usage,
+            Self::Members => StagingTable::Members,
+            Self::Subscriptions => StagingTable::Subscriptions,
+            Self::Grants => StagingTable::Grants,
+            Self::Adjustments => StagingTable::Adjustments,
+            Self::Usage => StagingTable::Usage,
         }
     }
 }

@@ -282,7 +282,7 @@ async fn run(
         }
     }
     keepers.abort_all();
-    match retry!(connection(), |connection| deliveries::leave(connection, consumer)) {
+    match retry!(connection(), |connection| deliveries::deregister_consumer(connection, consumer)) {
         Ok(()) | Err(RetryError::Stopped) => Ok(()),
         Err(RetryError::Fatal(error) | RetryError::GaveUp(error)) => Err(error.into()),
     }
@@ -306,7 +306,7 @@ async fn begin(
             StoreError::Database(error) => NotificationError::from(error),
             StoreError::State(why) => NotificationError::NotKept(why),
         })?;
-        Ok((sealed, deliveries::register(connection, &config.name, &transport).await?))
+        Ok((sealed, deliveries::register_consumer(connection, &config.name, &transport).await?))
     });
     let (sealed, consumer) = match begun {
         Ok(begun) => begun,

@@ -42,8 +42,12 @@ impl Heartbeat {
             self.shared.metrics.state(trouble.is_none(), self.shared.hands.count());
             let (consumer, runs) = (self.consumer, self.shared.pace.runs());
             let facts = retry!(self.database, |connection| async {
-                notification::alive(connection, consumer, trouble.as_deref()).await?;
-                if runs.is_empty() { Ok(Vec::new()) } else { notification::runs(connection, &runs).await }
+                notification::record_heartbeat(connection, consumer, trouble.as_deref()).await?;
+                if runs.is_empty() {
+                    Ok(Vec::new())
+                } else {
+                    notification::read_latest_runs(connection, &runs).await
+                }
             })?;
             self.shared.pace.note(&facts);
         }
@@ -72,8 +76,9 @@ impl Heartbeat {
         let (consumer, lease) = (self.consumer, self.lease);
         let mut lost = Vec::new();
         for part in hands.chunks(AT_ONCE) {
-            let renewed =
-                retry!(self.database, |connection| notification::renew(connection, consumer, lease, part))?;
+            let renewed = retry!(self.database, |connection| notification::renew_leases(
+                connection, consumer, lease, part
+            ))?;
             let renewed: HashSet<ClaimedDelivery> = renewed.into_iter().collect();
             lost.extend(part.iter().filter(|hand| !renewed.contains(hand)));
         }

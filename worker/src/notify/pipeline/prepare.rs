@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use domain::notification_message::NotificationMessage;
 use store::notification::{
-    self, BillKey, Claimed, ClaimedDelivery, Claims, ConsumerId, Ended, NotificationState, Outcome, RunFacts,
+    self, BillKey, ClaimResult, ClaimedDelivery, ConsumerId, DeliveryOutcome, GrantedClaim,
+    NotificationState, Outcome, RunFacts,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
@@ -81,7 +82,7 @@ impl Preparer {
             }
         }
         let names: Vec<String> = by_run.keys().cloned().collect();
-        let facts = retry!(self.database, |connection| notification::runs(connection, &names))?;
+        let facts = retry!(self.database, |connection| notification::read_latest_runs(connection, &names))?;
         self.shared.pace.note(&facts);
         let facts: HashMap<&str, &RunFacts> = facts.iter().map(|run| (run.run.as_str(), run)).collect();
         for (name, own) in by_run {
@@ -129,11 +130,13 @@ impl Preparer {
         let mut keys: Vec<BillKey> = places.keys().copied().collect();
         keys.sort_unstable();
         let (consumer, lease) = (self.consumer, self.lease);
-        let Claims { claimed, held, not_targets } =
-            retry!(self.database, |connection| notification::claim(connection, run, consumer, lease, &keys))?;
-        self.shared.hands.take(claimed.iter().map(|claimed| claimed.hand));
-        let ended = keys.len() - claimed.len() - held.len() - not_targets.len();
-        self.settle(Taken::Held, held.iter().map(|_| batch.ticket()));
+        let ClaimResult { claimed, unavailable, not_targets } =
+            retry!(self.database, |connection| notification::claim_deliveries(
+                connection, run, consumer, lease, &keys
+            ))?;
+        self.shared.hands.take(claimed.iter().map(|claimed| claimed.delivery));
+        let ended = keys.len() - claimed.len() - unavailable.len() - not_targets.len();
+        self.settle(Taken::Held, unavailable.iter().map(|_| batch.ticket()));
         self.settle(Taken::Ended, (0..ended).map(|_| batch.ticket()));
         let places = not_targets.iter().filter_map(|key| places.get(key).copied());
         self.refuse(batch, places, "the bill is no target of the run");
@@ -145,13 +148,13 @@ impl Preparer {
         &mut self,
         batch: &Arc<Batch>,
         run: &RunFacts,
-        claimed: Vec<Claimed>,
+        claimed: Vec<GrantedClaim>,
     ) -> Result<(), RetryError> {
         if claimed.is_empty() {
             return Ok(());
         }
         let Self { database, composers, .. } = self;
-        let keys: Vec<BillKey> = claimed.iter().map(|claimed| claimed.hand.key).collect();
+        let keys: Vec<BillKey> = claimed.iter().map(|claimed| claimed.delivery.key).collect();
         let read = retry!(*database, |connection| async {
             let rows = notification::read_bills_for_email(connection, run.month, &keys).await?;
             let context = composers.batch_context(connection, run, &rows).await?;
@@ -160,29 +163,31 @@ impl Preparer {
         let (context, rows) = match read {
             Ok(read) => read,
             Err(error) => {
-                for Claimed { hand, .. } in claimed {
+                for GrantedClaim { delivery: hand, .. } in claimed {
                     self.pen.write(Entry::GiveBack { hand, ticket: None });
                 }
                 return Err(error);
             }
         };
-        let mut claims: HashMap<BillKey, Claimed> =
-            claimed.into_iter().map(|claimed| (claimed.hand.key, claimed)).collect();
+        let mut claims: HashMap<BillKey, GrantedClaim> =
+            claimed.into_iter().map(|claimed| (claimed.delivery.key, claimed)).collect();
         let now = Instant::now();
         let mut mails = Vec::with_capacity(rows.len());
         for (key, rendered) in render_all(&context, rows).await {
-            let Some(Claimed { hand, tries, first_try }) = claims.remove(&key) else { continue };
+            let Some(GrantedClaim { delivery: hand, tries, since_first_try }) = claims.remove(&key) else {
+                continue;
+            };
             let ticket = batch.ticket();
             match rendered {
                 Rendered::Email(email) => {
-                    let first_try = first_try.and_then(|ago| now.checked_sub(ago));
+                    let first_try = since_first_try.and_then(|ago| now.checked_sub(ago));
                     mails.push(Mail { hand, email, tries, first_try, ticket });
                 }
                 Rendered::NoAddress => self.end(hand, Outcome::Skipped, "NO_ADDRESS".to_owned(), ticket),
                 Rendered::Failed(reason) => self.end(hand, Outcome::Failed, reason, ticket),
             }
         }
-        for Claimed { hand, .. } in claims.into_values() {
+        for GrantedClaim { delivery: hand, .. } in claims.into_values() {
             let reason = "NO_BILL: the bill or its member is not in the database".to_owned();
             self.end(hand, Outcome::Failed, reason, batch.ticket());
         }
@@ -191,7 +196,10 @@ impl Preparer {
     }
 
     fn end(&self, hand: ClaimedDelivery, outcome: Outcome, reason: String, ticket: Ticket) {
-        self.pen.write(Entry::End { ended: Ended { hand, outcome, reason: Some(reason) }, ticket });
+        self.pen.write(Entry::End {
+            ended: DeliveryOutcome { delivery: hand, outcome, reason: Some(reason) },
+            ticket,
+        });
     }
 
     fn settle(&self, taken: Taken, tickets: impl IntoIterator<Item = Ticket>) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex as Lock;
 use std::time::Duration;
 
-use store::notification::{self, NotificationId, RunFacts, Slots};
+use store::notification::{self, NotificationId, RunFacts, SendSlots};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -72,8 +72,8 @@ impl Pace {
             Some(row) => row,
             None => {
                 let left = (limit / PART_OF_A_SECOND).clamp(1, sessions);
-                let Slots { first_in, apart } =
-                    retry!(*database, |connection| notification::take_slots(connection, run, left))?;
+                let SendSlots { first_in, interval: apart } =
+                    retry!(*database, |connection| notification::reserve_send_slots(connection, run, left))?;
                 if apart.is_zero() {
                     slots.remove(&run);
                     return Ok(None);

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::notification::{self, Advanced, ClaimedDelivery, ConsumerId, Ended, Outcome, PutOff};
+use store::notification::{
+    self, ClaimedDelivery, ConsumerId, DeliveryOutcome, HandOverResult, Outcome, Postponement,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -30,7 +32,7 @@ pub(crate) enum Entry {
         grant: oneshot::Sender<bool>,
     },
     End {
-        ended: Ended,
+        ended: DeliveryOutcome,
         ticket: Ticket,
     },
     /// To be tried again at `due`. `counts`: the server was asked.
@@ -65,7 +67,10 @@ impl Pen {
     }
 
     pub(crate) fn end(&self, mail: Mail, outcome: Outcome, reason: Option<String>) {
-        self.write(Entry::End { ended: Ended { hand: mail.hand, outcome, reason }, ticket: mail.ticket });
+        self.write(Entry::End {
+            ended: DeliveryOutcome { delivery: mail.hand, outcome, reason },
+            ticket: mail.ticket,
+        });
     }
 
     pub(crate) fn write(&self, entry: Entry) {
@@ -90,7 +95,7 @@ pub(crate) struct Ledger {
 #[derive(Default)]
 struct Page {
     hand_overs: Vec<(ClaimedDelivery, oneshot::Sender<bool>)>,
-    ended: Vec<Ended>,
+    ended: Vec<DeliveryOutcome>,
     tickets: Vec<Ticket>,
     put_off: Vec<(Box<Mail>, bool, Instant)>,
     given_back: Vec<(ClaimedDelivery, Option<Ticket>)>,
@@ -153,7 +158,7 @@ impl Ledger {
     async fn advance(
         &mut self,
         hand_overs: Vec<(ClaimedDelivery, oneshot::Sender<bool>)>,
-        ended: Vec<Ended>,
+        ended: Vec<DeliveryOutcome>,
         tickets: Vec<Ticket>,
     ) -> Result<(), RetryError> {
         if hand_overs.is_empty() && ended.is_empty() {
@@ -162,8 +167,8 @@ impl Ledger {
         let (consumer, lease) = (self.consumer, self.lease);
         let asked: Vec<ClaimedDelivery> = hand_overs.iter().map(|(hand, _)| *hand).collect();
         self.hands.hand_over(&asked, true);
-        let Advanced { mut granted, recorded, lost, .. } =
-            retry!(self.database, |connection| notification::advance(
+        let HandOverResult { mut granted, recorded, lost, .. } =
+            retry!(self.database, |connection| notification::hand_over_and_record(
                 connection, consumer, lease, &asked, &ended
             ))?;
         granted.sort_unstable_by_key(order);
@@ -178,7 +183,7 @@ impl Ledger {
                 "outcomes came after their leases had run out, and do not count"
             );
         }
-        for ended in ended.iter().filter(|ended| !lost.contains(&ended.hand)) {
+        for ended in ended.iter().filter(|ended| !lost.contains(&ended.delivery)) {
             self.metrics.sent(ended.outcome);
         }
         self.hands.let_go(recorded.iter().chain(&lost));
@@ -190,18 +195,21 @@ impl Ledger {
 
     async fn put_off(&mut self, mails: Vec<(Box<Mail>, bool, Instant)>) -> Result<(), RetryError> {
         let (consumer, lease) = (self.consumer, self.lease);
-        let asked: Vec<PutOff> =
-            mails.iter().map(|(mail, counts, _)| PutOff { hand: mail.hand, counts: *counts }).collect();
-        let held =
-            retry!(self.database, |connection| notification::put_off(connection, consumer, lease, &asked))?;
+        let asked: Vec<Postponement> = mails
+            .iter()
+            .map(|(mail, counts, _)| Postponement { delivery: mail.hand, counts_as_try: *counts })
+            .collect();
+        let held = retry!(self.database, |connection| notification::postpone_deliveries(
+            connection, consumer, lease, &asked
+        ))?;
         let now = Instant::now();
         for (mut mail, _, due) in mails {
             mail.ticket.settle();
-            match held.iter().find(|held| held.hand == mail.hand) {
+            match held.iter().find(|held| held.delivery == mail.hand) {
                 Some(held) => {
                     self.hands.hand_over([&mail.hand], false);
                     mail.tries = held.tries;
-                    mail.first_try = held.first_try.and_then(|ago| now.checked_sub(ago));
+                    mail.first_try = held.since_first_try.and_then(|ago| now.checked_sub(ago));
                     self.metrics.put_off();
                     self.parked.park(*mail, due);
                 }
@@ -216,7 +224,7 @@ impl Ledger {
         let hands: Vec<ClaimedDelivery> = given.iter().map(|(hand, _)| *hand).collect();
         self.hands.let_go(&hands);
         for part in hands.chunks(AT_ONCE) {
-            retry!(self.database, |connection| notification::give_back(connection, consumer, part))?;
+            retry!(self.database, |connection| notification::release_claims(connection, consumer, part))?;
         }
         for mut ticket in given.into_iter().filter_map(|(_, ticket)| ticket) {
             ticket.settle();

@@ -8,7 +8,9 @@ use domain::price_book::PriceBook;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, PgPool};
 use store::crypto::{Column, Keyring};
-use store::notification::{self, Begin, BeginResult, NotificationId, Scope, Selection, TemplateSet, Uuid};
+use store::notification::{
+    self, BeginRequest, BeginResult, NotificationId, Scope, Selection, TemplateSet, Uuid,
+};
 use store::testing::TestDatabase;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -121,7 +123,7 @@ impl Fixture {
     pub(crate) async fn begin(&self, uid: u128, rehearsal: bool) -> NotificationId {
         let files = templates();
         let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
-        let asked = Begin {
+        let asked = BeginRequest {
             run: RUN,
             run_uid: Uuid::from_u128(uid),
             month: MONTH.parse().unwrap(),
@@ -131,7 +133,7 @@ impl Fixture {
             templates: &TemplateSet { sha256, files },
             max_per_second: None,
         };
-        let BeginResult::Started(id) = notification::begin(&self.operator, &asked).await.unwrap() else {
+        let BeginResult::Started(id) = notification::begin_run(&self.operator, &asked).await.unwrap() else {
             panic!("refused")
         };
         if !rehearsal {

@@ -166,17 +166,17 @@ async fn a_lost_database_connection_is_made_again() {
 async fn a_suspended_run_is_not_published_until_it_goes_on() {
     let (fixture, options) = (Fixture::new(1000).await, options());
     let id = fixture.begin(1, false).await;
-    notification::adjust(&fixture.operator, id, true, None).await.unwrap();
+    notification::update_settings(&fixture.operator, id, true, None).await.unwrap();
     let publisher = fixture.publisher(1, 1, &options);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(publisher.is_running());
     assert_eq!(options.ends(&options.topic), BTreeMap::new());
-    notification::adjust(&fixture.operator, id, false, None).await.unwrap();
+    notification::update_settings(&fixture.operator, id, false, None).await.unwrap();
     assert_eq!(publisher.ended().await, Completion::Done);
     assert_eq!(on_topic(&options).len(), 1000);
     // Of a run that is over nothing more is published.
     let other = fixture.begin(2, false).await;
-    notification::cancel(&fixture.operator, other, "deleted").await.unwrap();
+    notification::cancel_run(&fixture.operator, other, "deleted").await.unwrap();
     assert_eq!(fixture.publisher(2, 1, &options).ended().await, Completion::Done);
     assert_eq!(on_topic(&options).len(), 1000);
 }

@@ -117,7 +117,7 @@ async fn a_limit_can_change_while_a_run_goes() {
     let engine = fixture.engine();
     let done = engine.intake().submit(fixture.messages(&run).await).await.unwrap();
     wait_until("the first mails", || !fixture.server.received().is_empty()).await;
-    notification::adjust(&fixture.operator, run.id, false, None).await.unwrap();
+    notification::update_settings(&fixture.operator, run.id, false, None).await.unwrap();
     tokio::time::timeout(LIMIT, done).await.unwrap().unwrap();
     engine.drain(LIMIT).await.unwrap();
     assert_eq!(fixture.counts(&run).await, "SENT 100");

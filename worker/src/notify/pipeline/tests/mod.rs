@@ -18,7 +18,7 @@ use domain::price_book::PriceBook;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, PgPool};
 use store::crypto::{Column, Keyring};
-use store::notification::{self, Begin, BeginResult, RunFacts, Scope, Selection, TemplateSet, Uuid};
+use store::notification::{self, BeginRequest, BeginResult, RunFacts, Scope, Selection, TemplateSet, Uuid};
 use store::testing::TestDatabase;
 
 use self::mail_server::MailServer;
@@ -130,7 +130,7 @@ impl Fixture {
     async fn run_with(&self, uid: u128, selection: Selection, max_per_second: Option<i32>) -> RunFacts {
         let files = notice_templates();
         let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
-        let asked = Begin {
+        let asked = BeginRequest {
             run: &format!("test/notices-{uid}"),
             run_uid: Uuid::from_u128(uid),
             month: MONTH.parse().unwrap(),
@@ -140,13 +140,13 @@ impl Fixture {
             templates: &TemplateSet { sha256, files },
             max_per_second,
         };
-        let BeginResult::Started(_) = notification::begin(&self.operator, &asked).await.unwrap() else {
+        let BeginResult::Started(_) = notification::begin_run(&self.operator, &asked).await.unwrap() else {
             panic!("refused")
         };
         let mut worker = self.database.connect_as("monthend_worker").await;
-        let facts = notification::run_of(&mut worker, asked.run_uid).await.unwrap();
+        let facts = notification::read_run(&mut worker, asked.run_uid).await.unwrap();
         notification::select_targets(&mut worker, &facts, 1000, |_| true).await.unwrap();
-        notification::run_of(&mut worker, asked.run_uid).await.unwrap()
+        notification::read_run(&mut worker, asked.run_uid).await.unwrap()
     }
 
     fn transport(&self) -> Transport {
@@ -178,7 +178,7 @@ impl Fixture {
     /// Messages of all the run's open targets.
     async fn messages(&self, run: &RunFacts) -> Vec<NotificationMessage> {
         let mut worker = self.database.connect_as("monthend_worker").await;
-        let keys = notification::open_targets(&mut worker, run, None, 10_000).await.unwrap();
+        let keys = notification::read_open_targets(&mut worker, run, None, 10_000).await.unwrap();
         keys.into_iter()
             .map(|key| NotificationMessage {
                 month: run.month,
@@ -247,7 +247,7 @@ impl Fixture {
     async fn expire(&self) {
         self.sql("update delivery set lease_until = clock_timestamp() - interval '1 s' where lease_until is not null")
             .await;
-        notification::settle(&self.operator, MONTH.parse().unwrap()).await.unwrap();
+        notification::end_expired_leases(&self.operator, MONTH.parse().unwrap()).await.unwrap();
     }
 
     /// Nothing is in hand; whatever is SENT was received exactly once, and whatever was received is SENT or UNKNOWN; each

@@ -217,7 +217,7 @@ async fn a_suspended_run_stops_at_once_and_goes_on_later() {
     let engine = fixture.engine();
     let done = engine.intake().submit(fixture.messages(&run).await).await.unwrap();
     wait_until("some mails", || fixture.server.received().len() >= 8).await;
-    notification::adjust(&fixture.operator, run.id, true, None).await.unwrap();
+    notification::update_settings(&fixture.operator, run.id, true, None).await.unwrap();
     let before = fixture.server.received().len();
     // Its messages are committed unsent.
     tokio::time::timeout(LIMIT, done).await.unwrap().unwrap();
@@ -227,7 +227,7 @@ async fn a_suspended_run_stops_at_once_and_goes_on_later() {
     assert_eq!(again.unusable, []);
     assert_eq!(fixture.server.received().len(), after);
     fixture.check().await;
-    notification::adjust(&fixture.operator, run.id, false, None).await.unwrap();
+    notification::update_settings(&fixture.operator, run.id, false, None).await.unwrap();
     engine.intake().submit(fixture.messages(&run).await).await.unwrap().await.unwrap();
     engine.drain(LIMIT).await.unwrap();
     assert_eq!(fixture.counts(&run).await, "SENT 60");
