@@ -1,8 +1,9 @@
-//! What can go wrong between this crate and PostgreSQL, and which of it passes by itself.
+//! What can go wrong between this crate and PostgreSQL, and which of it may succeed later. [`StoreError`] is the base: the
+//! errors of billing and of notifications wrap it and add what only they know.
 
 use std::borrow::Cow;
 
-/// The server refused, or could not be reached.
+/// The server refused a statement, or could not be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation}")]
 pub struct DatabaseError {
@@ -12,8 +13,8 @@ pub struct DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether trying again may help: the connection broke, the server restarts or is short of something, or two
-    /// transactions were in each other's way.
+    /// Whether the same operation may succeed later: the connection broke, the server restarts or is short of a resource,
+    /// or two transactions conflicted.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.source {
@@ -21,11 +22,11 @@ impl DatabaseError {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::BeginFailed
-            // What the driver says of a reply that breaks off in the middle.
+            // The driver reports a reply that breaks off in the middle as a protocol error.
             | sqlx::Error::Protocol(_) => true,
             sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
-                // Connection exceptions, transaction rollbacks, insufficient resources, trouble under the server; a lock not
-                // to be had, cancelled; shut down, crashed, starting.
+                // By class: connection exceptions, transaction rollbacks, insufficient resources, system errors. By code:
+                // lock not available, query cancelled, and the server shutting down, crashed or starting.
                 ["08", "40", "53", "58"].iter().any(|class| code.starts_with(class))
                     || ["55P03", "57014", "57P01", "57P02", "57P03"].contains(&code.as_ref())
             }),
@@ -39,23 +40,43 @@ impl DatabaseError {
 pub enum StoreError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The database is not in the state that the operation needs; the text names the way out.
+    /// The database is not in the state that the operation needs; the text says what to do about it.
     #[error("{0}")]
     State(String),
+    #[error("{column} holds `{value}`, which this version cannot read")]
+    UnreadableValue { column: &'static str, value: String },
+    #[error("{operation} affected {rows} rows instead of {expected}; nothing was written")]
+    RowsAffected { operation: &'static str, rows: u64, expected: u64 },
 }
 
 impl StoreError {
-    /// Whether trying again later may help; see [`DatabaseError::is_transient`].
+    /// Whether the same operation may succeed later; see [`DatabaseError::is_transient`].
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_transient())
     }
+
+    pub(crate) fn unreadable(column: &'static str, value: impl ToString) -> Self {
+        Self::UnreadableValue { column, value: value.to_string() }
+    }
+}
+
+/// Fails unless a guarded statement affected as many rows as it must. The caller's transaction is then rolled back.
+///
+/// # Errors
+/// [`StoreError::RowsAffected`]
+pub(crate) fn expect_rows_affected(
+    operation: &'static str,
+    rows: u64,
+    expected: u64,
+) -> Result<(), StoreError> {
+    if rows == expected { Ok(()) } else { Err(StoreError::RowsAffected { operation, rows, expected }) }
 }
 
 /// Names the operation that failed.
 pub trait During<T> {
     /// # Errors
-    /// The error in hand, with what could not be done.
+    /// The error of the driver, with the operation that it stopped.
     fn during(self, operation: impl Into<Cow<'static, str>>) -> Result<T, DatabaseError>;
 }
 

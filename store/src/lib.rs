@@ -1,9 +1,10 @@
-//! PostgreSQL: one module for each thing stored, and all SQL of the product. Knows nothing of Kubernetes.
+//! The database: all SQL of the product, one module for each thing that is stored. Knows nothing of Kubernetes, Kafka or SMTP.
 
 pub mod billing;
 pub mod clock;
 pub mod copy;
 pub mod crypto;
+mod decode;
 pub mod error;
 pub mod installation;
 pub mod job_log;

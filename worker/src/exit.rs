@@ -55,6 +55,7 @@ impl From<StoreError> for CommandError {
             StoreError::Database(error) => error.into(),
             // Not migrated, or migrated by another version: somebody has to change the configuration.
             error @ StoreError::State(_) => Self::usage(error),
+            error => Self::new(ExitStatus::Failed, error),
         }
     }
 }

@@ -11,7 +11,6 @@ use email::{Bill, Composer, Email, Line, Mailbox, Templates};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
-use store::error::StoreError;
 use store::notification::{BillForEmail, BillKey, NotificationError, RunFacts};
 use store::{clock, installation};
 
@@ -102,13 +101,7 @@ impl ComposerCache {
 }
 
 async fn read_default_locale(connection: &mut PgConnection) -> Result<Locale, NotificationError> {
-    match installation::read(connection).await {
-        Ok(installation) => Ok(installation.locale),
-        Err(StoreError::Database(error)) => Err(error.into()),
-        Err(StoreError::State(why)) => {
-            Err(NotificationError::NotKept(format!("the installation's settings ({why})")))
-        }
-    }
+    Ok(installation::read(connection).await.map_err(NotificationError::from)?.locale)
 }
 
 impl BatchContext {

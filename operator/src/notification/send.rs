@@ -70,7 +70,7 @@ fn course(run: &NotificationRun, world: &World, snapshot: &Snapshot) -> Course {
         return going(progress(run, world, snapshot), Next::Do(adjust));
     }
     // Nothing in hand: a bill whose target another run's message ended may still be on its way.
-    if facts.selected && snapshot.open == 0 && snapshot.in_hand() == 0 {
+    if facts.selected && snapshot.open == 0 && snapshot.held() == 0 {
         return going(progress(run, world, snapshot), Next::Do(Do::Finish(facts.id)));
     }
     if let Some(old) = world.others.iter().find(|job| !job.deleting) {
@@ -125,7 +125,7 @@ fn is_to_be_published_again(world: &World, snapshot: &Snapshot, last: &Publicati
     let looked_after = world.lag.as_ref().is_some_and(|lag| {
         lag.drained && world.now.duration_since(lag.read_at) < since.saturating_sub(CLOCK_TOLERANCE)
     });
-    snapshot.in_hand() == 0 && looked_after && since >= pause_after(last.round)
+    snapshot.held() == 0 && looked_after && since >= pause_after(last.round)
 }
 
 fn pause_after(round: i32) -> SignedDuration {

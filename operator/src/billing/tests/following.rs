@@ -25,7 +25,7 @@ fn a_run_that_asks_again_for_its_month_does_not_flicker() {
     assert_eq!(again.status, first.status);
     assert_eq!(
         message(&first, "Started"),
-        "month 2026-10 is locked by the unfinished run billing/other; this run starts when that one has ended or is deleted"
+        "month 2026-10 is locked by the unfinished run billing/other; this run starts when that run has ended or is deleted"
     );
 }
 

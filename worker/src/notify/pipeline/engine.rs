@@ -15,7 +15,6 @@ use email::Mailbox;
 use futures::FutureExt as _;
 use secrecy::SecretString;
 use store::crypto::{Column, Keyring, OpenError};
-use store::error::StoreError;
 use store::notification as deliveries;
 use store::notification::{ConsumerId, NotificationError};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -302,10 +301,7 @@ async fn begin(
 ) -> Result<Option<ConsumerId>, EngineError> {
     let transport = config.transport.name();
     let begun: Result<_, RetryError> = retry!(database, |connection| async {
-        let sealed = store::member::any_sealed_name(connection).await.map_err(|error| match error {
-            StoreError::Database(error) => NotificationError::from(error),
-            StoreError::State(why) => NotificationError::NotKept(why),
-        })?;
+        let sealed = store::member::any_sealed_name(connection).await.map_err(NotificationError::from)?;
         Ok((sealed, deliveries::register_consumer(connection, &config.name, &transport).await?))
     });
     let (sealed, consumer) = match begun {

@@ -1,23 +1,48 @@
-//! From the claim to the outcome: handing over, recording what came of it, and settling what nobody will hear of any more.
+//! Hands deliveries over to the mail server and records their outcomes. A hand-over is written just before the content of an
+//! email is sent, so that after a crash it is known which emails may have been sent.
 
-use domain::month::BillingMonth;
-use sqlx::{Connection as _, PgConnection, PgPool};
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::claim::{Columns, by_month, columns, hand_columns, millis};
-use super::{
-    BillKey, ClaimedDelivery, ConsumerId, DeliveryOutcome, ExpiredLeases, HandOverResult, NotificationError,
-    NotificationState, Outcome, RunFacts, reasons, touched,
-};
-use crate::error::During as _;
+use domain::month::BillingMonth;
+use sqlx::{Connection as _, PgConnection};
 
-/// Hands over, and records what came of what was handed over or claimed before: all in one transaction. Nothing may appear
-/// twice. A hand-over is granted only while the run is open, the bill counts and the lease lasts; it begins a new lease.
-/// Whoever didn't get the answer may ask again, and gets the same one.
+use super::consumers::ConsumerId;
+use super::delivery::{
+    BillKey, ClaimedDelivery, DeliveryColumns, Outcome, by_month, delivery_columns, key_columns, millis,
+};
+use super::notification_error::NotificationError;
+use super::run::{NotificationState, RunFacts};
+use crate::error::{During as _, StoreError, expect_rows_affected};
+
+/// The outcome of a claimed delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryOutcome {
+    pub delivery: ClaimedDelivery,
+    pub outcome: Outcome,
+    /// Masked: contains no address.
+    pub reason: Option<String>,
+}
+
+/// The result of [`hand_over_and_record`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HandOverResult {
+    /// Handed over: may be sent now.
+    pub granted: Vec<ClaimedDelivery>,
+    /// Must not be sent, and is to be released: the run is not open, the bill is superseded, or the lease has expired.
+    pub refused: Vec<ClaimedDelivery>,
+    /// Outcomes that were written.
+    pub recorded: Vec<ClaimedDelivery>,
+    /// Outcomes that came too late: this consumer no longer holds the delivery.
+    pub lost: Vec<ClaimedDelivery>,
+}
+
+/// Hands over the deliveries in `hand_over` and records the outcomes in `ended`, in one transaction. No delivery may appear
+/// twice. A hand-over is granted only while the run is open, the bill is live and the lease has not expired; it starts a new
+/// lease. A repeated call, after an answer that was lost, returns the same.
 ///
 /// # Errors
-/// When the database fails; nothing was written then.
+/// When the database fails; then nothing was written.
 pub async fn hand_over_and_record(
     connection: &mut PgConnection,
     consumer: ConsumerId,
@@ -27,56 +52,59 @@ pub async fn hand_over_and_record(
 ) -> Result<HandOverResult, NotificationError> {
     let steps: Vec<Step<'_>> = hand_over
         .iter()
-        .map(|hand| Step { hand: *hand, end: None })
-        .chain(ended.iter().map(|ended| Step { hand: ended.delivery, end: Some(ended) }))
+        .map(|delivery| Step { delivery: *delivery, outcome: None })
+        .chain(ended.iter().map(|ended| Step { delivery: ended.delivery, outcome: Some(ended) }))
         .collect();
-    let mut advanced = HandOverResult::default();
+    let mut result = HandOverResult::default();
     if steps.is_empty() {
-        return Ok(advanced);
+        return Ok(result);
     }
     let mut tx = connection.begin().await.during("cannot open the transaction that hands over")?;
     let mut done: HashSet<ClaimedDelivery> = HashSet::new();
-    for (month, steps) in by_month(&steps, |step| &step.hand) {
-        done.extend(advance_month(&mut tx, month, consumer, lease, &steps).await?);
-        let missing: Vec<&DeliveryOutcome> =
-            steps.iter().filter(|step| !done.contains(&step.hand)).filter_map(|step| step.end).collect();
+    for (month, steps) in by_month(&steps, |step| &step.delivery) {
+        done.extend(apply_steps(&mut tx, month, consumer, lease, &steps).await?);
+        let missing: Vec<&DeliveryOutcome> = steps
+            .iter()
+            .filter(|step| !done.contains(&step.delivery))
+            .filter_map(|step| step.outcome)
+            .collect();
         if !missing.is_empty() {
-            done.extend(recorded_before(&mut tx, month, &missing).await?);
+            done.extend(find_recorded(&mut tx, month, &missing).await?);
         }
     }
     tx.commit().await.during("cannot commit hand-overs and outcomes")?;
     for step in steps {
-        match (step.end.is_some(), done.contains(&step.hand)) {
-            (false, true) => advanced.granted.push(step.hand),
-            (false, false) => advanced.refused.push(step.hand),
-            (true, true) => advanced.recorded.push(step.hand),
-            (true, false) => advanced.lost.push(step.hand),
+        match (step.outcome.is_some(), done.contains(&step.delivery)) {
+            (false, true) => result.granted.push(step.delivery),
+            (false, false) => result.refused.push(step.delivery),
+            (true, true) => result.recorded.push(step.delivery),
+            (true, false) => result.lost.push(step.delivery),
         }
     }
-    Ok(advanced)
+    Ok(result)
 }
 
-/// One delivery's next step: its end, or else the hand-over.
+/// The next step of one delivery: its outcome, or else the hand-over.
 #[derive(Clone, Copy)]
 struct Step<'a> {
-    hand: ClaimedDelivery,
-    end: Option<&'a DeliveryOutcome>,
+    delivery: ClaimedDelivery,
+    outcome: Option<&'a DeliveryOutcome>,
 }
 
-/// Returns what was granted.
-async fn advance_month(
+/// Applies the steps of one month and returns the deliveries that were changed.
+async fn apply_steps(
     tx: &mut PgConnection,
     month: BillingMonth,
     consumer: ConsumerId,
     lease: Duration,
     steps: &[Step<'_>],
 ) -> Result<Vec<ClaimedDelivery>, NotificationError> {
-    let hands: Vec<ClaimedDelivery> = steps.iter().map(|step| step.hand).collect();
-    let Columns { runs, members, revisions, attempts } = hand_columns(&hands);
+    let deliveries: Vec<ClaimedDelivery> = steps.iter().map(|step| step.delivery).collect();
+    let DeliveryColumns { runs, members, revisions, attempts } = delivery_columns(&deliveries);
     let outcomes: Vec<Option<String>> =
-        steps.iter().map(|step| step.end.map(|end| end.outcome.as_str().to_owned())).collect();
+        steps.iter().map(|step| step.outcome.map(|ended| ended.outcome.as_str().to_owned())).collect();
     let reasons: Vec<Option<String>> =
-        steps.iter().map(|step| step.end.and_then(|end| end.reason.clone())).collect();
+        steps.iter().map(|step| step.outcome.and_then(|ended| ended.reason.clone())).collect();
     let rows = sqlx::query!(
         r#"with run as (
                select id, state from notification where id = any($2) order by id for key share
@@ -130,20 +158,20 @@ async fn advance_month(
     .await
     .during("cannot hand over or record outcomes")?;
     if let Some(row) = rows.first() {
-        // Whoever has the delivery in hand is the only one to end its target.
-        touched("ending targets", row.closed.unsigned_abs(), row.ended.unsigned_abs())?;
+        // Only the holder of a delivery gives its target an outcome.
+        expect_rows_affected("ending targets", row.closed.unsigned_abs(), row.ended.unsigned_abs())?;
     }
-    rows.into_iter().map(|row| at(&hands, row.position)).collect()
+    rows.into_iter().map(|row| Ok(delivery_at(&deliveries, row.position)?)).collect()
 }
 
-/// Which of these outcomes are the ones that the same attempts ended with.
-async fn recorded_before(
+/// Finds the deliveries whose attempt has this very outcome already.
+async fn find_recorded(
     tx: &mut PgConnection,
     month: BillingMonth,
     ended: &[&DeliveryOutcome],
 ) -> Result<Vec<ClaimedDelivery>, NotificationError> {
-    let hands: Vec<ClaimedDelivery> = ended.iter().map(|ended| ended.delivery).collect();
-    let Columns { runs, members, revisions, attempts } = hand_columns(&hands);
+    let deliveries: Vec<ClaimedDelivery> = ended.iter().map(|ended| ended.delivery).collect();
+    let DeliveryColumns { runs, members, revisions, attempts } = delivery_columns(&deliveries);
     let outcomes: Vec<String> = ended.iter().map(|ended| ended.outcome.as_str().to_owned()).collect();
     let positions = sqlx::query_scalar!(
         r#"select a.position as "position!"
@@ -161,18 +189,19 @@ async fn recorded_before(
     .fetch_all(tx)
     .await
     .during("cannot look for outcomes that were recorded before")?;
-    positions.into_iter().map(|position| at(&hands, position)).collect()
+    positions.into_iter().map(|position| Ok(delivery_at(&deliveries, position)?)).collect()
 }
 
-/// What stands at a position, which counts from 1.
-fn at(hands: &[ClaimedDelivery], position: i64) -> Result<ClaimedDelivery, NotificationError> {
+/// The delivery at a position, which counts from 1.
+fn delivery_at(deliveries: &[ClaimedDelivery], position: i64) -> Result<ClaimedDelivery, StoreError> {
     usize::try_from(position - 1)
         .ok()
-        .and_then(|index| hands.get(index).copied())
-        .ok_or_else(|| NotificationError::stored("position", position))
+        .and_then(|index| deliveries.get(index).copied())
+        .ok_or_else(|| StoreError::unreadable("position", position))
 }
 
-/// Writes what came of a rehearsal's targets, unless they have an outcome or the run is not open; returns where it stands.
+/// Records the outcomes of a rehearsal's targets, unless a target has one already or the run is not open. Returns the state of
+/// the run.
 ///
 /// # Errors
 /// When the database fails.
@@ -182,7 +211,7 @@ pub async fn record_rehearsal_outcomes(
     ended: &[(BillKey, Outcome, Option<String>)],
 ) -> Result<NotificationState, NotificationError> {
     let keys: Vec<BillKey> = ended.iter().map(|(key, ..)| *key).collect();
-    let (members, revisions) = columns(&keys);
+    let (members, revisions) = key_columns(&keys);
     let outcomes: Vec<String> = ended.iter().map(|(_, outcome, _)| outcome.as_str().to_owned()).collect();
     let reasons: Vec<Option<String>> = ended.iter().map(|(.., reason)| reason.clone()).collect();
     let state = sqlx::query_scalar!(
@@ -207,60 +236,7 @@ pub async fn record_rehearsal_outcomes(
     )
     .fetch_optional(connection)
     .await
-    .during("cannot write what came of a rehearsal's targets")?
+    .during("cannot record the outcomes of a rehearsal")?
     .ok_or_else(|| NotificationError::NoSuchRun(run.id.0.to_string()))?;
-    NotificationState::parse(&state)
-}
-
-/// Ends the leases of a month that ran out: a hand-over's outcome is unknown, a claim is free again. Whatever somebody is
-/// about to change is left to them.
-///
-/// # Errors
-/// When the database fails.
-pub async fn end_expired_leases(
-    pool: &PgPool,
-    month: BillingMonth,
-) -> Result<ExpiredLeases, NotificationError> {
-    let mut connection = pool.acquire().await.during("cannot connect to the database")?;
-    end_expired_leases_on(&mut connection, month).await
-}
-
-pub(super) async fn end_expired_leases_on(
-    connection: &mut PgConnection,
-    month: BillingMonth,
-) -> Result<ExpiredLeases, NotificationError> {
-    let row = sqlx::query!(
-        r#"with expired as materialized (
-               select member_id, revision, state, notification from delivery
-               where month = $1 and state in ('CLAIMED', 'HANDED_OVER') and lease_until < clock_timestamp()
-               for update skip locked
-           ), moved as (
-               update delivery d
-               set state = case e.state when 'HANDED_OVER' then 'UNKNOWN' else coalesce(d.before, 'PENDING') end,
-                   attempt = d.attempt - (e.state = 'CLAIMED')::int,
-                   ended_at = case e.state when 'HANDED_OVER' then clock_timestamp() else d.ended_at end,
-                   reason = case e.state when 'HANDED_OVER' then $2 else d.reason end,
-                   before = null, holder = null, lease_until = null
-               from expired e
-               where d.month = $1 and d.member_id = e.member_id and d.revision = e.revision and d.channel = 'EMAIL'
-               returning 1
-           ), closed as (
-               update notice_target t set outcome = 'UNKNOWN', reason = $2, ended_at = clock_timestamp()
-               from expired e
-               where e.state = 'HANDED_OVER' and t.month = $1 and t.notification = e.notification
-                 and t.member_id = e.member_id and t.revision = e.revision and t.outcome is null
-               returning 1
-           )
-           select (select count(*) from expired) as "expired!", (select count(*) from moved) as "moved!",
-                  (select count(*) from expired where state = 'HANDED_OVER') as "unknown!",
-                  (select count(*) from closed) as "closed!""#,
-        month.to_string(),
-        reasons::OUTCOME_UNKNOWN
-    )
-    .fetch_one(connection)
-    .await
-    .during("cannot settle what nobody will hear of any more")?;
-    touched("ending leases", row.moved.unsigned_abs(), row.expired.unsigned_abs())?;
-    touched("ending targets of unknown outcome", row.closed.unsigned_abs(), row.unknown.unsigned_abs())?;
-    Ok(ExpiredLeases { unknown: row.unknown, freed: row.expired - row.unknown })
+    Ok(NotificationState::parse(&state)?)
 }

@@ -1,42 +1,45 @@
-//! Verification: what the workers wrote, compared with what was planned and with what is in the tables, by set-based
-//! statements that share nothing with how it was written. Changes nothing but the revision's own row.
+//! Verifies a revision: compares what the workers wrote with the plan and with the tables, by set-based statements that share
+//! nothing with the code that wrote it. Writes only the revision's own row.
 
 use sqlx::{PgConnection, PgPool};
 
-use super::observe::read_checks;
-use super::{
-    Amounts, BillingError, Check, Counts, RevisionKey, RevisionState, Verification, amount, touched,
-};
-use crate::error::During as _;
+use super::amounts::{AmountTexts, Amounts, Counts};
+use super::billing_error::BillingError;
+use super::chunk_sums::{ChunkSums, sum_chunks};
+use super::revision::{RevisionKey, RevisionState};
+use super::verification::{Check, Verification, read_checks};
+use crate::decode::read_amount;
+use crate::error::{During as _, StoreError, expect_rows_affected};
 
-/// Checks the revision after its last chunk, keeps the result with it and returns it.
+/// Verifies the revision when all its chunks are done, stores the result with it and returns it.
 ///
 /// # Errors
-/// When chunks are still to be done, when the run no longer holds the month, when the revision is closed, or when the
-/// database fails. A check that does not pass is no error: see [`Verification::passed`].
+/// When chunks are not done, when the run no longer holds the month, when the revision is closed, or when the database fails. A
+/// check that does not pass is no error: see [`Verification::passed`].
 pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verification, BillingError> {
     let mut tx = pool.begin().await.during("cannot open the verifying transaction")?;
-    hold(&mut tx, key).await?;
-    prepare(&mut tx).await?;
-    let planned = planned(&mut tx, key).await?;
-    let done = chunk_totals(&mut tx, key).await?;
-    if done.pending > 0 {
+    share_month(&mut tx, key).await?;
+    configure_transaction(&mut tx).await?;
+    let planned = read_plan(&mut tx, key).await?;
+    let done = sum_chunks(&mut tx, key).await?;
+    if done.chunks_done < done.chunks {
         return Err(BillingError::ChunksPending {
             month: key.month,
             revision: key.revision,
-            pending: done.pending,
+            pending: done.chunks - done.chunks_done,
             wanted: "verified",
         });
     }
-    let bills = bill_totals(&mut tx, key).await?;
-    let items = item_totals(&mut tx, key).await?;
-    let usage = usage_totals(&mut tx, key, planned.data_cutoff).await?;
+    let tiling = read_tiling(&mut tx, key).await?;
+    let bills = sum_bills(&mut tx, key).await?;
+    let items = sum_items(&mut tx, key).await?;
+    let usage = count_usage(&mut tx, key, planned.data_cutoff).await?;
     let checks = vec![
         members_check(planned.members, &bills),
         bills_check(&done, &bills),
         items_check(&done, &items),
         usage_check(&done, &usage),
-        chunks_check(&done),
+        chunks_check(&done, &tiling),
     ];
     let row = sqlx::query!(
         r#"update revision
@@ -48,19 +51,19 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
         key.fence,
         serde_json::json!(checks),
         usage.late,
-        done.digest
+        tiling.digest
     )
     .fetch_all(&mut *tx)
     .await
-    .during("cannot keep the verification")?;
-    touched("keeping the verification", row.len() as u64, 1)?;
+    .during("cannot store the verification")?;
+    expect_rows_affected("storing the verification", row.len() as u64, 1)?;
     tx.commit().await.during("cannot commit the verification")?;
     let at = row[0].verified_at.to_jiff();
-    Ok(Verification { checks, digest: done.digest, late_usage: usage.late, at })
+    Ok(Verification { checks, digest: tiling.digest, late_usage: usage.late, at })
 }
 
-/// For the issuing transaction: the draft was verified, and every check passed.
-pub(super) async fn assert_passed(tx: &mut PgConnection, key: &RevisionKey) -> Result<(), BillingError> {
+/// Fails unless the draft was verified and every check passed.
+pub(super) async fn assert_verified(tx: &mut PgConnection, key: &RevisionKey) -> Result<(), BillingError> {
     let verification = sqlx::query_scalar!(
         "select verification from revision where month = $1 and revision = $2",
         key.month.to_string(),
@@ -79,8 +82,8 @@ pub(super) async fn assert_passed(tx: &mut PgConnection, key: &RevisionKey) -> R
     if failed.is_empty() { Ok(()) } else { refused(failed.join("; ")) }
 }
 
-/// A few large statements: memory for a million groups, and no time lost in compiling.
-async fn prepare(tx: &mut PgConnection) -> Result<(), BillingError> {
+/// For a few large statements: memory for a million groups, and no JIT compilation, which takes longer than it saves.
+async fn configure_transaction(tx: &mut PgConnection) -> Result<(), BillingError> {
     sqlx::query!(
         "select set_config('work_mem', '256MB', true) as memory, set_config('jit', 'off', true) as jit"
     )
@@ -90,8 +93,8 @@ async fn prepare(tx: &mut PgConnection) -> Result<(), BillingError> {
     Ok(())
 }
 
-/// Keeps the month from changing hands until the transaction ends.
-async fn hold(tx: &mut PgConnection, key: &RevisionKey) -> Result<(), BillingError> {
+/// Keeps other runs from taking the month until the transaction ends.
+async fn share_month(tx: &mut PgConnection, key: &RevisionKey) -> Result<(), BillingError> {
     sqlx::query_scalar!(
         r#"select 1 as "held!" from month_lock where month = $1 and fence = $2 and run_uid = $3 for share"#,
         key.month.to_string(),
@@ -110,7 +113,7 @@ struct Planned {
     data_cutoff: i64,
 }
 
-async fn planned(tx: &mut PgConnection, key: &RevisionKey) -> Result<Planned, BillingError> {
+async fn read_plan(tx: &mut PgConnection, key: &RevisionKey) -> Result<Planned, BillingError> {
     let row = sqlx::query!(
         "select state, members, data_cutoff from revision where month = $1 and revision = $2 and run_uid = $3",
         key.month.to_string(),
@@ -120,43 +123,27 @@ async fn planned(tx: &mut PgConnection, key: &RevisionKey) -> Result<Planned, Bi
     .fetch_optional(tx)
     .await
     .during("cannot read the revision")?
-    .ok_or(BillingError::NoSuchRevision { month: key.month, revision: key.revision, run_uid: key.run_uid })?;
+    .ok_or_else(|| BillingError::no_such_revision(key))?;
     match RevisionState::parse(&row.state)? {
         RevisionState::Draft => Ok(Planned { members: row.members, data_cutoff: row.data_cutoff }),
-        state => Err(BillingError::WrongState {
-            month: key.month,
-            revision: key.revision,
-            state,
-            wanted: "verified",
-        }),
+        state => Err(BillingError::wrong_state(key, state, "verified")),
     }
 }
 
-struct ChunkTotals {
-    chunks: i64,
-    pending: i64,
-    /// Chunks that do not start right after the one before, the first one at 1.
+/// How the chunks of a revision follow each other.
+struct ChunkTiling {
+    /// Chunks that do not start right after the chunk before, or the first one at 1.
     misplaced: i64,
     last_member: i64,
     last_chunk: i64,
-    counts: Counts,
-    amounts: Amounts,
     digest: String,
 }
 
-async fn chunk_totals(tx: &mut PgConnection, key: &RevisionKey) -> Result<ChunkTotals, BillingError> {
-    let row = sqlx::query!(
-        r#"select count(*) as "chunks!", count(*) filter (where state <> 'DONE') as "pending!",
-                  count(*) filter (where from_member::numeric <> coalesce(before, 0)::numeric + 1) as "misplaced!",
+async fn read_tiling(tx: &mut PgConnection, key: &RevisionKey) -> Result<ChunkTiling, BillingError> {
+    let tiling = sqlx::query_as!(
+        ChunkTiling,
+        r#"select count(*) filter (where from_member::numeric <> coalesce(before, 0)::numeric + 1) as "misplaced!",
                   max(to_member) as "last_member!", max(chunk_no)::bigint as "last_chunk!",
-                  coalesce(sum(billed), 0)::bigint as "billed!", coalesce(sum(quarantined), 0)::bigint as "quarantined!",
-                  coalesce(sum(items), 0)::bigint as "items!", coalesce(sum(rated_usage), 0)::bigint as "rated!",
-                  coalesce(sum(unbillable_usage), 0)::bigint as "unbillable!",
-                  coalesce(sum(quarantined_usage), 0)::bigint as "quarantined_usage!",
-                  coalesce(sum(base_amount), 0)::text as "base!", coalesce(sum(usage_amount), 0)::text as "usage!",
-                  coalesce(sum(discount_amount), 0)::text as "discount!",
-                  coalesce(sum(adjustment_amount), 0)::text as "adjustment!", coalesce(sum(tax_amount), 0)::text as "tax!",
-                  coalesce(sum(rounding_amount), 0)::text as "rounding!", coalesce(sum(total_amount), 0)::text as "total!",
                   encode(sha256(coalesce(string_agg(digest, ''::bytea order by chunk_no), ''::bytea)), 'hex') as "digest!"
            from (select *, lag(to_member) over (order by chunk_no) as before
                  from chunk where month = $1 and revision = $2) c"#,
@@ -165,32 +152,8 @@ async fn chunk_totals(tx: &mut PgConnection, key: &RevisionKey) -> Result<ChunkT
     )
     .fetch_one(tx)
     .await
-    .during("cannot sum the chunks")?;
-    Ok(ChunkTotals {
-        chunks: row.chunks,
-        pending: row.pending,
-        misplaced: row.misplaced,
-        last_member: row.last_member,
-        last_chunk: row.last_chunk,
-        counts: Counts {
-            billed: row.billed,
-            quarantined: row.quarantined,
-            items: row.items,
-            rated_usage: row.rated,
-            unbillable_usage: row.unbillable,
-            quarantined_usage: row.quarantined_usage,
-        },
-        amounts: Amounts {
-            base: amount("chunk.base_amount", &row.base)?,
-            usage: amount("chunk.usage_amount", &row.usage)?,
-            discount: amount("chunk.discount_amount", &row.discount)?,
-            adjustment: amount("chunk.adjustment_amount", &row.adjustment)?,
-            tax: amount("chunk.tax_amount", &row.tax)?,
-            rounding: amount("chunk.rounding_amount", &row.rounding)?,
-            total: amount("chunk.total_amount", &row.total)?,
-        },
-        digest: row.digest,
-    })
+    .during("cannot read how the chunks follow each other")?;
+    Ok(tiling)
 }
 
 struct BillTotals {
@@ -199,7 +162,7 @@ struct BillTotals {
     amounts: Amounts,
 }
 
-async fn bill_totals(tx: &mut PgConnection, key: &RevisionKey) -> Result<BillTotals, BillingError> {
+async fn sum_bills(tx: &mut PgConnection, key: &RevisionKey) -> Result<BillTotals, BillingError> {
     let row = sqlx::query!(
         r#"select count(*) as "bills!",
                   coalesce(sum(base_amount), 0)::text as "base!", coalesce(sum(usage_amount), 0)::text as "usage!",
@@ -214,19 +177,16 @@ async fn bill_totals(tx: &mut PgConnection, key: &RevisionKey) -> Result<BillTot
     .fetch_one(tx)
     .await
     .during("cannot sum the bills")?;
-    Ok(BillTotals {
-        bills: row.bills,
-        quarantined: row.quarantined,
-        amounts: Amounts {
-            base: amount("bill.base_amount", &row.base)?,
-            usage: amount("bill.usage_amount", &row.usage)?,
-            discount: amount("bill.discount_amount", &row.discount)?,
-            adjustment: amount("bill.adjustment_amount", &row.adjustment)?,
-            tax: amount("bill.tax_amount", &row.tax)?,
-            rounding: amount("bill.rounding_amount", &row.rounding)?,
-            total: amount("bill.total_amount", &row.total)?,
-        },
-    })
+    let amounts = AmountTexts {
+        base: row.base,
+        usage: row.usage,
+        discount: row.discount,
+        adjustment: row.adjustment,
+        tax: row.tax,
+        rounding: row.rounding,
+        total: row.total,
+    };
+    Ok(BillTotals { bills: row.bills, quarantined: row.quarantined, amounts: amounts.parse()? })
 }
 
 #[derive(Default)]
@@ -238,11 +198,11 @@ struct ItemTotals {
     adjustment: i128,
     rounding: i128,
     total: i128,
-    /// Members whose bill is not the sum of their items, or who have one without the other.
+    /// Members whose bill is not the sum of their items, or who have a bill or items only.
     unbalanced: i64,
 }
 
-async fn item_totals(tx: &mut PgConnection, key: &RevisionKey) -> Result<ItemTotals, BillingError> {
+async fn sum_items(tx: &mut PgConnection, key: &RevisionKey) -> Result<ItemTotals, BillingError> {
     let rows = sqlx::query!(
         r#"select kind::text as "kind!", count(*) as "items!", sum(amount)::text as "amount!"
            from bill_item where month = $1 and revision = $2 group by kind"#,
@@ -254,7 +214,7 @@ async fn item_totals(tx: &mut PgConnection, key: &RevisionKey) -> Result<ItemTot
     .during("cannot sum the items")?;
     let mut totals = ItemTotals::default();
     for row in rows {
-        let sum = amount("bill_item.amount", &row.amount)?;
+        let sum = read_amount("bill_item.amount", &row.amount)?;
         totals.items += row.items;
         totals.total += sum;
         match row.kind.as_str() {
@@ -263,9 +223,9 @@ async fn item_totals(tx: &mut PgConnection, key: &RevisionKey) -> Result<ItemTot
             "DISCOUNT" => totals.discount -= sum,
             "ADJUSTMENT" => totals.adjustment += sum,
             "ROUNDING" => totals.rounding += sum,
-            // The tax column also holds what an inclusive tax keeps within the total, for which there is no item.
+            // The tax column also holds an inclusive tax, which is part of the total and has no item.
             "TAX" => {}
-            kind => return Err(BillingError::stored("bill_item.kind", kind)),
+            kind => return Err(StoreError::unreadable("bill_item.kind", kind).into()),
         }
     }
     totals.unbalanced = sqlx::query_scalar!(
@@ -288,7 +248,7 @@ struct UsageTotals {
     late: i64,
 }
 
-async fn usage_totals(
+async fn count_usage(
     tx: &mut PgConnection,
     key: &RevisionKey,
     cutoff: i64,
@@ -315,7 +275,7 @@ fn members_check(planned: i64, bills: &BillTotals) -> Check {
     check("members", passed, format!("{planned} eligible; {bills} billed and {quarantined} quarantined"))
 }
 
-fn bills_check(done: &ChunkTotals, bills: &BillTotals) -> Check {
+fn bills_check(done: &ChunkSums, bills: &BillTotals) -> Check {
     let passed = done.counts.billed == bills.bills
         && done.counts.quarantined == bills.quarantined
         && done.amounts == bills.amounts;
@@ -331,7 +291,7 @@ fn bills_check(done: &ChunkTotals, bills: &BillTotals) -> Check {
     check("bills", passed, detail)
 }
 
-fn items_check(done: &ChunkTotals, items: &ItemTotals) -> Check {
+fn items_check(done: &ChunkSums, items: &ItemTotals) -> Check {
     let Amounts { base, usage, discount, adjustment, tax: _, rounding, total } = done.amounts;
     let passed = items.items == done.counts.items
         && (items.base, items.usage, items.discount) == (base, usage, discount)
@@ -344,7 +304,7 @@ fn items_check(done: &ChunkTotals, items: &ItemTotals) -> Check {
     check("items", passed, detail)
 }
 
-fn usage_check(done: &ChunkTotals, usage: &UsageTotals) -> Check {
+fn usage_check(done: &ChunkSums, usage: &UsageTotals) -> Check {
     let Counts { rated_usage, unbillable_usage, quarantined_usage, .. } = done.counts;
     let passed = usage.within == rated_usage + unbillable_usage + quarantined_usage;
     let detail = format!(
@@ -354,11 +314,11 @@ fn usage_check(done: &ChunkTotals, usage: &UsageTotals) -> Check {
     check("usage", passed, detail)
 }
 
-fn chunks_check(done: &ChunkTotals) -> Check {
-    let passed = done.misplaced == 0 && done.last_member == i64::MAX && done.last_chunk == done.chunks;
+fn chunks_check(done: &ChunkSums, tiling: &ChunkTiling) -> Check {
+    let passed = tiling.misplaced == 0 && tiling.last_member == i64::MAX && tiling.last_chunk == done.chunks;
     let detail = format!(
         "{} chunks done; {} leave a gap or overlap; the last one ends at {}",
-        done.chunks, done.misplaced, done.last_member
+        done.chunks, tiling.misplaced, tiling.last_member
     );
     check("chunks", passed, detail)
 }

@@ -1,11 +1,14 @@
-//! What came of a chunk's members, gathered as it will be written: rows for COPY, counts, sums, digest.
+//! The outcomes of a chunk's members as they will be written: rows for COPY, counts, sums, digest.
 
 use domain::chunk_digest::ChunkDigest;
 use domain::ids::MemberId;
 use domain::pricing::{Bill, Outcome};
 
-use crate::billing::{Amounts, BillingError, Counts, RevisionKey};
+use crate::billing::amounts::{Amounts, Counts};
+use crate::billing::billing_error::BillingError;
+use crate::billing::revision::RevisionKey;
 use crate::copy::CopyRows;
+use crate::error::StoreError;
 
 pub(super) const COPY_BILLS: &str = "copy bill (member_id, base_amount, usage_amount, discount_amount, adjustment_amount, \
      tax_amount, rounding_amount, total_amount, revision, month) from stdin (format binary)";
@@ -25,7 +28,7 @@ pub struct ChunkOutcomes {
     pub(super) quarantined: QuarantinedMembers,
 }
 
-/// Columns rather than rows, as they are inserted by `unnest`.
+/// Columns instead of rows, as they are inserted by `unnest`.
 #[derive(Debug, Default)]
 pub(super) struct QuarantinedMembers {
     pub(super) members: Vec<i64>,
@@ -53,10 +56,10 @@ impl ChunkOutcomes {
         &self.counts
     }
 
-    /// Adds the next member; they come by ascending id.
+    /// Adds the outcome of the next member. Members must be added in ascending order of their ids.
     ///
     /// # Errors
-    /// When a count leaves 64 bits.
+    /// When a count exceeds 64 bits.
     pub fn add(&mut self, member: MemberId, outcome: &Outcome<'_>) -> Result<(), BillingError> {
         self.digest.add(member, outcome);
         match outcome {
@@ -128,6 +131,6 @@ impl ChunkOutcomes {
     }
 }
 
-fn count(rows: u64) -> Result<i64, BillingError> {
-    i64::try_from(rows).map_err(|_| BillingError::stored("a count of rows", rows))
+fn count(rows: u64) -> Result<i64, StoreError> {
+    i64::try_from(rows).map_err(|_| StoreError::unreadable("a count of rows", rows))
 }

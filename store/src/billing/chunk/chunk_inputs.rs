@@ -1,5 +1,5 @@
-//! What the pricing of a chunk reads, as of the run's cut-off: a fixed number of statements whatever the number of
-//! members, each in order of member.
+//! Reads what pricing a chunk needs, as of the run's cut-off. The number of statements does not depend on the number of members,
+//! and each returns its rows sorted by member.
 
 use domain::ids::{AdjustmentId, LoadNumber, MemberId};
 use domain::month::BillingMonth;
@@ -8,29 +8,30 @@ use jiff::civil::Date;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
-use super::ClaimedChunk;
-use crate::billing::{BillingError, amount, number};
-use crate::error::During as _;
+use super::claim_chunk::ClaimedChunk;
+use crate::billing::billing_error::BillingError;
+use crate::decode::{read_amount, read_number};
+use crate::error::{During as _, StoreError};
 
-/// The members that are known, by ascending id.
+/// Reads the ids of the known members, ascending.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn read_members(
     tx: &mut PgConnection,
-    span: &ClaimedChunk,
+    chunk: &ClaimedChunk,
     cutoff: LoadNumber,
 ) -> Result<Vec<MemberId>, BillingError> {
     let ids = sqlx::query_scalar!(
         "select distinct member_id from member where member_id between $1 and $2 and load <= $3 order by member_id",
-        span.from_member,
-        span.to_member,
+        chunk.from_member,
+        chunk.to_member,
         cutoff.get()
     )
     .fetch_all(tx)
     .await
     .during("cannot read the members")?;
-    ids.into_iter().map(|id| number("member.member_id", id)).collect()
+    ids.into_iter().map(|id| Ok(read_number("member.member_id", id)?)).collect()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +42,13 @@ pub struct SubscriptionRow {
     pub to_date: Option<Date>,
 }
 
-/// The subscriptions that have a day in the month.
+/// Reads the subscriptions with a day in the month.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn read_subscriptions(
     tx: &mut PgConnection,
-    span: &ClaimedChunk,
+    chunk: &ClaimedChunk,
     month: BillingMonth,
     cutoff: LoadNumber,
 ) -> Result<Vec<SubscriptionRow>, BillingError> {
@@ -59,8 +60,8 @@ pub async fn read_subscriptions(
                  order by member_id, plan_code, from_date, load desc) as_of_cutoff
            where to_date is null or to_date > greatest(from_date, $4)
            order by member_id"#,
-        span.from_member,
-        span.to_member,
+        chunk.from_member,
+        chunk.to_member,
         cutoff.get(),
         month.first_day().to_sqlx() as _,
         month.next_first_day().to_sqlx() as _
@@ -71,7 +72,7 @@ pub async fn read_subscriptions(
     rows.into_iter()
         .map(|row| {
             Ok(SubscriptionRow {
-                member_id: number("subscription.member_id", row.member_id)?,
+                member_id: read_number("subscription.member_id", row.member_id)?,
                 plan_code: row.plan_code,
                 from_date: row.from_date.to_jiff(),
                 to_date: row.to_date.map(jiff_sqlx::Date::to_jiff),
@@ -88,13 +89,13 @@ pub struct GrantRow {
     pub to_date: Option<Date>,
 }
 
-/// The grants that have a day in the month.
+/// Reads the grants with a day in the month.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn read_grants(
     tx: &mut PgConnection,
-    span: &ClaimedChunk,
+    chunk: &ClaimedChunk,
     month: BillingMonth,
     cutoff: LoadNumber,
 ) -> Result<Vec<GrantRow>, BillingError> {
@@ -106,8 +107,8 @@ pub async fn read_grants(
                  order by member_id, discount_code, from_date, load desc) as_of_cutoff
            where to_date is null or to_date > greatest(from_date, $4)
            order by member_id"#,
-        span.from_member,
-        span.to_member,
+        chunk.from_member,
+        chunk.to_member,
         cutoff.get(),
         month.first_day().to_sqlx() as _,
         month.next_first_day().to_sqlx() as _
@@ -118,7 +119,7 @@ pub async fn read_grants(
     rows.into_iter()
         .map(|row| {
             Ok(GrantRow {
-                member_id: number("discount_grant.member_id", row.member_id)?,
+                member_id: read_number("discount_grant.member_id", row.member_id)?,
                 discount_code: row.discount_code,
                 from_date: row.from_date.to_jiff(),
                 to_date: row.to_date.map(jiff_sqlx::Date::to_jiff),
@@ -135,13 +136,13 @@ pub struct AdjustmentRow {
     pub amount: i64,
 }
 
-/// The month's adjustments.
+/// Reads the month's adjustments.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn read_adjustments(
     tx: &mut PgConnection,
-    span: &ClaimedChunk,
+    chunk: &ClaimedChunk,
     month: BillingMonth,
     cutoff: LoadNumber,
 ) -> Result<Vec<AdjustmentRow>, BillingError> {
@@ -151,8 +152,8 @@ pub async fn read_adjustments(
          where month = $1 and member_id between $2 and $3 and load <= $4
          order by member_id, adjustment_id",
         month.to_string(),
-        span.from_member,
-        span.to_member,
+        chunk.from_member,
+        chunk.to_member,
         cutoff.get()
     )
     .fetch_all(tx)
@@ -161,8 +162,8 @@ pub async fn read_adjustments(
     rows.into_iter()
         .map(|row| {
             Ok(AdjustmentRow {
-                member_id: number("adjustment.member_id", row.member_id)?,
-                adjustment_id: number("adjustment.adjustment_id", row.adjustment_id)?,
+                member_id: read_number("adjustment.member_id", row.member_id)?,
+                adjustment_id: read_number("adjustment.adjustment_id", row.adjustment_id)?,
                 code: row.code,
                 amount: row.amount,
             })
@@ -170,7 +171,7 @@ pub async fn read_adjustments(
         .collect()
 }
 
-/// The instants at which some members' usage has to be divided. Most members have none.
+/// The instants at which the usage of a member is divided, because its plan changes. Most members have none.
 #[derive(Debug, Default)]
 pub struct UsageBoundaries {
     members: Vec<i64>,
@@ -184,28 +185,28 @@ impl UsageBoundaries {
     }
 }
 
-/// Usage of one member and kind between two cuts.
+/// The usage of one member and kind between two boundaries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageRow {
     pub member_id: MemberId,
     pub kind: String,
-    /// How many of the member's cuts are at or before the usage.
+    /// How many of the member's boundaries are at or before the usage.
     pub bucket: usize,
     pub rows: u64,
-    /// Can leave 64 bits.
+    /// Can exceed 64 bits.
     pub quantity: i128,
 }
 
-/// The month's usage, summed by member, kind and cut, that of unknown members included.
+/// Reads the month's usage, summed by member, kind and boundary. It includes the usage of unknown members.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn read_usage(
     tx: &mut PgConnection,
-    span: &ClaimedChunk,
+    chunk: &ClaimedChunk,
     month: BillingMonth,
     cutoff: LoadNumber,
-    cuts: &UsageBoundaries,
+    boundaries: &UsageBoundaries,
 ) -> Result<Vec<UsageRow>, BillingError> {
     let rows = sqlx::query!(
         r#"with cut as materialized (
@@ -221,11 +222,11 @@ pub async fn read_usage(
            group by 1, 2, 3
            order by 1"#,
         month.to_string(),
-        span.from_member,
-        span.to_member,
+        chunk.from_member,
+        chunk.to_member,
         cutoff.get(),
-        &cuts.members,
-        &cuts.instants as &[jiff_sqlx::Timestamp]
+        &boundaries.members,
+        &boundaries.instants as &[jiff_sqlx::Timestamp]
     )
     .fetch_all(tx)
     .await
@@ -233,12 +234,12 @@ pub async fn read_usage(
     rows.into_iter()
         .map(|row| {
             Ok(UsageRow {
-                member_id: number("usage.member_id", row.member_id)?,
+                member_id: read_number("usage.member_id", row.member_id)?,
                 kind: row.kind,
                 bucket: usize::try_from(row.bucket)
-                    .map_err(|_| BillingError::stored("usage bucket", row.bucket))?,
-                rows: u64::try_from(row.rows).map_err(|_| BillingError::stored("usage count", row.rows))?,
-                quantity: amount("usage.quantity", &row.quantity)?,
+                    .map_err(|_| StoreError::unreadable("usage bucket", row.bucket))?,
+                rows: u64::try_from(row.rows).map_err(|_| StoreError::unreadable("usage count", row.rows))?,
+                quantity: read_amount("usage.quantity", &row.quantity)?,
             })
         })
         .collect()

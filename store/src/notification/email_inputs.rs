@@ -1,4 +1,5 @@
-//! What a notice is made of: a fixed number of statements, whatever the number of notices.
+//! What an email is rendered from: bills with their items and members, templates, price books. The number of statements does
+//! not depend on the number of bills.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,10 +8,18 @@ use domain::month::BillingMonth;
 use domain::pricing::{Amounts, Item, ItemKind};
 use sqlx::PgConnection;
 
-use super::claim::{columns, read_key};
-use super::{BillKey, NotificationError, TemplateSet};
-use crate::error::During as _;
+use super::delivery::{BillKey, key_columns, read_key};
+use super::notification_error::NotificationError;
+use crate::error::{During as _, StoreError};
 use crate::installation::Locale;
+
+/// Templates by file name, and the digest under which they are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateSet {
+    /// The SHA-256 over all files, in hexadecimal.
+    pub sha256: String,
+    pub files: BTreeMap<String, String>,
+}
 
 const KINDS: [ItemKind; 7] = [
     ItemKind::Base,
@@ -22,16 +31,16 @@ const KINDS: [ItemKind; 7] = [
     ItemKind::Rounding,
 ];
 
-/// What a notice is made of. Envelopes are sealed still.
+/// A bill and its member, as an email needs them. Name and address are still encrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BillForEmail {
     pub key: BillKey,
     pub name: Vec<u8>,
     pub email: Option<Vec<u8>>,
-    /// None: the installation's.
+    /// None: the installation's locale applies.
     pub locale: Option<Locale>,
     pub amounts: Amounts,
-    /// The digest of the price book that it was billed with.
+    /// The SHA-256 of the price book that the bill was priced with, in hexadecimal.
     pub price_book: String,
     /// In order of `line_no`.
     pub items: Vec<BillForEmailItem>,
@@ -46,12 +55,12 @@ pub struct BillForEmailItem {
     pub days: Option<i32>,
     pub used: Option<i64>,
     pub free: Option<i64>,
-    /// Of an adjustment: what it was made for, as whoever made it put it.
+    /// The reason of an adjustment, as its author wrote it.
     pub reason: Option<String>,
 }
 
 impl BillForEmailItem {
-    /// As pricing made it.
+    /// The item as pricing made it.
     #[must_use]
     pub fn item(&self, line_no: i32) -> Item<'_> {
         Item {
@@ -67,8 +76,8 @@ impl BillForEmailItem {
     }
 }
 
-/// The bills with their items and members, as these are since the last finished load; in order of key. What isn't there is
-/// left out.
+/// Reads bills with their items and members, sorted by key. A member is read as of the last finished load. A bill that is not
+/// in the database is left out.
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
@@ -77,7 +86,7 @@ pub async fn read_bills_for_email(
     month: BillingMonth,
     keys: &[BillKey],
 ) -> Result<Vec<BillForEmail>, NotificationError> {
-    let (members, revisions) = columns(keys);
+    let (members, revisions) = key_columns(keys);
     let mut items = read_items(connection, month, &members, &revisions).await?;
     let rows = sqlx::query!(
         r#"select b.member_id, b.revision, b.base_amount, b.usage_amount, b.discount_amount, b.adjustment_amount,
@@ -102,9 +111,7 @@ pub async fn read_bills_for_email(
             let key = read_key(row.member_id, row.revision)?;
             let locale = row
                 .locale
-                .map(|text| {
-                    text.parse::<Locale>().map_err(|_| NotificationError::stored("member.locale", text))
-                })
+                .map(|text| text.parse::<Locale>().map_err(|_| StoreError::unreadable("member.locale", text)))
                 .transpose()?;
             Ok(BillForEmail {
                 key,
@@ -151,7 +158,7 @@ async fn read_items(
         let kind = KINDS
             .into_iter()
             .find(|kind| kind.as_str() == row.kind)
-            .ok_or_else(|| NotificationError::stored("bill_item.kind", row.kind))?;
+            .ok_or_else(|| StoreError::unreadable("bill_item.kind", row.kind))?;
         items.entry(read_key(row.member_id, row.revision)?).or_default().push(BillForEmailItem {
             kind,
             code: row.code,
@@ -164,13 +171,13 @@ async fn read_items(
         });
     }
     if items.values().flatten().any(|item| item.kind == ItemKind::Adjustment) {
-        explain_adjustments(connection, month, &mut items).await?;
+        add_adjustment_reasons(connection, month, &mut items).await?;
     }
     Ok(items)
 }
 
-/// A bill's adjustments are those that its revision knew, in order of their ids.
-async fn explain_adjustments(
+/// Adds the reasons of adjustments. The adjustments of a bill are those within the cut-off of its revision, sorted by id.
+async fn add_adjustment_reasons(
     connection: &mut PgConnection,
     month: BillingMonth,
     items: &mut HashMap<BillKey, Vec<BillForEmailItem>>,
@@ -181,7 +188,7 @@ async fn explain_adjustments(
         (!adjustments.is_empty()).then_some((*key, adjustments.into_iter()))
     });
     let mut adjusted: HashMap<BillKey, _> = adjusted.collect();
-    let (members, revisions) = columns(&adjusted.keys().copied().collect::<Vec<_>>());
+    let (members, revisions) = key_columns(&adjusted.keys().copied().collect::<Vec<_>>());
     let rows = sqlx::query!(
         r#"select k.member_id as "member_id!", k.revision as "revision!", a.code, a.reason
            from unnest($2::bigint[], $3::int[]) as k (member_id, revision)
@@ -197,7 +204,7 @@ async fn explain_adjustments(
     .during("cannot read the reasons of adjustments")?;
     for row in rows {
         let next = adjusted.get_mut(&read_key(row.member_id, row.revision)?).and_then(Iterator::next);
-        // Whatever doesn't match is told by its code, as it is without a reason.
+        // An item whose code does not match stays without a reason, and the email shows its code.
         if let Some(item) = next.filter(|item| item.code == row.code) {
             item.reason = Some(row.reason);
         }
@@ -205,10 +212,10 @@ async fn explain_adjustments(
     Ok(())
 }
 
-/// The templates that were kept under this digest.
+/// Reads the templates that are stored under this digest.
 ///
 /// # Errors
-/// When they are not kept, or the database fails.
+/// When there are none, or the database fails.
 pub async fn read_templates(
     connection: &mut PgConnection,
     sha256: &str,
@@ -219,14 +226,14 @@ pub async fn read_templates(
         .during("cannot read the templates")?
         .ok_or_else(|| NotificationError::NotKept(format!("templates {sha256}")))?;
     let files: BTreeMap<String, String> = serde_json::from_value(content)
-        .map_err(|_| NotificationError::stored("template_set.content", sha256))?;
+        .map_err(|_| StoreError::unreadable("template_set.content", sha256))?;
     Ok(TemplateSet { sha256: sha256.to_owned(), files })
 }
 
-/// The text of the price book that was kept under this digest.
+/// Reads the text of the price book that is stored under this digest.
 ///
 /// # Errors
-/// When it is not kept, or the database fails.
+/// When there is none, or the database fails.
 pub async fn read_price_book(
     connection: &mut PgConnection,
     sha256: &str,

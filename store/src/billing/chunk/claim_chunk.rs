@@ -1,0 +1,81 @@
+//! Claims the next chunk of a shard.
+
+use jiff::Timestamp;
+use sqlx::PgConnection;
+
+use crate::billing::billing_error::BillingError;
+use crate::billing::revision::RevisionKey;
+use crate::error::During as _;
+
+/// A chunk that this transaction has claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimedChunk {
+    pub chunk_no: i32,
+    pub from_member: i64,
+    /// Inclusive.
+    pub to_member: i64,
+    pub claimed_at: Timestamp,
+}
+
+/// The result of [`claim_chunk`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkClaim {
+    Claimed(ClaimedChunk),
+    /// Other workers have claimed the remaining chunks, and may still fail.
+    HeldByOthers,
+    /// Every chunk of the shard is done.
+    ShardDone,
+}
+
+/// Claims the shard's next chunk, and keeps the month from changing its holder until the transaction ends.
+///
+/// # Errors
+/// [`BillingError::Fenced`] when the run no longer holds the month; otherwise when the database fails.
+pub async fn claim_chunk(
+    tx: &mut PgConnection,
+    key: &RevisionKey,
+    shard: i32,
+) -> Result<ChunkClaim, BillingError> {
+    let month = key.month.to_string();
+    let held = sqlx::query!(
+        "select fence from month_lock where month = $1 and fence = $2 and run_uid = $3 for share",
+        month,
+        key.fence,
+        key.run_uid
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .during("cannot read the month's lock")?;
+    if held.is_none() {
+        return Err(BillingError::fenced(key));
+    }
+    let claimed = sqlx::query!(
+        r#"select chunk_no, from_member, to_member, clock_timestamp() as "claimed_at!: jiff_sqlx::Timestamp"
+           from chunk where month = $1 and revision = $2 and shard = $3 and state = 'PENDING'
+           order by chunk_no limit 1 for update skip locked"#,
+        month,
+        key.revision.get(),
+        shard
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .during("cannot claim a chunk")?;
+    if let Some(row) = claimed {
+        return Ok(ChunkClaim::Claimed(ClaimedChunk {
+            chunk_no: row.chunk_no,
+            from_member: row.from_member,
+            to_member: row.to_member,
+            claimed_at: row.claimed_at.to_jiff(),
+        }));
+    }
+    let left = sqlx::query_scalar!(
+        r#"select exists (select from chunk where month = $1 and revision = $2 and shard = $3 and state = 'PENDING') as "left!""#,
+        month,
+        key.revision.get(),
+        shard
+    )
+    .fetch_one(tx)
+    .await
+    .during("cannot look for remaining chunks")?;
+    Ok(if left { ChunkClaim::HeldByOthers } else { ChunkClaim::ShardDone })
+}

@@ -1,0 +1,103 @@
+//! Writes the results of a chunk and marks it done.
+
+use sqlx::PgConnection;
+
+use super::chunk_outcomes::{COPY_BILLS, COPY_ITEMS, ChunkOutcomes};
+use super::claim_chunk::ClaimedChunk;
+use crate::billing::billing_error::BillingError;
+use crate::billing::revision::RevisionKey;
+use crate::error::{During as _, expect_rows_affected};
+
+/// Writes bills, items and quarantined members of the chunk, and marks the chunk done.
+///
+/// # Errors
+/// When the chunk is done already, or the database fails.
+pub async fn complete_chunk(
+    tx: &mut PgConnection,
+    key: &RevisionKey,
+    chunk: &ClaimedChunk,
+    outcomes: ChunkOutcomes,
+    worker: &str,
+) -> Result<(), BillingError> {
+    let month = key.month.to_string();
+    let ChunkOutcomes { counts, amounts, digest, bills, items, quarantined, .. } = outcomes;
+    if bills.rows() > 0 {
+        let sent = (bills.rows(), bills.send(tx, COPY_BILLS).await.during("cannot copy the bills")?);
+        expect_rows_affected("copying the bills", sent.1, sent.0)?;
+        let sent = (items.rows(), items.send(tx, COPY_ITEMS).await.during("cannot copy the items")?);
+        expect_rows_affected("copying the items", sent.1, sent.0)?;
+    }
+    if !quarantined.members.is_empty() {
+        let written = sqlx::query!(
+            "insert into quarantined_member (month, revision, member_id, code, detail)
+             select $1, $2, * from unnest($3::bigint[], $4::text[], $5::text[])",
+            month,
+            key.revision.get(),
+            &quarantined.members,
+            &quarantined.codes,
+            &quarantined.details
+        )
+        .execute(&mut *tx)
+        .await
+        .during("cannot write the quarantined members")?;
+        expect_rows_affected(
+            "writing the quarantined members",
+            written.rows_affected(),
+            quarantined.members.len() as u64,
+        )?;
+    }
+    let digest = digest.finish();
+    let done = sqlx::query!(
+        "update chunk
+         set state = 'DONE', worker = $4, started_at = $5, done_at = clock_timestamp(), digest = $6,
+             billed = $7, quarantined = $8, items = $9, rated_usage = $10, unbillable_usage = $11, quarantined_usage = $12,
+             base_amount = $13::text::numeric, usage_amount = $14::text::numeric, discount_amount = $15::text::numeric,
+             adjustment_amount = $16::text::numeric, tax_amount = $17::text::numeric,
+             rounding_amount = $18::text::numeric, total_amount = $19::text::numeric
+         where month = $1 and revision = $2 and chunk_no = $3 and state = 'PENDING'",
+        month,
+        key.revision.get(),
+        chunk.chunk_no,
+        worker,
+        jiff_sqlx::Timestamp::from(chunk.claimed_at) as _,
+        digest.as_bytes(),
+        counts.billed,
+        counts.quarantined,
+        counts.items,
+        counts.rated_usage,
+        counts.unbillable_usage,
+        counts.quarantined_usage,
+        amounts.base.to_string(),
+        amounts.usage.to_string(),
+        amounts.discount.to_string(),
+        amounts.adjustment.to_string(),
+        amounts.tax.to_string(),
+        amounts.rounding.to_string(),
+        amounts.total.to_string()
+    )
+    .execute(tx)
+    .await
+    .during("cannot mark the chunk done")?;
+    Ok(expect_rows_affected("marking the chunk done", done.rows_affected(), 1)?)
+}
+
+/// Whether the chunk is done. After a COMMIT without an answer this is how a worker finds out whether it was executed.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_chunk_done(
+    connection: &mut PgConnection,
+    key: &RevisionKey,
+    chunk_no: i32,
+) -> Result<bool, BillingError> {
+    let state = sqlx::query_scalar!(
+        "select state from chunk where month = $1 and revision = $2 and chunk_no = $3",
+        key.month.to_string(),
+        key.revision.get(),
+        chunk_no
+    )
+    .fetch_one(connection)
+    .await
+    .during("cannot look at the chunk's state")?;
+    Ok(state == "DONE")
+}

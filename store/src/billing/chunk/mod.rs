@@ -1,0 +1,19 @@
+//! One chunk's transaction, step by step: check that the run still holds the month, claim the chunk, read its inputs, write its
+//! results, mark it done. Pricing, between reading and writing, is the caller's. No statement is executed per member.
+//!
+//! A claim is the chunk's row lock: when a worker dies, its connection ends and the chunk is free again.
+
+mod chunk_inputs;
+mod chunk_outcomes;
+mod claim_chunk;
+mod complete_chunk;
+mod shard;
+
+pub use self::chunk_inputs::{
+    AdjustmentRow, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow, read_adjustments, read_grants,
+    read_members, read_subscriptions, read_usage,
+};
+pub use self::chunk_outcomes::ChunkOutcomes;
+pub use self::claim_chunk::{ChunkClaim, ClaimedChunk, claim_chunk};
+pub use self::complete_chunk::{complete_chunk, is_chunk_done};
+pub use self::shard::{PinnedInputs, ShardTotals, prepare_connection, read_pinned_inputs, read_shard_totals};

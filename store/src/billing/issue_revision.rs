@@ -1,0 +1,49 @@
+//! Issues a revision: one update makes its bills the live bills of the month.
+
+use sqlx::PgPool;
+
+use super::billing_error::BillingError;
+use super::close_revision::{complete_job, free_month, lock_month, lock_revision};
+use super::revision::{RevisionKey, RevisionState};
+use super::verify_revision::assert_verified;
+use crate::error::{During as _, expect_rows_affected};
+
+/// Makes the draft the month's live revision. `decided_by` is the person who approved it, if an approval was required. A repeated
+/// call changes nothing.
+///
+/// # Errors
+/// When the draft was not verified or a check failed, when the run no longer holds the month, when the revision was rejected, or
+/// when the database fails.
+pub async fn issue_revision(
+    pool: &PgPool,
+    key: &RevisionKey,
+    decided_by: Option<&str>,
+) -> Result<(), BillingError> {
+    let mut tx = pool.begin().await.during("cannot open the issuing transaction")?;
+    let held = lock_month(&mut tx, key).await?;
+    match lock_revision(&mut tx, key).await? {
+        RevisionState::Draft => {}
+        RevisionState::Live => return Ok(()),
+        state => return Err(BillingError::wrong_state(key, state, "issued")),
+    }
+    if !held {
+        return Err(BillingError::fenced(key));
+    }
+    assert_verified(&mut tx, key).await?;
+    let issued = sqlx::query!(
+        "update revision set state = 'LIVE', issued_at = clock_timestamp(), decided_by = $4
+         where month = $1 and revision = $2 and fence = $3 and state = 'DRAFT'",
+        key.month.to_string(),
+        key.revision.get(),
+        key.fence,
+        decided_by
+    )
+    .execute(&mut *tx)
+    .await
+    .during("cannot issue the revision")?;
+    expect_rows_affected("issuing the revision", issued.rows_affected(), 1)?;
+    complete_job(&mut tx, key, None).await?;
+    free_month(&mut tx, key).await?;
+    tx.commit().await.during("cannot commit the issuing")?;
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The latest revision of each month in numbers, for the metrics. Reads only.
+
+use domain::month::BillingMonth;
+use sqlx::PgPool;
+
+use super::amounts::Counts;
+use super::billing_error::BillingError;
+use super::revision::RevisionState;
+use crate::decode::{read_amount, read_month};
+use crate::error::During as _;
+
+/// The latest revision of one month.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MonthTotals {
+    pub month: BillingMonth,
+    pub state: RevisionState,
+    pub members: i64,
+    pub chunks: i64,
+    pub chunks_done: i64,
+    pub counts: Counts,
+    pub late_usage: i64,
+    /// Minor units; can exceed 64 bits.
+    pub total: i128,
+}
+
+/// Reads the latest revision of each of the last 24 months that have one, sorted by month.
+///
+/// # Errors
+/// When the database fails or holds what this version cannot read.
+pub async fn read_totals(pool: &PgPool) -> Result<Vec<MonthTotals>, BillingError> {
+    let rows = sqlx::query!(
+        r#"select r.month, r.state, r.members, coalesce(r.late_usage, 0) as "late_usage!",
+                  count(*) as "chunks!", count(*) filter (where c.state = 'DONE') as "chunks_done!",
+                  coalesce(sum(c.billed), 0)::bigint as "billed!", coalesce(sum(c.quarantined), 0)::bigint as "quarantined!",
+                  coalesce(sum(c.items), 0)::bigint as "items!", coalesce(sum(c.rated_usage), 0)::bigint as "rated!",
+                  coalesce(sum(c.unbillable_usage), 0)::bigint as "unbillable!",
+                  coalesce(sum(c.quarantined_usage), 0)::bigint as "quarantined_usage!",
+                  coalesce(sum(c.total_amount), 0)::text as "total!"
+           from (select distinct on (month) * from revision order by month desc, revision desc limit 24) r
+           join chunk c on c.month = r.month and c.revision = r.revision
+           group by r.month, r.state, r.members, r.late_usage
+           order by r.month"#
+    )
+    .fetch_all(pool)
+    .await
+    .during("cannot read the totals of the months")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(MonthTotals {
+                month: read_month("revision.month", &row.month)?,
+                state: RevisionState::parse(&row.state)?,
+                members: row.members,
+                chunks: row.chunks,
+                chunks_done: row.chunks_done,
+                counts: Counts {
+                    billed: row.billed,
+                    quarantined: row.quarantined,
+                    items: row.items,
+                    rated_usage: row.rated,
+                    unbillable_usage: row.unbillable,
+                    quarantined_usage: row.quarantined_usage,
+                },
+                late_usage: row.late_usage,
+                total: read_amount("chunk.total_amount", &row.total)?,
+            })
+        })
+        .collect()
+}
