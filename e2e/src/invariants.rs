@@ -35,7 +35,7 @@ pub async fn violations(
         let violated = report.into_iter().filter(|checked| !checked.violations.is_empty());
         found.extend(violated.map(|checked| {
             let violations = checked.violations.into_iter().map(|violation| format!("{month}: {violation}"));
-            (checked.holds, violations.collect())
+            (checked.name, violations.collect())
         }));
     }
     Ok(found)

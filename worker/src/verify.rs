@@ -36,7 +36,7 @@ impl Verify {
             }
             None => None,
         };
-        let asked = VerificationRequest {
+        let request = VerificationRequest {
             month: self.month,
             active: None,
             keys: keys.as_deref(),
@@ -50,27 +50,27 @@ impl Verify {
             .begin_with("begin isolation level repeatable read, read only")
             .await
             .during("cannot open the transaction that verifies")?;
-        let report = verify::verify_month(&mut snapshot, &asked).await?;
+        let report = verify::verify_month(&mut snapshot, &request).await?;
         snapshot.rollback().await.during("cannot end the transaction that verifies")?;
 
-        for checked in &report {
-            let number = match checked.violations.len() {
+        for result in &report {
+            let verdict = match result.violations.len() {
                 0 => "holds".to_owned(),
                 MAX_VIOLATIONS => format!("VIOLATED, {MAX_VIOLATIONS} times or more"),
                 number => format!("VIOLATED, {number} times"),
             };
-            print_line(format_args!("{}: {number}", checked.holds));
-            for violation in &checked.violations {
+            print_line(format_args!("{}: {verdict} ({})", result.name, result.description));
+            for violation in &result.violations {
                 print_line(format_args!("    {violation}"));
             }
         }
         if keys.is_none() {
-            print_line("12 was judged without the keys: set MONTHEND_KEYS_DIR or give --keys-dir");
+            print_line("envelopes-are-valid was checked without the keys: set MONTHEND_KEYS_DIR or give --keys-dir");
         }
         if sink.is_none() {
-            print_line("7 was judged without what arrived: give --sink");
+            print_line("arrived-emails-match-deliveries was not checked: give --sink");
         }
-        let violated = report.iter().filter(|checked| !checked.violations.is_empty()).count();
+        let violated = report.iter().filter(|result| !result.violations.is_empty()).count();
         print_line(format_args!("{}: {} of {} hold", self.month, report.len() - violated, report.len()));
         Ok(if violated == 0 { ExitStatus::Success } else { ExitStatus::Failed })
     }

@@ -1,14 +1,17 @@
-//! Bills, their items, their members, their chunks and their usage.
+//! Invariants of bills: items, members, chunks, usage, revisions.
 
 use domain::month::BillingMonth;
 use domain::price_book::{PlanKind, PriceBook};
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
-use super::{LIMIT, VerifyError};
+use super::report::{LIMIT, VerifyError};
 use crate::error::During as _;
 
-pub(super) async fn sums(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
+pub(super) async fn check_sums(
+    connection: &mut PgConnection,
+    month: &str,
+) -> Result<Vec<String>, VerifyError> {
     let found = sqlx::query_scalar!(
         r#"select format('member %s revision %s: total %s, items %s, parts %s', b.member_id, b.revision, b.total_amount,
                          coalesce(i.amount::text, 'none'), p.parts) as "violation!"
@@ -17,7 +20,7 @@ pub(super) async fn sums(connection: &mut PgConnection, month: &str) -> Result<V
                       from bill_item where month = $1 group by member_id, revision) i
                 on i.member_id = b.member_id and i.revision = b.revision
            cross join lateral (
-               -- Tax that the prices include already is no line of its own.
+               -- An inclusive tax has no item.
                select b.base_amount::numeric + b.usage_amount - b.discount_amount + b.adjustment_amount + b.rounding_amount
                       + coalesce(i.tax, 0) as parts) p
            where b.month = $1 and (b.total_amount is distinct from i.amount or b.total_amount <> p.parts)
@@ -31,7 +34,7 @@ pub(super) async fn sums(connection: &mut PgConnection, month: &str) -> Result<V
     Ok(found)
 }
 
-pub(super) async fn eligible(
+pub(super) async fn check_members(
     connection: &mut PgConnection,
     month: BillingMonth,
 ) -> Result<Vec<String>, VerifyError> {
@@ -90,7 +93,10 @@ pub(super) async fn eligible(
     Ok(found)
 }
 
-pub(super) async fn usage(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
+pub(super) async fn check_usage(
+    connection: &mut PgConnection,
+    month: &str,
+) -> Result<Vec<String>, VerifyError> {
     let found = sqlx::query_scalar!(
         r#"select format('revision %s: %s rows, of which %s are counted and %s late', r.revision, u.rows, c.counted,
                          r.late_usage) as "violation!"
@@ -100,7 +106,7 @@ pub(super) async fn usage(connection: &mut PgConnection, month: &str) -> Result<
                select coalesce(sum(rated_usage + unbillable_usage + quarantined_usage), 0) as counted
                from chunk where month = $1 and revision = r.revision) c
            where r.month = $1 and r.state = 'LIVE' and u.rows is distinct from c.counted + r.late_usage
-             -- A revision of some members counts the usage of these alone.
+             -- A later revision bills some members only and counts only their usage.
              and r.revision = (select min(revision) from revision where month = $1 and state = 'LIVE')
            limit $2"#,
         month,
@@ -112,7 +118,10 @@ pub(super) async fn usage(connection: &mut PgConnection, month: &str) -> Result<
     Ok(found)
 }
 
-pub(super) async fn tiles(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
+pub(super) async fn check_chunk_ranges(
+    connection: &mut PgConnection,
+    month: &str,
+) -> Result<Vec<String>, VerifyError> {
     let found = sqlx::query_scalar!(
         r#"select violation as "violation!" from (
                select format('revision %s chunk %s: from %s, after %s', revision, chunk_no, from_member, before) as violation
@@ -133,9 +142,12 @@ pub(super) async fn tiles(connection: &mut PgConnection, month: &str) -> Result<
     Ok(found)
 }
 
-pub(super) async fn chunks(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
+pub(super) async fn check_chunk_sums(
+    connection: &mut PgConnection,
+    month: &str,
+) -> Result<Vec<String>, VerifyError> {
     let found = sqlx::query_scalar!(
-        r#"select format('revision %s chunk %s, %s: it says %s, the tables %s', c.revision, c.chunk_no, c.state, s.says, t.tells)
+        r#"select format('revision %s chunk %s, %s: its row has %s, the tables have %s', c.revision, c.chunk_no, c.state, s.says, t.tells)
                   as "violation!"
            from chunk c
            join revision r on r.month = c.month and r.revision = c.revision
@@ -170,7 +182,7 @@ pub(super) async fn chunks(connection: &mut PgConnection, month: &str) -> Result
     Ok(found)
 }
 
-pub(super) async fn revisions(
+pub(super) async fn check_revisions(
     connection: &mut PgConnection,
     month: &str,
 ) -> Result<Vec<String>, VerifyError> {

@@ -1,11 +1,11 @@
-//! Sealed personal data: which key it is of, and that no nonce came twice. Nothing is opened.
+//! Invariants of encrypted personal data: known keys, no nonce twice. Decrypts nothing.
 
 use sqlx::PgConnection;
 
-use super::{LIMIT, VerifyError};
+use super::report::{LIMIT, VerifyError};
 use crate::error::During as _;
 
-pub(super) async fn all(
+pub(super) async fn check_envelopes(
     connection: &mut PgConnection,
     keys: Option<&[String]>,
 ) -> Result<Vec<String>, VerifyError> {
@@ -25,13 +25,13 @@ pub(super) async fn all(
                from sealed
            )
            select violation as "violation!" from (
-               select format('the %s of member %s (load %s) is no envelope', name, member_id, load) as violation
+               select format('the %s of member %s (load %s) is not an envelope', name, member_id, load) as violation
                from parted where key is null
                union all
-               select format('the %s of member %s (load %s) is sealed with key `%s`, which is not there', name, member_id, load, key)
+               select format('the %s of member %s (load %s) is encrypted with key `%s`, which does not exist', name, member_id, load, key)
                from parted where key <> all($1)
                union all
-               select format('key `%s` used a nonce %s times, as for the %s', key, count(*),
+               select format('key `%s` used a nonce %s times, for example for the %s', key, count(*),
                              min(format('%s of member %s', name, member_id)))
                from parted where key is not null group by key, nonce having count(*) > 1
            ) v limit $2"#,
@@ -40,6 +40,6 @@ pub(super) async fn all(
     )
     .fetch_all(connection)
     .await
-    .during("cannot look at the envelopes")?;
+    .during("cannot read the envelopes")?;
     Ok(found)
 }

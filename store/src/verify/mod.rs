@@ -1,60 +1,26 @@
-//! What must hold of a month whatever happened to its runs, as far as the tables tell: one report of all of it. Reads only,
-//! and shares nothing with the code that writes what it reads. Knows nothing of the cluster: what a run's resource says is
-//! compared by whoever can see it.
+//! Checks the invariants of a month: what must hold in the tables after any sequence of runs and failures. Reads only, and shares
+//! nothing with the code that writes what it reads. Knows nothing of the cluster: the tests on a cluster compare custom resources
+//! with the tables.
 
 mod bills;
 mod envelopes;
-mod notices;
+mod notifications;
+mod report;
 mod runs;
 
-use domain::month::BillingMonth;
-use domain::price_book::PriceBookError;
 use sqlx::PgConnection;
 pub use sqlx::types::Uuid;
 
-use crate::error::{DatabaseError, During as _};
+pub use self::report::{InvariantResult, MAX_VIOLATIONS, VerificationRequest, VerifyError};
+use crate::error::During as _;
 
-/// What is to be looked at.
-#[derive(Debug, Clone)]
-pub struct VerificationRequest<'a> {
-    pub month: BillingMonth,
-    /// The uids of the runs that are not over. None: whatever the tables hold for unfinished may go on.
-    pub active: Option<&'a [Uuid]>,
-    /// The ids of the keys that there are. None: not to be judged.
-    pub keys: Option<&'a [String]>,
-    /// The Message-ID of every message that arrived, as often as it did. None: not to be judged.
-    pub sink: Option<&'a [String]>,
-}
-
-/// One thing that must hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvariantResult {
-    /// What holds, with the number that reliability gives it.
-    pub holds: &'static str,
-    /// What stands against it, [`MAX_VIOLATIONS`] of them; nothing if it holds.
-    pub violations: Vec<String>,
-}
-
-/// No more violations of one thing are told.
-pub const MAX_VIOLATIONS: usize = 20;
-const LIMIT: i64 = 20;
-
-/// Why a month could not be verified.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    #[error("the price book that revision {revision} of month {month} was billed with cannot be read")]
-    PriceBook { month: BillingMonth, revision: i32, source: PriceBookError },
-}
-
-/// Looks at everything. What is found is of one moment only if the transaction is.
+/// Checks every invariant. The result is consistent only if the transaction reads one snapshot.
 ///
 /// # Errors
-/// When the database fails, or a price book that was kept can't be read.
+/// When the database fails, or a stored price book can't be parsed.
 pub async fn verify_month(
     connection: &mut PgConnection,
-    asked: &VerificationRequest<'_>,
+    request: &VerificationRequest<'_>,
 ) -> Result<Vec<InvariantResult>, VerifyError> {
     sqlx::query!(
         "select set_config('work_mem', '256MB', true) as memory, set_config('jit', 'off', true) as jit"
@@ -62,45 +28,82 @@ pub async fn verify_month(
     .fetch_one(&mut *connection)
     .await
     .during("cannot prepare the verification")?;
-    let month = asked.month.to_string();
-    let mut report = Vec::new();
-    let mut add = |holds, violations| report.push(InvariantResult { holds, violations });
-    add("1 a bill is the sum of its items and of its parts", bills::sums(connection, &month).await?);
-    add(
-        "2 an eligible member has one live bill or one quarantine record, and no other has any",
-        bills::eligible(connection, asked.month).await?,
-    );
-    add("3 usage is counted once", bills::usage(connection, &month).await?);
-    add("4 chunks tile all ids", bills::tiles(connection, &month).await?);
-    add("4 chunks are done once, with the rows that they say", bills::chunks(connection, &month).await?);
-    add("5 job_log agrees with the bills", runs::billing_log(connection, &month).await?);
-    add("5 job_log agrees with the notices", runs::notice_log(connection, &month).await?);
-    add("6 what is over runs no longer", runs::over(connection, &month, asked.active).await?);
-    add(
-        "6 nothing of a notice is in hand when its run is over",
-        runs::notices_over(connection, &month, asked.active).await?,
-    );
-    add(
-        "7 a bill is sent once, and its delivery says what its runs say",
-        notices::once(connection, &month).await?,
-    );
-    if let Some(sink) = asked.sink {
-        add(
-            "7 what arrived was sent or is unknown, and what was sent arrived",
-            notices::sink(connection, &month, sink).await?,
-        );
+    let month = request.month.to_string();
+    let mut report = vec![
+        InvariantResult {
+            name: "bill-sums",
+            description: "a bill is the sum of its items and of its parts",
+            violations: bills::check_sums(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "one-result-per-member",
+            description: "an eligible member has one live bill or one quarantine record, and no other member has any",
+            violations: bills::check_members(connection, request.month).await?,
+        },
+        InvariantResult {
+            name: "usage-counted-once",
+            description: "every usage row of the month is counted once",
+            violations: bills::check_usage(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "chunks-cover-all-ids",
+            description: "the chunks of a revision cover all ids without gap or overlap",
+            violations: bills::check_chunk_ranges(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "chunks-match-rows",
+            description: "a chunk of an issued revision is done, and its counts and sums are those of its rows",
+            violations: bills::check_chunk_sums(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "job-log-matches-bills",
+            description: "job_log agrees with the bills of each revision",
+            violations: runs::check_billing_log(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "job-log-matches-notifications",
+            description: "job_log agrees with the targets and publications of each notification",
+            violations: runs::check_notification_log(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "ended-runs-are-closed",
+            description: "a run that has ended leaves no running job, draft or lock",
+            violations: runs::check_ended_runs(connection, &month, request.active).await?,
+        },
+        InvariantResult {
+            name: "ended-notifications-hold-nothing",
+            description: "a notification that has ended leaves no running job, open target or held delivery",
+            violations: runs::check_ended_notifications(connection, &month, request.active).await?,
+        },
+        InvariantResult {
+            name: "deliveries-match-targets",
+            description: "a bill is sent at most once, and its delivery agrees with the targets of its runs",
+            violations: notifications::check_deliveries(connection, &month).await?,
+        },
+    ];
+    if let Some(sink) = request.sink {
+        report.push(InvariantResult {
+            name: "arrived-emails-match-deliveries",
+            description: "every email that arrived was sent or is unknown, and every email that was sent arrived",
+            violations: notifications::check_arrived(connection, &month, sink).await?,
+        });
     }
-    add(
-        "9 a recovery touches only what had failed or was unknown",
-        notices::recoveries(connection, &month).await?,
-    );
-    add(
-        "10 revisions follow each other, and none changed since it was digested",
-        bills::revisions(connection, &month).await?,
-    );
-    add(
-        "12 envelopes are of known keys, and no nonce is used twice",
-        envelopes::all(connection, asked.keys).await?,
-    );
+    report.extend([
+        InvariantResult {
+            name: "recoveries-only-retry",
+            description: "a recovery run selects only bills that had failed or were unknown",
+            violations: notifications::check_recoveries(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "revisions-are-unchanged",
+            description: "revisions are numbered without gaps, and their digests are those of their chunks",
+            violations: bills::check_revisions(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "envelopes-are-valid",
+            description: "encrypted columns use known keys, and no nonce is used twice",
+            violations: envelopes::check_envelopes(connection, request.keys).await?,
+        },
+    ]);
     Ok(report)
 }

@@ -1,11 +1,12 @@
-//! What runs say in the job log, and that they leave nothing behind.
+//! Invariants of runs: their rows of `job_log`, and what a run leaves when it has ended.
 
 use sqlx::PgConnection;
+use sqlx::types::Uuid;
 
-use super::{LIMIT, Uuid, VerifyError};
+use super::report::{LIMIT, VerifyError};
 use crate::error::During as _;
 
-pub(super) async fn billing_log(
+pub(super) async fn check_billing_log(
     connection: &mut PgConnection,
     month: &str,
 ) -> Result<Vec<String>, VerifyError> {
@@ -32,7 +33,7 @@ pub(super) async fn billing_log(
     Ok(found)
 }
 
-pub(super) async fn notice_log(
+pub(super) async fn check_notification_log(
     connection: &mut PgConnection,
     month: &str,
 ) -> Result<Vec<String>, VerifyError> {
@@ -44,7 +45,7 @@ pub(super) async fn notice_log(
                from notice_target where month = $1 group by notification
            )
            select violation as "violation!" from (
-               select format('%s, with %s targets, %s succeeded, %s failed, %s skipped or open: says %s targets, job %s', n.run,
+               select format('%s, with %s targets, %s succeeded, %s failed, %s skipped or open: its row has %s targets, job %s', n.run,
                              c.targets, c.succeeded, c.failed, c.skipped, n.targets, row_to_json(j)) as violation
                from notification n
                left join job_log j on j.id = n.job
@@ -77,11 +78,11 @@ pub(super) async fn notice_log(
     )
     .fetch_all(connection)
     .await
-    .during("cannot compare the job log with the notices")?;
+    .during("cannot compare the job log with the notifications")?;
     Ok(found)
 }
 
-pub(super) async fn over(
+pub(super) async fn check_ended_runs(
     connection: &mut PgConnection,
     month: &str,
     active: Option<&[Uuid]>,
@@ -119,18 +120,18 @@ pub(super) async fn over(
     )
     .fetch_all(connection)
     .await
-    .during("cannot look for what is left of runs")?;
+    .during("cannot look for remains of ended runs")?;
     Ok(found)
 }
 
-pub(super) async fn notices_over(
+pub(super) async fn check_ended_notifications(
     connection: &mut PgConnection,
     month: &str,
     active: Option<&[Uuid]>,
 ) -> Result<Vec<String>, VerifyError> {
     let found = sqlx::query_scalar!(
         r#"with run as (
-               -- Cancelled and failed ones wait for what is handed over before they complete their job.
+               -- A cancelled or failed run completes its job when no delivery is handed over any more.
                select n.id, n.run, n.state, n.selected, j.status <> 'RUNNING' as complete,
                       n.state = 'FINISHED' and j.status = 'RUNNING'
                       or j.status = 'RUNNING' and not coalesce(n.run_uid = any($2), true) as stuck
@@ -138,7 +139,7 @@ pub(super) async fn notices_over(
                where n.month = $1
            )
            select violation as "violation!" from (
-               select format('%s is %s, and its job still runs', run, state) as violation from run where stuck
+               select format('%s is %s, and its job is still running', run, state) as violation from run where stuck
                union all
                select format('%s is %s, and its job is complete', run, state) from run
                where complete and state in ('OPEN', 'SUSPENDED')
@@ -152,12 +153,12 @@ pub(super) async fn notices_over(
                from run r join notice_target t on t.month = $1 and t.notification = r.id and t.outcome is null
                where r.state = 'FINISHED' group by r.run
                union all
-               select format('%s is finished before its targets were chosen', run) from run where state = 'FINISHED' and not selected
+               select format('%s is finished before its targets were selected', run) from run where state = 'FINISHED' and not selected
                union all
-               select format('%s is over, and its round %s is not', r.run, p.round)
+               select format('%s has ended, and its round %s has not', r.run, p.round)
                from run r join publication p on p.notification = r.id and p.done_at is null where r.complete
                union all
-               select format('%s is over, and member %s is %s', r.run, d.member_id, d.state)
+               select format('%s has ended, and member %s is %s', r.run, d.member_id, d.state)
                from run r join delivery d on d.month = $1 and d.notification = r.id and d.state in ('CLAIMED', 'HANDED_OVER')
                where r.complete
            ) v limit $3"#,
@@ -167,6 +168,6 @@ pub(super) async fn notices_over(
     )
     .fetch_all(connection)
     .await
-    .during("cannot look for what is left of notices")?;
+    .during("cannot look for remains of ended notifications")?;
     Ok(found)
 }

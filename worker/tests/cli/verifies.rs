@@ -10,7 +10,9 @@ async fn a_violation_is_told_and_ends_with_4() {
     site.run(&["seed", "--month", "2026-10", "--members", "5"]).with(0);
     let holds = site.run(&VERIFY).with(0);
     assert!(
-        holds.out.contains("12 envelopes are of known keys, and no nonce is used twice: holds"),
+        holds.out.contains(
+            "envelopes-are-valid: holds (encrypted columns use known keys, and no nonce is used twice)"
+        ),
         "{}",
         holds.out
     );
@@ -21,7 +23,7 @@ async fn a_violation_is_told_and_ends_with_4() {
         .await
         .unwrap();
     let violated = site.run(&VERIFY).with(4);
-    assert!(violated.out.contains("6 what is over runs no longer: VIOLATED, 1 times\n"), "{}", violated.out);
+    assert!(violated.out.contains("ended-runs-are-closed: VIOLATED, 1 times ("), "{}", violated.out);
     assert!(violated.out.contains("is RUNNING, its revision none"), "{}", violated.out);
     // Another month has nothing to do with it.
     site.run(&["verify", "--month", "2026-09"]).with(0);
@@ -34,8 +36,8 @@ async fn what_arrived_is_read_from_a_file() {
     let file = folder.join("ids");
     let sink = ["--sink", file.to_str().unwrap()];
     let violated = site.run(&[&VERIFY[..], &sink[..]].concat()).with(4);
-    let expected = "member 7 revision 1 is READY after 0 ambiguous attempts, and 1 messages arrived";
-    assert_eq!(violated.out.matches("messages arrived\n").count(), 1, "{}", violated.out);
+    let expected = "member 7 revision 1 is READY after 0 ambiguous attempts, and 1 emails arrived";
+    assert_eq!(violated.out.matches("emails arrived\n").count(), 1, "{}", violated.out);
     assert!(violated.out.contains(expected), "{}", violated.out);
     let nowhere = site.run(&[&VERIFY[..], &["--sink", "/nowhere/ids"][..]].concat()).with(2);
     assert!(nowhere.message().contains("cannot read /nowhere/ids"), "{}", nowhere.log);

@@ -1,16 +1,19 @@
-//! Deliveries and targets, and what arrived.
+//! Invariants of deliveries, targets and the emails that arrived.
 
 use domain::ids::{MemberId, Revision};
 use sqlx::PgConnection;
 
-use super::{LIMIT, MAX_VIOLATIONS, VerifyError};
+use super::report::{LIMIT, MAX_VIOLATIONS, VerifyError};
 use crate::error::During as _;
 use crate::notification::reasons;
 
-pub(super) async fn once(connection: &mut PgConnection, month: &str) -> Result<Vec<String>, VerifyError> {
+pub(super) async fn check_deliveries(
+    connection: &mut PgConnection,
+    month: &str,
+) -> Result<Vec<String>, VerifyError> {
     let untried = [reasons::ALREADY_SENT, reasons::TAKEN, reasons::SUPERSEDED].map(str::to_owned);
     let found = sqlx::query_scalar!(
-        r#"with told as (
+        r#"with targeted as (
                select t.member_id, t.revision, count(*) filter (where t.outcome = 'SENT') as sent,
                       count(*) filter (where t.outcome in ('SENT', 'FAILED', 'UNKNOWN')
                                           or t.outcome = 'SKIPPED' and coalesce(t.reason, '') <> all($2)) as attempts
@@ -21,10 +24,10 @@ pub(super) async fn once(connection: &mut PgConnection, month: &str) -> Result<V
                       min(attempt - (state in ('CLAIMED', 'HANDED_OVER'))::int) as attempts
                from delivery where month = $1 group by member_id, revision, channel
            )
-           select format('member %s revision %s: %s deliveries, %s after %s attempts; its runs made %s and sent it %s times',
+           select format('member %s revision %s: %s deliveries, %s after %s attempts; its targets have %s attempts and were sent %s times',
                          member_id, revision, coalesce(d.deliveries, 0), coalesce(d.state, 'none'), coalesce(d.attempts, 0),
                          coalesce(t.attempts, 0), coalesce(t.sent, 0)) as "violation!"
-           from delivered d full join told t using (member_id, revision)
+           from delivered d full join targeted t using (member_id, revision)
            where d.deliveries > 1 or coalesce(d.attempts, 0) <> coalesce(t.attempts, 0)
               or coalesce(d.state = 'SENT', false)::int <> coalesce(t.sent, 0)
            order by member_id limit $3"#,
@@ -38,7 +41,7 @@ pub(super) async fn once(connection: &mut PgConnection, month: &str) -> Result<V
     Ok(found)
 }
 
-pub(super) async fn recoveries(
+pub(super) async fn check_recoveries(
     connection: &mut PgConnection,
     month: &str,
 ) -> Result<Vec<String>, VerifyError> {
@@ -49,7 +52,7 @@ pub(super) async fn recoveries(
                where t.month = $1 and t.outcome in ('SENT', 'FAILED', 'UNKNOWN')
            )
            select violation as "violation!" from (
-               select format('%s (%s) took up member %s revision %s, which was not so', n.run, n.selection, t.member_id,
+               select format('%s (%s) selected member %s revision %s, which was not in that state', n.run, n.selection, t.member_id,
                              t.revision) as violation
                from notice_target t
                join notification n on n.id = t.notification
@@ -67,7 +70,7 @@ pub(super) async fn recoveries(
                    where e.member_id = t.member_id and e.revision = t.revision and e.notification <> t.notification
                      and e.outcome = 'SENT' and e.ended_at < t.ended_at)
                union all
-               select format('%s (READY) took up member %s revision %s after %s attempts', n.run, t.member_id, t.revision,
+               select format('%s (READY) selected member %s revision %s after %s attempts', n.run, t.member_id, t.revision,
                              t.after_attempt)
                from notice_target t
                join notification n on n.id = t.notification
@@ -78,12 +81,12 @@ pub(super) async fn recoveries(
     )
     .fetch_all(connection)
     .await
-    .during("cannot look at recoveries")?;
+    .during("cannot read the recovery runs")?;
     Ok(found)
 }
 
-/// An attempt of unknown outcome may have arrived or not; one that is handed over still as well.
-pub(super) async fn sink(
+/// Compares deliveries with the emails that arrived. An email whose outcome is unknown, or that is handed over, may have arrived.
+pub(super) async fn check_arrived(
     connection: &mut PgConnection,
     month: &str,
     sink: &[String],
@@ -98,7 +101,7 @@ pub(super) async fn sink(
                     revisions.push(revision.get());
                 }
             }
-            None => violations.push(format!("`{id}` arrived, which is no notice's")),
+            None => violations.push(format!("`{id}` arrived, which is not the Message-ID of a bill")),
         }
     }
     let found = sqlx::query_scalar!(
@@ -110,16 +113,16 @@ pub(super) async fn sink(
                from notice_target t join notification n on n.id = t.notification and not n.rehearsal
                where t.month = $1 and t.outcome = 'UNKNOWN' group by t.member_id, t.revision
            ), delivered as (
-               select member_id, revision, state, (state = 'SENT')::int as sent, (state = 'HANDED_OVER')::int as on_its_way
+               select member_id, revision, state, (state = 'SENT')::int as sent, (state = 'HANDED_OVER')::int as handed_over
                from delivery where month = $1
            )
-           select format('member %s revision %s is %s after %s ambiguous attempts, and %s messages arrived', member_id, revision,
+           select format('member %s revision %s is %s after %s ambiguous attempts, and %s emails arrived', member_id, revision,
                          coalesce(d.state::text, 'READY'), coalesce(u.attempts, 0), coalesce(a.messages, 0)) as "violation!"
            from delivered d
            full join arrived a using (member_id, revision)
            left join ambiguous u using (member_id, revision)
            where coalesce(a.messages, 0) < coalesce(d.sent, 0)
-              or coalesce(a.messages, 0) > coalesce(d.sent, 0) + coalesce(d.on_its_way, 0) + coalesce(u.attempts, 0)
+              or coalesce(a.messages, 0) > coalesce(d.sent, 0) + coalesce(d.handed_over, 0) + coalesce(u.attempts, 0)
            order by member_id limit $4"#,
         month,
         &members,
@@ -128,7 +131,7 @@ pub(super) async fn sink(
     )
     .fetch_all(connection)
     .await
-    .during("cannot compare deliveries with what arrived")?;
+    .during("cannot compare deliveries with the emails that arrived")?;
     violations.extend(found);
     violations.truncate(MAX_VIOLATIONS);
     Ok(violations)
