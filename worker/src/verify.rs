@@ -65,7 +65,9 @@ impl Verify {
             }
         }
         if keys.is_none() {
-            print_line("envelopes-are-valid was checked without the keys: set MONTHEND_KEYS_DIR or give --keys-dir");
+            print_line(
+                "envelopes-are-valid was checked without the keys: set MONTHEND_KEYS_DIR or give --keys-dir",
+            );
         }
         if sink.is_none() {
             print_line("arrived-emails-match-deliveries was not checked: give --sink");

@@ -1,13 +1,14 @@
-//! Workers that are killed, stopped, doubled, fenced out or cut off end in the bills of an undisturbed run, to the row.
+//! Workers that are killed, stopped, doubled, fenced out or disconnected produce exactly the bills of an undisturbed run.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use store::billing::{BillingError, RevisionKey};
+use store::testing::sample_month::EVERYTHING;
+use store::testing::with_role;
 use tokio_util::sync::CancellationToken;
 
-use super::data::EVERYTHING;
-use super::{Fixture, as_role};
+use super::Fixture;
 use crate::bill::chunk_processor::ChunkError;
 use crate::bill::{BillError, BillOutcome, bill_shard};
 use crate::proxy::DatabaseProxy;
@@ -25,20 +26,20 @@ async fn begun() -> (Fixture, RevisionKey) {
     (fixture, key)
 }
 
-/// Waits until a worker's backend waits for a lock that the test holds.
-async fn someone_waits(fixture: &Fixture) {
+/// Waits until the server process of a worker waits for a lock that the test holds.
+async fn wait_until_blocked(fixture: &Fixture) {
     let waiting = "select count(*) from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())";
     for _ in 0..200 {
-        if fixture.one(waiting).await != "0" {
+        if fixture.database.read_text(waiting).await != "0" {
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("no worker came to wait for the lock");
+    panic!("no worker waits for the lock");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_workers_on_two_shards() {
+async fn four_workers_on_two_shards_bill_like_one() {
     let (fixture, key) = begun().await;
     let all = futures::future::join_all([0, 1, 0, 1].map(|shard| fixture.work(&key, shard))).await;
     assert!(all.iter().all(|ended| matches!(ended, Ok(BillOutcome::Done(_)))), "{all:?}");
@@ -46,31 +47,31 @@ async fn four_workers_on_two_shards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_in_a_chunk_leaves_nothing_of_it() {
+async fn a_worker_killed_during_a_chunk_leaves_none_of_its_rows() {
     let (fixture, key) = begun().await;
-    // Holds up the COPY of items: the bills of the chunk are written by then.
+    // Blocks the COPY of items: by then the bills of the chunk are written.
     let mut blocker = fixture.database.pool.begin().await.unwrap();
     sqlx::query("lock table bill_item in exclusive mode").execute(&mut *blocker).await.unwrap();
     let (order, url) = (fixture.order(&key, 0, "killed"), fixture.worker.clone());
     let worker = tokio::spawn(async move { bill_shard(&order, &url, &CancellationToken::new()).await });
-    someone_waits(&fixture).await;
+    wait_until_blocked(&fixture).await;
     worker.abort();
     assert!(worker.await.unwrap_err().is_cancelled());
     blocker.rollback().await.unwrap();
     fixture.work_all(&key).await;
-    assert_eq!(fixture.one("select count(*) from chunk where worker = 'killed'").await, "0");
+    assert_eq!(fixture.database.read_text("select count(*) from chunk where worker = 'killed'").await, "0");
     assert_eq!(fixture.issue(&key).await, undisturbed().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_killed_in_a_chunk_costs_the_worker_nothing() {
+async fn a_worker_repeats_a_chunk_whose_server_process_was_killed() {
     let (fixture, key) = begun().await;
     let mut blocker = fixture.database.pool.begin().await.unwrap();
     sqlx::query("lock table bill_item in exclusive mode").execute(&mut *blocker).await.unwrap();
     let (order, url) = (fixture.order(&key, 0, "patient"), fixture.worker.clone());
     let worker = tokio::spawn(async move { bill_shard(&order, &url, &CancellationToken::new()).await });
-    someone_waits(&fixture).await;
-    fixture.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'monthend bill' and datname = current_database()").await;
+    wait_until_blocked(&fixture).await;
+    fixture.database.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'monthend bill' and datname = current_database()").await;
     blocker.rollback().await.unwrap();
     assert!(matches!(worker.await.unwrap(), Ok(BillOutcome::Done(_))));
     fixture.work_all(&key).await;
@@ -78,7 +79,7 @@ async fn a_backend_killed_in_a_chunk_costs_the_worker_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_told_to_stop_finishes_the_chunk_in_hand() {
+async fn a_worker_that_receives_sigterm_finishes_its_chunk() {
     let (fixture, key) = begun().await;
     let mut blocker = fixture.database.pool.begin().await.unwrap();
     sqlx::query("lock table bill_item in exclusive mode").execute(&mut *blocker).await.unwrap();
@@ -88,25 +89,25 @@ async fn a_worker_that_is_told_to_stop_finishes_the_chunk_in_hand() {
         let stop = stop.clone();
         async move { bill_shard(&order, &url, &stop).await }
     });
-    someone_waits(&fixture).await;
+    wait_until_blocked(&fixture).await;
     stop.cancel();
     blocker.rollback().await.unwrap();
     assert_eq!(worker.await.unwrap().unwrap(), BillOutcome::Stopped);
-    assert_eq!(fixture.one("select count(*) from chunk where worker = 'stopped'").await, "1");
+    assert_eq!(fixture.database.read_text("select count(*) from chunk where worker = 'stopped'").await, "1");
     fixture.work_all(&key).await;
     assert_eq!(fixture.issue(&key).await, undisturbed().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_waits_for_what_another_has_in_hand() {
+async fn a_worker_waits_for_a_chunk_that_another_worker_has_claimed() {
     let (fixture, key) = begun().await;
-    // Another worker has the shard's last chunk in hand, and dies.
+    // Another worker has claimed the last chunk of the shard, and dies.
     let mut other = fixture.database.pool.begin().await.unwrap();
     sqlx::query("select from chunk where chunk_no = 3 for update").execute(&mut *other).await.unwrap();
     let (order, url) = (fixture.order(&key, 0, "waiting"), fixture.worker.clone());
     let worker = tokio::spawn(async move { bill_shard(&order, &url, &CancellationToken::new()).await });
     for _ in 0..200 {
-        if fixture.one("select count(*) from chunk where worker = 'waiting'").await == "2" {
+        if fixture.database.read_text("select count(*) from chunk where worker = 'waiting'").await == "2" {
             break;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
@@ -119,16 +120,16 @@ async fn a_worker_waits_for_what_another_has_in_hand() {
 #[tokio::test]
 async fn a_fenced_worker_writes_nothing() {
     let (fixture, key) = begun().await;
-    fixture.sql("update month_lock set fence = fence + 1").await;
+    fixture.database.execute("update month_lock set fence = fence + 1").await;
     let failure = fixture.work(&key, 0).await.unwrap_err();
     let BillError::Fatal(ChunkError::Billing(error)) = failure else { panic!("{failure:?}") };
     assert!(matches!(error, BillingError::Fenced { .. }), "{error}");
     assert!(error.to_string().starts_with("fenced: month 2026-10 is no longer held by run"), "{error}");
-    assert_eq!(fixture.one("select count(*) from bill").await, "0");
+    assert_eq!(fixture.database.read_text("select count(*) from bill").await, "0");
 }
 
 #[tokio::test]
-async fn a_shard_that_is_not_there_is_refused() {
+async fn a_shard_that_does_not_exist_is_an_error() {
     let (fixture, key) = begun().await;
     let failure = fixture.work(&key, 2).await.unwrap_err();
     assert_eq!(
@@ -138,10 +139,10 @@ async fn a_shard_that_is_not_there_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_without_an_answer_is_looked_at_before_anything_else() {
+async fn after_a_commit_without_an_answer_the_worker_checks_the_chunk() {
     let (fixture, key) = begun().await;
     let proxy = DatabaseProxy::start(&fixture.database.url, 2).await;
-    let worker = as_role(&proxy.url, "monthend_worker");
+    let worker = with_role(&proxy.url, "monthend_worker");
     for shard in 0..2 {
         let ended = bill_shard(&fixture.order(&key, shard, "w"), &worker, &CancellationToken::new()).await;
         assert!(matches!(ended, Ok(BillOutcome::Done(_))), "{ended:?}");

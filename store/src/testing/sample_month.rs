@@ -1,7 +1,8 @@
-//! A small month with one of everything.
+//! A small month that contains one member of every kind, and its price book.
 
-/// The price book of the pricing contract, for any zone.
-pub(super) fn price_book(zone: &str) -> String {
+/// The price book of the pricing contract, for a zone.
+#[must_use]
+pub fn price_book(zone: &str) -> String {
     format!(
         r#"
 version: test
@@ -28,9 +29,9 @@ billRounding: {{ unit: 10, mode: down }}
     )
 }
 
-/// Twelve members with bills (one of them the contract's worked example, one with the highest id there is), a member for
-/// each quarantine code, one who isn't eligible, and usage of somebody unknown.
-pub(super) const EVERYTHING: &str = r"
+/// Inserts twelve members with bills (member 1 is the contract's worked example, the last one has the highest possible id), a
+/// member for each quarantine code, a member who is not eligible, and usage of unknown members.
+pub const EVERYTHING: &str = r"
 insert into member (member_id, load, name)
     select id, 1, '\x00'::bytea
     from unnest(array[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1000000, 31, 32, 33, 34, 40, 9223372036854775807]) id;

@@ -1,16 +1,16 @@
-//! What a notice is made of.
+//! Bills, items, members, templates and price books as an email needs them.
 
 use store::installation::Locale;
 use store::notification::{self, Uuid};
+use store::testing;
 
-use crate::fixture::{Fixture, keys, month, templates};
+use super::fixture::{Fixture, keys, month, templates};
 
 #[tokio::test]
-async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
+async fn an_email_shows_the_bill_its_items_and_the_latest_member_data() {
     let fixture = Fixture::with_bills(3).await;
-    fixture.issue(2, "values (2)").await;
-    fixture
-        .sql(
+    fixture.database.issue_bills(2, "values (2)").await;
+    fixture.database.execute(
             "with job as (insert into job_log (kind) values ('LOAD'), ('LOAD') returning id)
              insert into load (number, kind, source, state, finished_at, job)
              select 1 + row_number() over (order by id), 'LOAD', 'default', case row_number() over (order by id) when 1 then 'FINISHED' else 'RUNNING' end,
@@ -27,14 +27,17 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
         .await;
     let mut connection = fixture.worker().await;
     let asked = [keys(&[3, 77], 1), keys(&[2, 2], 2)].concat();
-    let rows = notification::read_bills_for_email(&mut connection, month(), &asked).await.unwrap();
+    let rows = notification::read_bills_for_email(&mut connection, month(), &request).await.unwrap();
     assert_eq!(rows.len(), 2);
     let two = &rows[0];
     assert_eq!(
         (two.key, two.name.as_slice(), two.email.as_deref()),
         (keys(&[2], 2)[0], &[0x0a_u8][..], None)
     );
-    assert_eq!((two.locale, two.amounts.total.get(), two.amounts.tax.get()), (Some(Locale::Ko), 2000, 90));
+    assert_eq!(
+        (two.locale, two.amounts.total.get(), two.amounts.tax.get()),
+        (Some(Locale::Ko), 178_000, 8090)
+    );
     let items: Vec<_> = two
         .items
         .iter()
@@ -43,7 +46,7 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
     assert_eq!(
         items,
         [
-            ("BASE", "LTE-33", 2000, None, None),
+            ("BASE", "UNLIMITED-89", 178_000, None, None),
             ("USAGE", "sms", 250, Some(10), Some(7)),
             ("ADJUSTMENT", "GOODWILL", -5, None, None),
             ("ADJUSTMENT", "FEE", 7, None, None)
@@ -53,7 +56,10 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
     assert_eq!(reasons, [None, None, Some("sorry"), Some("a letter")]);
     let three = &rows[1];
     assert_eq!((three.locale, three.email.as_deref(), three.items.len()), (None, Some(&[2_u8][..]), 1));
-    assert_eq!(notification::read_price_book(&mut connection, &three.price_book).await.unwrap(), "the book");
+    assert_eq!(
+        notification::read_price_book(&mut connection, &three.price_book).await.unwrap(),
+        testing::PRICE_BOOK
+    );
 
     let run = fixture.ready(1).await;
     assert_eq!(notification::read_templates(&mut connection, &run.templates).await.unwrap(), templates());
@@ -61,32 +67,4 @@ async fn a_notice_is_the_bill_its_items_and_the_member_of_now() {
     let names = ["test/run-1".to_owned(), "test/nobody".to_owned()];
     let found = notification::read_latest_runs(&mut connection, &names).await.unwrap();
     assert_eq!(found, [notification::read_run(&mut connection, Uuid::from_u128(1)).await.unwrap()]);
-}
-
-#[tokio::test]
-async fn the_operator_sees_nobody() {
-    let fixture = Fixture::with_bills(1).await;
-    let run = fixture.ready(1).await;
-    for statement in [
-        "select name from member",
-        "select email from member",
-        "insert into delivery (member_id, revision, attempt, notification, state, month) values (1, 1, 1, 1, 'PENDING', '2026-10')",
-        "insert into notice_target (member_id, revision, after_attempt, notification, month) values (1, 1, 1, 1, '2026-10')",
-        "delete from delivery",
-        "delete from notice_target",
-    ] {
-        let refused = sqlx::query(statement).execute(&fixture.operator).await.unwrap_err().to_string();
-        assert!(refused.contains("permission denied"), "{statement}: {refused}");
-    }
-    for statement in [
-        "update notification set state = 'OPEN'",
-        "delete from delivery",
-        "delete from notice_target",
-        "update notice_target set after_attempt = 7",
-        "update bill set total_amount = 0",
-    ] {
-        let refused = sqlx::query(statement).execute(&fixture.worker).await.unwrap_err().to_string();
-        assert!(refused.contains("permission denied"), "{statement}: {refused}");
-    }
-    assert_eq!(run.targets, 1);
 }

@@ -2,39 +2,44 @@
 
 use store::notification::{self, DeliveryOutcome, Outcome, Scope, Selection};
 
-use crate::fixture::{Fixture, ended, keys, members};
+use super::fixture::{Fixture, keys, members, outcomes_of};
 
 #[tokio::test]
 async fn a_delivery_goes_its_way() {
     let fixture = Fixture::with_bills(4).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
-    let hands = consumer.claim(&run, &keys(&[1, 2, 3, 4], 1)).await;
+    let deliveries = consumer.claim(&run, &keys(&[1, 2, 3, 4], 1)).await;
     // Refused before it was asked for anything, without an address, and two on their way: in one go.
     let ends = [
         DeliveryOutcome {
-            delivery: hands[0],
+            delivery: deliveries[0],
             outcome: Outcome::Failed,
             reason: Some("cannot be rendered".to_owned()),
         },
         DeliveryOutcome {
-            delivery: hands[1],
+            delivery: deliveries[1],
             outcome: Outcome::Skipped,
             reason: Some("NO_ADDRESS".to_owned()),
         },
     ];
-    let advanced = consumer.advance(&hands[2..], &ends).await;
-    assert_eq!((advanced.granted.as_slice(), advanced.recorded.as_slice()), (&hands[2..], &hands[..2]));
+    let advanced = consumer.hand_over_and_record(&deliveries[2..], &ends).await;
+    assert_eq!(
+        (advanced.granted.as_slice(), advanced.recorded.as_slice()),
+        (&deliveries[2..], &deliveries[..2])
+    );
     assert!(advanced.refused.is_empty() && advanced.lost.is_empty());
-    let ends = [ended(&hands[2..3], Outcome::Sent), ended(&hands[3..], Outcome::Unknown)].concat();
-    assert_eq!(consumer.advance(&[], &ends).await.recorded, hands[2..]);
+    let ends =
+        [outcomes_of(&deliveries[2..3], Outcome::Sent), outcomes_of(&deliveries[3..], Outcome::Unknown)]
+            .concat();
+    assert_eq!(consumer.hand_over_and_record(&[], &ends).await.recorded, deliveries[2..]);
     assert_eq!(
         fixture.outcomes(&run).await,
         "1 FAILED cannot be rendered, 2 SKIPPED NO_ADDRESS, 3 SENT, 4 UNKNOWN 550 no such user"
     );
     assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 SKIPPED 1, 3 SENT 1, 4 UNKNOWN 1");
     assert_eq!(
-        fixture.one("select string_agg(status, ' ' order by member_id) from live_bill").await,
+        fixture.database.read_text("select string_agg(status, ' ' order by member_id) from live_bill").await,
         "FAILED SKIPPED SENT UNKNOWN"
     );
 }
@@ -44,17 +49,17 @@ async fn an_answer_that_was_lost_is_given_again() {
     let fixture = Fixture::with_bills(3).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
-    let hands = consumer.claim(&run, &keys(&[1, 2, 3], 1)).await;
-    consumer.hand_over(&hands).await;
-    consumer.hand_over(&hands).await;
-    let sent = ended(&hands[..2], Outcome::Sent);
-    let once = consumer.advance(&hands[2..], &sent).await;
-    let twice = consumer.advance(&hands[2..], &sent).await;
+    let deliveries = consumer.claim(&run, &keys(&[1, 2, 3], 1)).await;
+    consumer.hand_over(&deliveries).await;
+    consumer.hand_over(&deliveries).await;
+    let sent = outcomes_of(&deliveries[..2], Outcome::Sent);
+    let once = consumer.hand_over_and_record(&deliveries[2..], &sent).await;
+    let twice = consumer.hand_over_and_record(&deliveries[2..], &sent).await;
     assert_eq!(once, twice);
     assert_eq!((once.recorded.len(), once.granted.len()), (2, 1));
     // Another outcome than the first one is not an answer that was lost.
-    let other = consumer.advance(&[], &ended(&hands[..1], Outcome::Failed)).await;
-    assert_eq!(other.lost, hands[..1]);
+    let other = consumer.hand_over_and_record(&[], &outcomes_of(&deliveries[..1], Outcome::Failed)).await;
+    assert_eq!(other.lost, deliveries[..1]);
     assert_eq!(fixture.outcomes(&run).await, "1 SENT, 2 SENT, 3");
 }
 
@@ -63,25 +68,31 @@ async fn nothing_is_handed_over_for_a_run_that_is_not_open() {
     let fixture = Fixture::with_bills(4).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
-    let hands = consumer.claim(&run, &keys(&[1, 2, 3], 1)).await;
-    consumer.hand_over(&hands[..1]).await;
+    let deliveries = consumer.claim(&run, &keys(&[1, 2, 3], 1)).await;
+    consumer.hand_over(&deliveries[..1]).await;
     notification::update_settings(&fixture.operator, run.id, true, None).await.unwrap();
-    assert_eq!(consumer.advance(&hands[1..], &[]).await.refused, hands[1..]);
+    assert_eq!(consumer.hand_over_and_record(&deliveries[1..], &[]).await.refused, deliveries[1..]);
     assert_eq!(consumer.claims(&run, &keys(&[4], 1)).await.unavailable, keys(&[4], 1));
     // What went out before is recorded all the same.
-    assert_eq!(consumer.advance(&[], &ended(&hands[..1], Outcome::Sent)).await.recorded, hands[..1]);
+    assert_eq!(
+        consumer.hand_over_and_record(&[], &outcomes_of(&deliveries[..1], Outcome::Sent)).await.recorded,
+        deliveries[..1]
+    );
     notification::update_settings(&fixture.operator, run.id, false, Some(7)).await.unwrap();
-    assert_eq!(fixture.look(1).await.facts.max_per_second, Some(7));
-    consumer.hand_over(&hands[1..2]).await;
+    assert_eq!(fixture.observe(1).await.facts.max_per_second, Some(7));
+    consumer.hand_over(&deliveries[1..2]).await;
 
     // Cancelled: claims are free at once, and what is handed over is waited for.
     assert_eq!(notification::cancel_run(&fixture.operator, run.id, "deleted").await.unwrap(), 1);
     assert_eq!(fixture.deliveries().await, "1 SENT 1, 2 HANDED_OVER 1, 3 PENDING 0");
-    assert_eq!(consumer.advance(&hands[2..], &[]).await.refused, hands[2..]);
-    assert!(!fixture.look(1).await.logged);
-    assert_eq!(consumer.advance(&[], &ended(&hands[1..2], Outcome::Sent)).await.recorded, hands[1..2]);
+    assert_eq!(consumer.hand_over_and_record(&deliveries[2..], &[]).await.refused, deliveries[2..]);
+    assert!(!fixture.observe(1).await.logged);
+    assert_eq!(
+        consumer.hand_over_and_record(&[], &outcomes_of(&deliveries[1..2], Outcome::Sent)).await.recorded,
+        deliveries[1..2]
+    );
     assert_eq!(notification::cancel_run(&fixture.operator, run.id, "another reason").await.unwrap(), 0);
-    let look = fixture.look(1).await;
+    let look = fixture.observe(1).await;
     assert_eq!((look.logged, look.reason.as_deref(), look.open), (true, Some("deleted"), 2));
 }
 
@@ -90,18 +101,24 @@ async fn a_lease_that_ran_out_is_not_handed_over() {
     let fixture = Fixture::with_bills(2).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
-    let hands = consumer.claim(&run, &keys(&[1, 2], 1)).await;
-    fixture.expire().await;
-    assert_eq!(consumer.advance(&hands, &[]).await.refused, hands);
+    let deliveries = consumer.claim(&run, &keys(&[1, 2], 1)).await;
+    fixture.expire_leases().await;
+    assert_eq!(consumer.hand_over_and_record(&deliveries, &[]).await.refused, deliveries);
     let mut other = fixture.consumer("b").await;
     let taken = other.claim(&run, &keys(&[1, 2], 1)).await;
     other.hand_over(&taken).await;
     // The former holder can say nothing about it any more.
-    assert_eq!(consumer.advance(&[], &ended(&hands, Outcome::Failed)).await.lost, hands);
-    assert!(
-        notification::release_claims(&mut consumer.connection, consumer.id, &hands).await.unwrap().is_empty()
+    assert_eq!(
+        consumer.hand_over_and_record(&[], &outcomes_of(&deliveries, Outcome::Failed)).await.lost,
+        deliveries
     );
-    assert_eq!(other.advance(&[], &ended(&taken, Outcome::Sent)).await.recorded, taken);
+    assert!(
+        notification::release_claims(&mut consumer.connection, consumer.id, &deliveries)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(other.hand_over_and_record(&[], &outcomes_of(&taken, Outcome::Sent)).await.recorded, taken);
 }
 
 #[tokio::test]
@@ -109,16 +126,19 @@ async fn what_nobody_hears_of_is_unknown_and_stays_so() {
     let fixture = Fixture::with_bills(4).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("dies").await;
-    let hands = consumer.claim(&run, &keys(&[1, 2, 3], 1)).await;
-    consumer.hand_over(&hands[..2]).await;
-    assert_eq!(fixture.settle().await, (0, 0));
-    fixture.expire().await;
-    assert_eq!(fixture.settle().await, (2, 1));
-    assert_eq!(fixture.settle().await, (0, 0));
+    let deliveries = consumer.claim(&run, &keys(&[1, 2, 3], 1)).await;
+    consumer.hand_over(&deliveries[..2]).await;
+    assert_eq!(fixture.end_expired_leases().await, (0, 0));
+    fixture.expire_leases().await;
+    assert_eq!(fixture.end_expired_leases().await, (2, 1));
+    assert_eq!(fixture.end_expired_leases().await, (0, 0));
     assert_eq!(fixture.deliveries().await, "1 UNKNOWN 1, 2 UNKNOWN 1, 3 PENDING 0");
     assert_eq!(fixture.outcomes(&run).await, "1 UNKNOWN OUTCOME_UNKNOWN, 2 UNKNOWN OUTCOME_UNKNOWN, 3, 4");
     // Late: whether it was sent is what a recovery run is for.
-    assert_eq!(consumer.advance(&[], &ended(&hands, Outcome::Sent)).await.lost, hands);
+    assert_eq!(
+        consumer.hand_over_and_record(&[], &outcomes_of(&deliveries, Outcome::Sent)).await.lost,
+        deliveries
+    );
     assert_eq!(fixture.deliveries().await, "1 UNKNOWN 1, 2 UNKNOWN 1, 3 PENDING 0");
     let recovery = fixture.run(2, Selection::Unknown, &Scope::Everyone).await;
     let again = consumer.claim(&recovery, &keys(&[1, 2, 3, 4], 1)).await;
@@ -132,9 +152,12 @@ async fn only_what_was_handed_over_is_sent_or_unknown() {
     let fixture = Fixture::with_bills(2).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
-    let hands = consumer.claim(&run, &keys(&[1, 2], 1)).await;
+    let deliveries = consumer.claim(&run, &keys(&[1, 2], 1)).await;
     for outcome in [Outcome::Sent, Outcome::Unknown] {
-        assert_eq!(consumer.advance(&[], &ended(&hands, outcome)).await.lost, hands);
+        assert_eq!(
+            consumer.hand_over_and_record(&[], &outcomes_of(&deliveries, outcome)).await.lost,
+            deliveries
+        );
     }
     assert_eq!(fixture.deliveries().await, "1 CLAIMED 1, 2 CLAIMED 1");
 }
@@ -145,11 +168,11 @@ async fn ending_and_handing_over_exclude_each_other() {
     let run = fixture.ready(1).await;
     let everyone: Vec<i64> = (1..=300).collect();
     let mut consumer = fixture.consumer("a").await;
-    let hands = consumer.claim(&run, &keys(&everyone, 1)).await;
+    let deliveries = consumer.claim(&run, &keys(&everyone, 1)).await;
     let sending = tokio::spawn(async move {
         let mut granted = 0;
-        for hands in hands.chunks(5) {
-            granted += consumer.advance(hands, &[]).await.granted.len();
+        for deliveries in deliveries.chunks(5) {
+            granted += consumer.hand_over_and_record(deliveries, &[]).await.granted.len();
         }
         i64::try_from(granted).unwrap()
     });

@@ -3,11 +3,10 @@
 use store::notification::{self, BeginResult, Outcome, Rejection, Scope, Selection, SelectionResult, Uuid};
 use store::testing::TestDatabase;
 
-use crate::fixture::{Fixture, id, keys, member, month, templates};
+use super::fixture::{Fixture, id, keys, member, month, templates};
 
 async fn targets(fixture: &Fixture, uid: u128) -> String {
-    fixture
-        .one(&format!(
+    fixture.database.read_text(&format!(
             "select coalesce(string_agg(format('%s/%s+%s', member_id, revision, after_attempt), ' ' order by member_id), '')
              from notice_target t join notification n on n.id = t.notification where n.run_uid = '{}'",
             Uuid::from_u128(uid)
@@ -18,7 +17,7 @@ async fn targets(fixture: &Fixture, uid: u128) -> String {
 #[tokio::test]
 async fn a_month_without_live_bills_refuses_runs() {
     let database = TestDatabase::new().await;
-    let asked = notification::BeginRequest {
+    let request = notification::BeginRequest {
         run: "test/run",
         run_uid: Uuid::from_u128(1),
         month: month(),
@@ -29,7 +28,7 @@ async fn a_month_without_live_bills_refuses_runs() {
         max_per_second: None,
     };
     let refused = BeginResult::Rejected(Rejection::MonthNotBilled { month: month() });
-    assert_eq!(notification::begin_run(&database.pool, &asked).await.unwrap(), refused);
+    assert_eq!(notification::begin_run(&database.pool, &request).await.unwrap(), refused);
     let written: i64 =
         sqlx::query_scalar("select count(*) from job_log").fetch_one(&database.pool).await.unwrap();
     assert_eq!(written, 0);
@@ -44,15 +43,19 @@ async fn a_run_begins_once() {
         fixture.try_begin(1, Selection::Ready, &everyone)
     );
     assert_eq!(id(first), id(second));
-    assert_eq!(fixture.one("select count(*) from notification").await, "1");
+    assert_eq!(fixture.database.read_text("select count(*) from notification").await, "1");
     assert_eq!(
-        fixture.one("select string_agg(kind, ' ') from job_log where run = 'test/run-1'").await,
+        fixture
+            .database
+            .read_text("select string_agg(kind, ' ') from job_log where run = 'test/run-1'")
+            .await,
         "SEND"
     );
     let other = id(fixture.try_begin(2, Selection::Failed, &everyone).await);
     assert_eq!(
         fixture
-            .one(&format!(
+            .database
+            .read_text(&format!(
                 "select kind from job_log j join notification n on n.job = j.id where n.id = {}",
                 other.0
             ))
@@ -64,15 +67,15 @@ async fn a_run_begins_once() {
 #[tokio::test]
 async fn each_selection_chooses_its_own() {
     let fixture = Fixture::with_bills(8).await;
-    // Of eight bills: 1 failed, 2 unknown, 3 sent, 4 skipped, 5 and 6 in somebody's hands, 7 and 8 never touched.
+    // Of eight bills: 1 failed, 2 unknown, 3 sent, 4 skipped, 5 and 6 in somebody's deliveries, 7 and 8 never touched.
     let first = fixture.run(1, Selection::Ready, &Scope::Range { from: member(1), to: member(6) }).await;
     fixture.end(&first, &[1], Outcome::Failed).await;
     fixture.end(&first, &[2], Outcome::Unknown).await;
     fixture.end(&first, &[3], Outcome::Sent).await;
     fixture.end(&first, &[4], Outcome::Skipped).await;
     let mut consumer = fixture.consumer("busy").await;
-    let hands = consumer.claim(&first, &keys(&[5, 6], 1)).await;
-    consumer.hand_over(&hands[1..]).await;
+    let deliveries = consumer.claim(&first, &keys(&[5, 6], 1)).await;
+    consumer.hand_over(&deliveries[1..]).await;
 
     fixture.ready(2).await;
     assert_eq!(targets(&fixture, 2).await, "7/1+0 8/1+0");
@@ -81,8 +84,8 @@ async fn each_selection_chooses_its_own() {
     fixture.run(4, Selection::Unknown, &Scope::Everyone).await;
     assert_eq!(targets(&fixture, 4).await, "2/1+1");
 
-    // Past their leases, a claim is what it was before, and a hand-over is unknown.
-    fixture.expire().await;
+    // Past their leases, a claim is what it was before, and a delivery-over is unknown.
+    fixture.expire_leases().await;
     fixture.ready(5).await;
     assert_eq!(targets(&fixture, 5).await, "5/1+0 7/1+0 8/1+0");
     fixture.run(6, Selection::Unknown, &Scope::Everyone).await;
@@ -99,7 +102,7 @@ async fn a_scope_is_a_range_or_a_list() {
     assert_eq!(targets(&fixture, 2).await, "2/1+0 5/1+0 9/1+0");
     fixture.run(3, Selection::Ready, &Scope::Members(vec![member(77)])).await;
     assert_eq!(targets(&fixture, 3).await, "");
-    assert_eq!(fixture.look(3).await.facts.targets, 0);
+    assert_eq!(fixture.observe(3).await.facts.targets, 0);
 }
 
 #[tokio::test]
@@ -109,8 +112,8 @@ async fn only_the_bill_that_counts_is_told_and_only_who_was_told_nothing() {
     fixture.end(&first, &[1], Outcome::Sent).await;
     fixture.end(&first, &[2], Outcome::Unknown).await;
     fixture.end(&first, &[3], Outcome::Failed).await;
-    fixture.issue(2, "values (1), (2), (3), (4)").await;
-    fixture.sql("insert into quarantined_member values ('2026-10', 5, 2, 'NO_PLAN', 'x')").await;
+    fixture.database.issue_bills(2, "values (1), (2), (3), (4)").await;
+    fixture.database.execute("insert into quarantined_member values ('2026-10', 5, 2, 'NO_PLAN', 'x')").await;
     // 1 was told and 2 may have been: what corrects it is another kind of run. 5 has no bill any more.
     fixture.ready(2).await;
     assert_eq!(targets(&fixture, 2).await, "3/2+0 4/2+0 6/1+0");
@@ -129,7 +132,7 @@ async fn choosing_goes_on_where_it_stopped_and_is_done_once() {
     let stopped = notification::select_targets(&mut connection, &run, 4, |_| false).await.unwrap();
     assert_eq!(stopped, SelectionResult::Stopped);
     assert_eq!(targets(&fixture, 1).await, "1/1+0 2/1+0 3/1+0 4/1+0");
-    assert!(!fixture.look(1).await.facts.selected);
+    assert!(!fixture.observe(1).await.facts.selected);
 
     let mut other = fixture.worker().await;
     let (one, two) = tokio::join!(
@@ -138,11 +141,11 @@ async fn choosing_goes_on_where_it_stopped_and_is_done_once() {
     );
     assert_eq!(one.unwrap(), SelectionResult::Complete { targets: 10 });
     assert_eq!(two.unwrap(), SelectionResult::Complete { targets: 10 });
-    assert_eq!(fixture.look(1).await.facts.targets, 10);
+    assert_eq!(fixture.observe(1).await.facts.targets, 10);
 
     // What comes into question later is another run's.
-    fixture.sql("insert into member (member_id, load, name) values (11, 1, '\\x01')").await;
-    fixture.sql("insert into bill select 11, 1, 0, 0, 0, 0, 0, 1, 1, '2026-10'").await;
+    fixture.database.execute("insert into member (member_id, load, name) values (11, 1, '\\x01')").await;
+    fixture.database.execute("insert into bill select 11, 1, 0, 0, 0, 0, 0, 1, 1, '2026-10'").await;
     let again = notification::select_targets(&mut connection, &run, 4, |_| true).await.unwrap();
     assert_eq!(again, SelectionResult::Complete { targets: 10 });
 }

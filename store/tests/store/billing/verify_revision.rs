@@ -1,7 +1,9 @@
-//! Verification finds what was planted, each by its own check.
+//! Verification finds each planted violation by the check that is responsible for it.
 
-use super::Fixture;
-use super::data::EVERYTHING;
+use store::testing::BillingFixture;
+use store::testing::sample_month::EVERYTHING;
+
+use super::bill_shards;
 
 #[tokio::test]
 async fn each_check_finds_its_violation() {
@@ -33,18 +35,18 @@ async fn each_check_finds_its_violation() {
             "update chunk set to_member = to_member - 1, from_member = from_member - 1 where chunk_no = 6",
         ),
     ];
-    let fixture = Fixture::new().await;
+    let fixture = BillingFixture::new().await;
     fixture.load(1, EVERYTHING).await;
     let key = fixture.begin(1).await.key;
-    fixture.work_all(&key).await;
+    bill_shards(&fixture, &key).await;
     assert!(fixture.verify(&key).await.passed());
     for (check, planted) in cases {
-        // A copy of every table, to go back to.
+        // Copies of all tables, from which they are restored.
         let tables = ["revision", "bill", "bill_item", "quarantined_member", "usage", "chunk"];
         for table in tables {
-            fixture.sql(&format!("create table kept_{table} as table {table}")).await;
+            fixture.database.execute(&format!("create table kept_{table} as table {table}")).await;
         }
-        fixture.sql(planted).await;
+        fixture.database.execute(planted).await;
         let verification = fixture.verify(&key).await;
         let failed: Vec<_> =
             verification.checks.iter().filter(|c| !c.passed).map(|c| c.check.as_str()).collect();
@@ -52,9 +54,12 @@ async fn each_check_finds_its_violation() {
         let issued =
             store::billing::issue_revision(&fixture.operator, &key, None).await.unwrap_err().to_string();
         assert!(issued.contains(&format!("check `{check}` failed")), "{planted}: {issued}");
-        fixture.sql("alter table chunk drop constraint if exists chunk_month_revision_fkey").await;
+        fixture
+            .database
+            .execute("alter table chunk drop constraint if exists chunk_month_revision_fkey")
+            .await;
         for table in tables {
-            fixture.sql(&format!("delete from {table}; insert into {table} select * from kept_{table}; drop table kept_{table}")).await;
+            fixture.database.execute(&format!("delete from {table}; insert into {table} select * from kept_{table}; drop table kept_{table}")).await;
         }
     }
     assert!(fixture.verify(&key).await.passed());

@@ -1,13 +1,13 @@
-//! A run's rate, over all consumers together; and consumers themselves.
+//! The rate of a run, over all consumers together.
 
 use std::time::Duration;
 
 use store::notification::{self, SendSlots};
 
-use crate::fixture::Fixture;
+use super::fixture::Fixture;
 
 #[tokio::test]
-async fn slots_are_taken_once_whoever_asks() {
+async fn each_slot_is_reserved_once() {
     let fixture = Fixture::with_bills(1).await;
     let run = fixture.ready(1).await;
     let mut free = fixture.worker().await;
@@ -45,7 +45,8 @@ async fn slots_are_taken_once_whoever_asks() {
         assert!((exact - 5..exact + 400).contains(due), "slot {index}: {} ms off", due - exact);
     }
     let paced = fixture
-        .one("select round(extract(epoch from paced_until - clock_timestamp()) * 20) from notification")
+        .database
+        .read_text("select round(extract(epoch from paced_until - clock_timestamp()) * 20) from notification")
         .await
         .parse::<f64>()
         .unwrap();
@@ -61,34 +62,4 @@ async fn clock(pool: &sqlx::PgPool) -> i64 {
         .fetch_one(pool)
         .await
         .unwrap()
-}
-
-#[tokio::test]
-async fn consumers_say_that_they_live_and_what_ails_them() {
-    let fixture = Fixture::with_bills(1).await;
-    fixture.ready(1).await;
-    let mut one = fixture.consumer("one").await;
-    let two = fixture.consumer("two").await;
-    notification::record_heartbeat(&mut one.connection, one.id, Some("cannot connect")).await.unwrap();
-    let since = fixture.look(1).await.consumers[0].trouble_since;
-    assert!(since.is_some());
-    notification::record_heartbeat(&mut one.connection, one.id, Some("login refused")).await.unwrap();
-    let seen = fixture.look(1).await.consumers;
-    assert_eq!(
-        (seen.len(), seen[0].trouble.as_deref(), seen[0].trouble_since),
-        (2, Some("login refused"), since)
-    );
-    notification::record_heartbeat(&mut one.connection, one.id, None).await.unwrap();
-    let seen = fixture.look(1).await.consumers;
-    assert_eq!((seen[0].trouble.clone(), seen[0].trouble_since), (None, None));
-
-    fixture
-        .sql(&format!("update consumer set seen_at = now() - interval '31 seconds' where id = {}", two.id.0))
-        .await;
-    assert_eq!(fixture.look(1).await.consumers.len(), 1);
-    notification::deregister_consumer(&mut one.connection, one.id).await.unwrap();
-    assert!(fixture.look(1).await.consumers.is_empty());
-    assert!(notification::record_heartbeat(&mut one.connection, one.id, None).await.is_err());
-    fixture.sql("update consumer set seen_at = now() - interval '2 days'").await;
-    assert_eq!(notification::delete_stale_consumers(&fixture.operator).await.unwrap(), 1);
 }

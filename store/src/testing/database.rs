@@ -1,5 +1,5 @@
-//! A database of its own for each test, on the PostgreSQL server that `MONTHEND_TEST_DATABASE_URL` names (a role that may
-//! create databases and roles). For tests only: it panics instead of returning errors.
+//! A database for each test, on the PostgreSQL server that `MONTHEND_TEST_DATABASE_URL` names. The role in that address must be
+//! allowed to create databases and roles.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use crate::migrate::{MigrationRequest, MigrationResult, Roles, migrate};
 use crate::pool;
 
-/// The variable that names the server.
+/// The environment variable with the address of the server.
 pub const SERVER: &str = "MONTHEND_TEST_DATABASE_URL";
 
 /// A migrated database that is dropped with this value.
@@ -18,7 +18,7 @@ pub const SERVER: &str = "MONTHEND_TEST_DATABASE_URL";
 pub struct TestDatabase {
     name: String,
     server: SecretString,
-    /// Where it is, as its owner.
+    /// Its address, as its owner.
     pub url: SecretString,
     pub pool: PgPool,
 }
@@ -65,7 +65,7 @@ impl TestDatabase {
             roles: Roles::default(),
         };
         let mut connection = self.connect().await;
-        // Tests of several programs grant to the same roles at once, which the server does not serialise.
+        // Several test programs grant rights to the same roles at once, which the server does not serialise.
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -77,36 +77,53 @@ impl TestDatabase {
         }
     }
 
-    /// A connection of its own, for locks that belong to a session.
+    /// A connection outside the pool, for locks that belong to a session.
     pub async fn connect(&self) -> PgConnection {
         pool::connect_one(&self.url, "test").await.expect("the test database can be reached")
     }
 
-    /// Where the database is for somebody who logs in as `role`.
-    pub async fn url_as(&self, role: &str) -> SecretString {
-        administer(&self.server, &[format!("alter role \"{role}\" login password 'test'")]).await;
-        let url = self.url.expose_secret();
-        let (scheme, rest) = url.split_once("://").expect("an address with a scheme");
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        SecretString::from(format!("{scheme}://{role}:test@{host}{path}"))
+    /// The address of the database for a session with the rights of `role`.
+    #[must_use]
+    pub fn url_as(&self, role: &str) -> SecretString {
+        with_role(&self.url, role)
     }
 
-    /// A connection that may do what `role` may do.
-    pub async fn connect_as(&self, role: &str) -> PgConnection {
-        let mut connection = self.connect().await;
-        sqlx::raw_sql(AssertSqlSafe(format!("set role \"{role}\"")))
-            .execute(&mut connection)
-            .await
-            .expect("the owner may become the role");
-        connection
+    /// A pool of at most `max` sessions with the rights of `role`.
+    pub async fn pool_as(&self, role: &str, max: u32) -> PgPool {
+        pool::connect(&self.url_as(role), "test", max).await.expect("the test database can be reached")
     }
+
+    /// A connection with the rights of `role`.
+    pub async fn connect_as(&self, role: &str) -> PgConnection {
+        pool::connect_one(&self.url_as(role), "test").await.expect("the test database can be reached")
+    }
+
+    /// Executes statements as the owner.
+    pub async fn execute(&self, statements: &str) {
+        let done = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.pool).await;
+        done.unwrap_or_else(|error| panic!("{statements}: {error}"));
+    }
+
+    /// The single value that a query returns, as text; empty for null.
+    pub async fn read_text(&self, query: &str) -> String {
+        let query = format!("select coalesce(({query})::text, '')");
+        let value = sqlx::query_scalar(AssertSqlSafe(query.clone())).fetch_one(&self.pool).await;
+        value.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+}
+
+/// The same address, for a session with the rights of `role`.
+#[must_use]
+pub fn with_role(url: &SecretString, role: &str) -> SecretString {
+    let url = url.expose_secret();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    SecretString::from(format!("{url}{separator}options=-c%20role%3D{role}"))
 }
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
-        // Dropping isn't async and the test's runtime may be single-threaded: a thread with a runtime of its own.
+        // `drop` is not async, and the test's runtime may be single-threaded: this thread has a runtime of its own.
         let dropped = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -137,7 +154,7 @@ async fn administer(server: &SecretString, statements: &[String]) {
         }
         match failure {
             None => return,
-            // The template is in use for the moment in which another test copies it; so is a role that another alters.
+            // Another test copies the template at the same time, or alters the same role.
             Some(failure)
                 if attempts < 100
                     && ["template1", "concurrently updated"].iter().any(|why| failure.contains(why)) =>
@@ -149,7 +166,7 @@ async fn administer(server: &SecretString, statements: &[String]) {
     }
 }
 
-/// The same server, another database: what stands between the last `/` of the address and its `?`.
+/// The address of another database on the same server: the part between the last `/` and the `?` is replaced.
 fn with_database(url: &str, database: &str) -> SecretString {
     let (address, parameters) = url.split_once('?').map_or((url, ""), |(address, rest)| (address, rest));
     let scheme = address.find("://").map_or(0, |at| at + 3);

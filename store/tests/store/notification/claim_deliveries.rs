@@ -2,7 +2,7 @@
 
 use store::notification::{self, ClaimResult, Outcome, Postponement, RunFacts, Scope, Selection};
 
-use crate::fixture::{Fixture, LEASE, keys, members};
+use super::fixture::{Fixture, LEASE, keys, members};
 
 /// A bill as some state left it, and a run of each selection that chose it while it could.
 struct Standing {
@@ -22,7 +22,7 @@ enum Before {
 #[derive(Clone, Copy, Debug)]
 enum Between {
     Nothing,
-    /// Another run has it in hand.
+    /// Another run has it in delivery.
     Claimed,
     ClaimExpired,
     HandedOver,
@@ -40,8 +40,10 @@ impl Standing {
             Before::GivenBack => {
                 let mut consumer = fixture.consumer("first").await;
                 let run = fixture.ready(1).await;
-                let hands = consumer.claim(&run, &keys(&[1], 1)).await;
-                notification::release_claims(&mut consumer.connection, consumer.id, &hands).await.unwrap();
+                let deliveries = consumer.claim(&run, &keys(&[1], 1)).await;
+                notification::release_claims(&mut consumer.connection, consumer.id, &deliveries)
+                    .await
+                    .unwrap();
                 notification::cancel_run(&fixture.operator, run.id, "deleted").await.unwrap();
                 Selection::Ready
             }
@@ -61,19 +63,19 @@ impl Standing {
         let other = fixture.run(3, selection, &Scope::Everyone).await;
         let mut consumer = fixture.consumer("other").await;
         if !matches!(between, Between::Nothing) {
-            let hands = consumer.claim(&other, &keys(&[1], 1)).await;
-            assert_eq!(hands.len(), 1, "{before:?} {between:?}");
+            let deliveries = consumer.claim(&other, &keys(&[1], 1)).await;
+            assert_eq!(deliveries.len(), 1, "{before:?} {between:?}");
             if matches!(between, Between::HandedOver | Between::HandOverExpired | Between::Settled) {
-                consumer.hand_over(&hands).await;
+                consumer.hand_over(&deliveries).await;
             }
             if let Between::Ended(outcome) = between {
-                consumer.deliver(&hands, outcome).await;
+                consumer.deliver(&deliveries, outcome).await;
             }
             if matches!(between, Between::ClaimExpired | Between::HandOverExpired | Between::Settled) {
-                fixture.expire().await;
+                fixture.expire_leases().await;
             }
             if matches!(between, Between::Settled) {
-                assert_eq!(fixture.settle().await, (1, 0));
+                assert_eq!(fixture.end_expired_leases().await, (1, 0));
             }
         }
         Self { fixture, run }
@@ -185,9 +187,9 @@ async fn two_recovery_runs_at_once_send_each_bill_once() {
         tasks.push(tokio::spawn(async move {
             let mut sent = Vec::new();
             for keys in keys.chunks(20) {
-                let hands = consumer.claim(&run, keys).await;
-                consumer.deliver(&hands, Outcome::Sent).await;
-                sent.extend(members(&hands));
+                let deliveries = consumer.claim(&run, keys).await;
+                consumer.deliver(&deliveries, Outcome::Sent).await;
+                sent.extend(members(&deliveries));
             }
             sent
         }));
@@ -204,9 +206,12 @@ async fn two_recovery_runs_at_once_send_each_bill_once() {
         assert!(consumer.claim(run, &keys(&everyone, 1)).await.is_empty());
         assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
     }
-    let (two, three) = (fixture.look(2).await.counts, fixture.look(3).await.counts);
+    let (two, three) = (fixture.observe(2).await.counts, fixture.observe(3).await.counts);
     assert_eq!((two.sent + three.sent, two.skipped + three.skipped), (200, 200));
-    assert_eq!(fixture.one("select string_agg(distinct attempt::text, ' ') from delivery").await, "2");
+    assert_eq!(
+        fixture.database.read_text("select string_agg(distinct attempt::text, ' ') from delivery").await,
+        "2"
+    );
 }
 
 #[tokio::test]
@@ -230,7 +235,7 @@ async fn a_replay_claims_nothing() {
 #[tokio::test]
 async fn what_the_run_never_chose_is_no_target() {
     let fixture = Fixture::with_bills(3).await;
-    let run = fixture.run(1, Selection::Ready, &Scope::Members(vec![crate::fixture::member(2)])).await;
+    let run = fixture.run(1, Selection::Ready, &Scope::Members(vec![super::fixture::member(2)])).await;
     let mut consumer = fixture.consumer("a").await;
     let claims = consumer.claims(&run, &keys(&[1, 2, 99], 1)).await;
     assert_eq!(claims.not_targets, keys(&[1, 99], 1));
@@ -243,11 +248,11 @@ async fn a_superseded_bill_is_skipped() {
     let fixture = Fixture::with_bills(4).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
-    let hands = consumer.claim(&run, &keys(&[1, 2], 1)).await;
-    fixture.issue(2, "values (1), (3)").await;
-    fixture.sql("insert into quarantined_member values ('2026-10', 4, 2, 'NO_PLAN', 'x')").await;
+    let deliveries = consumer.claim(&run, &keys(&[1, 2], 1)).await;
+    fixture.database.issue_bills(2, "values (1), (3)").await;
+    fixture.database.execute("insert into quarantined_member values ('2026-10', 4, 2, 'NO_PLAN', 'x')").await;
     // What was claimed before is not handed over any more.
-    let advanced = consumer.advance(&hands, &[]).await;
+    let advanced = consumer.hand_over_and_record(&deliveries, &[]).await;
     assert_eq!((members(&advanced.granted), members(&advanced.refused)), (vec![2], vec![1]));
     notification::release_claims(&mut consumer.connection, consumer.id, &advanced.refused).await.unwrap();
     assert_eq!(consumer.claims(&run, &keys(&[1, 2, 3, 4], 1)).await.unavailable, keys(&[2], 1));
@@ -266,47 +271,52 @@ async fn what_is_given_back_is_what_it_was() {
         .await;
     fixture.end(&first, &[1], Outcome::Failed).await;
     fixture.end(&first, &[2], Outcome::Unknown).await;
-    let stood = fixture.one("select string_agg(d::text, ' ' order by member_id) from delivery d").await;
+    let stood = fixture
+        .database
+        .read_text("select string_agg(d::text, ' ' order by member_id) from delivery d")
+        .await;
     let runs = [
         fixture.run(2, Selection::Failed, &Scope::Everyone).await,
         fixture.run(3, Selection::Unknown, &Scope::Everyone).await,
         fixture.ready(4).await,
     ];
     let mut consumer = fixture.consumer("a").await;
-    let mut hands = Vec::new();
+    let mut deliveries = Vec::new();
     for run in &runs {
-        hands.extend(consumer.claim(run, &keys(&[1, 2, 3], 1)).await);
+        deliveries.extend(consumer.claim(run, &keys(&[1, 2, 3], 1)).await);
     }
-    assert_eq!(members(&hands), [1, 2, 3]);
+    assert_eq!(members(&deliveries), [1, 2, 3]);
     assert_eq!(
-        fixture.one("select string_agg(status, ' ' order by member_id) from live_bill").await,
+        fixture.database.read_text("select string_agg(status, ' ' order by member_id) from live_bill").await,
         "SENDING SENDING SENDING"
     );
     // One was handed over already; its holder knows that it never went out.
-    consumer.hand_over(&hands[..1]).await;
+    consumer.hand_over(&deliveries[..1]).await;
     let mut given =
-        notification::release_claims(&mut consumer.connection, consumer.id, &hands).await.unwrap();
-    given.sort_unstable_by_key(|hand| hand.key);
-    assert_eq!(given, hands);
+        notification::release_claims(&mut consumer.connection, consumer.id, &deliveries).await.unwrap();
+    given.sort_unstable_by_key(|delivery| delivery.key);
+    assert_eq!(given, deliveries);
     assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 UNKNOWN 1, 3 PENDING 0");
-    let stands = fixture
-        .one("select string_agg(concat_ws(' ', ended_at is not null, reason, holder, before, lease_until), ', ' order by member_id) from delivery")
+    let stands = fixture.database.read_text("select string_agg(concat_ws(' ', ended_at is not null, reason, holder, before, lease_until), ', ' order by member_id) from delivery")
         .await;
     assert_eq!(stands, "t 550 no such user, t OUTCOME_UNKNOWN, f");
     assert!(stood.contains("550 no such user"));
     assert_eq!(
-        fixture.one("select string_agg(status, ' ' order by member_id) from live_bill").await,
+        fixture.database.read_text("select string_agg(status, ' ' order by member_id) from live_bill").await,
         "FAILED UNKNOWN READY"
     );
     // And so is what settling frees.
     for run in &runs {
         consumer.claim(run, &keys(&[1, 2, 3], 1)).await;
     }
-    fixture.expire().await;
-    assert_eq!(fixture.settle().await, (0, 3));
+    fixture.expire_leases().await;
+    assert_eq!(fixture.end_expired_leases().await, (0, 3));
     assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 UNKNOWN 1, 3 PENDING 0");
     assert!(
-        notification::release_claims(&mut consumer.connection, consumer.id, &hands).await.unwrap().is_empty()
+        notification::release_claims(&mut consumer.connection, consumer.id, &deliveries)
+            .await
+            .unwrap()
+            .is_empty()
     );
 }
 
@@ -315,30 +325,33 @@ async fn a_put_off_delivery_keeps_its_tries_over_consumers_but_not_over_runs() {
     let fixture = Fixture::with_bills(1).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
-    let hand = consumer.claim(&run, &keys(&[1], 1)).await[0];
-    consumer.hand_over(&[hand]).await;
-    let counted = Postponement { delivery: hand, counts_as_try: true };
+    let delivery = consumer.claim(&run, &keys(&[1], 1)).await[0];
+    consumer.hand_over(&[delivery]).await;
+    let counted = Postponement { delivery, counts_as_try: true };
     let put = notification::postpone_deliveries(&mut consumer.connection, consumer.id, LEASE, &[counted])
         .await
         .unwrap();
-    assert_eq!((put[0].tries, put[0].delivery), (1, hand));
+    assert_eq!((put[0].tries, put[0].delivery), (1, delivery));
     assert!(put[0].since_first_try.is_some());
     // A connection that broke before the server was asked is no try.
-    consumer.hand_over(&[hand]).await;
-    let lost = Postponement { delivery: hand, counts_as_try: false };
+    consumer.hand_over(&[delivery]).await;
+    let lost = Postponement { delivery, counts_as_try: false };
     let put = notification::postpone_deliveries(&mut consumer.connection, consumer.id, LEASE, &[lost])
         .await
         .unwrap();
     assert_eq!(put[0].tries, 1);
     assert_eq!(fixture.deliveries().await, "1 CLAIMED 1");
     assert_eq!(
-        notification::renew_leases(&mut consumer.connection, consumer.id, LEASE, &[hand]).await.unwrap(),
-        [hand]
+        notification::renew_leases(&mut consumer.connection, consumer.id, LEASE, &[delivery]).await.unwrap(),
+        [delivery]
     );
 
     let mut other = fixture.consumer("b").await;
     assert!(
-        notification::renew_leases(&mut other.connection, other.id, LEASE, &[hand]).await.unwrap().is_empty()
+        notification::renew_leases(&mut other.connection, other.id, LEASE, &[delivery])
+            .await
+            .unwrap()
+            .is_empty()
     );
     assert!(
         notification::postpone_deliveries(&mut other.connection, other.id, LEASE, &[counted])
@@ -346,12 +359,12 @@ async fn a_put_off_delivery_keeps_its_tries_over_consumers_but_not_over_runs() {
             .unwrap()
             .is_empty()
     );
-    fixture.expire().await;
+    fixture.expire_leases().await;
     let taken_over = other.claims(&run, &keys(&[1], 1)).await.claimed[0];
     assert_eq!((taken_over.delivery.attempt, taken_over.tries), (1, 1));
     assert!(taken_over.since_first_try.is_some());
     assert!(
-        notification::renew_leases(&mut consumer.connection, consumer.id, LEASE, &[hand])
+        notification::renew_leases(&mut consumer.connection, consumer.id, LEASE, &[delivery])
             .await
             .unwrap()
             .is_empty()

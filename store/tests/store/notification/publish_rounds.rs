@@ -2,7 +2,7 @@
 
 use store::notification::{self, NotificationError, NotificationState, Outcome};
 
-use crate::fixture::{Fixture, keys, member};
+use super::fixture::{Fixture, keys, member};
 
 #[tokio::test]
 async fn a_round_goes_on_where_its_last_checkpoint_is() {
@@ -19,14 +19,14 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
     let overtaken = notification::save_checkpoint(&mut publisher, run.id, round, 0, member(3), 3).await;
     assert!(matches!(overtaken, Err(NotificationError::Overtaken { .. })), "{overtaken:?}");
     notification::record_waiting(&mut publisher, run.id, round, Some("Kafka is away")).await.unwrap();
-    let look = fixture.look(1).await;
+    let look = fixture.observe(1).await;
     let publication = look.publication.unwrap();
     assert_eq!((publication.published_to, publication.messages, look.published), (3, 3, 3));
     assert_eq!(publication.waiting.as_deref(), Some("Kafka is away"));
     let page = notification::read_open_targets(&mut publisher, &run, Some(member(3)), 10).await.unwrap();
     assert_eq!(page, keys(&[4, 5, 6, 7], 1));
     notification::save_checkpoint(&mut publisher, run.id, round, 3, member(7), 4).await.unwrap();
-    assert_eq!(fixture.look(1).await.publication.unwrap().waiting, None);
+    assert_eq!(fixture.observe(1).await.publication.unwrap().waiting, None);
 
     let early = notification::open_round(&fixture.operator, run.id, round).await;
     assert!(matches!(early, Err(NotificationError::Overtaken { .. })), "{early:?}");
@@ -34,7 +34,8 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
         notification::close_round(&mut publisher, run.id, round).await.unwrap();
     }
     let logged = fixture
-        .one("select format('%s %s %s', status, total, succeeded) from job_log where kind = 'PUBLISH'")
+        .database
+        .read_text("select format('%s %s %s', status, total, succeeded) from job_log where kind = 'PUBLISH'")
         .await;
     assert_eq!(logged, "SUCCEEDED 7 7");
     let late = notification::save_checkpoint(&mut publisher, run.id, round, 7, member(8), 1).await;
@@ -48,7 +49,7 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
         notification::read_open_targets(&mut publisher, &run, None, 10).await.unwrap(),
         keys(&[3, 7], 1)
     );
-    assert_eq!(fixture.look(1).await.published, 7);
+    assert_eq!(fixture.observe(1).await.published, 7);
     let stale = notification::open_round(&fixture.operator, run.id, 0).await;
     assert!(matches!(stale, Err(NotificationError::Overtaken { .. })), "{stale:?}");
 }
@@ -68,7 +69,10 @@ async fn a_publisher_hears_that_its_run_is_not_open() {
     let gone = notification::record_waiting(&mut publisher, run.id, round, None).await;
     assert!(matches!(gone, Err(NotificationError::Overtaken { .. })), "{gone:?}");
     notification::close_round(&mut publisher, run.id, round).await.unwrap();
-    assert_eq!(fixture.one("select status from job_log where kind = 'PUBLISH'").await, "CANCELLED");
+    assert_eq!(
+        fixture.database.read_text("select status from job_log where kind = 'PUBLISH'").await,
+        "CANCELLED"
+    );
 }
 
 #[tokio::test]

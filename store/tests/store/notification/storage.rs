@@ -2,7 +2,7 @@
 
 use store::notification::{self, Outcome};
 
-use crate::fixture::{Fixture, ended, keys};
+use super::fixture::{Fixture, keys, outcomes_of};
 
 #[tokio::test]
 async fn deliveries_stay_on_their_page() {
@@ -11,11 +11,11 @@ async fn deliveries_stay_on_their_page() {
     let everyone: Vec<i64> = (1..=3000).collect();
     let mut consumer = fixture.consumer("a").await;
     for batch in everyone.chunks(500) {
-        let hands = consumer.claim(&run, &keys(batch, 1)).await;
-        assert_eq!(hands.len(), batch.len());
-        for group in hands.chunks(50) {
+        let deliveries = consumer.claim(&run, &keys(batch, 1)).await;
+        assert_eq!(deliveries.len(), batch.len());
+        for group in deliveries.chunks(50) {
             consumer.hand_over(group).await;
-            consumer.advance(&[], &ended(group, Outcome::Sent)).await;
+            consumer.hand_over_and_record(&[], &ended(group, Outcome::Sent)).await;
         }
     }
     drop(consumer);
@@ -24,7 +24,8 @@ async fn deliveries_stay_on_their_page() {
     let mut looks = 0;
     let (updates, moved) = loop {
         let counted = fixture
-            .one(
+            .database
+            .read_text(
                 "select format('%s %s', n_tup_upd, n_tup_upd - n_tup_hot_upd) from pg_stat_user_tables
                  where relname = 'delivery_2026_10'",
             )
@@ -42,22 +43,24 @@ async fn deliveries_stay_on_their_page() {
     // that had, all would. Former versions that others may still see fill some pages.
     assert!(moved * 2 < updates, "{moved} of {updates} updates left their page");
     assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
-    assert_eq!(fixture.look(1).await.counts.sent, 3000);
+    assert_eq!(fixture.observe(1).await.counts.sent, 3000);
 }
 
 #[tokio::test]
 async fn the_planner_knows_a_month_before_its_first_notice() {
     let fixture = Fixture::with_bills(1).await;
     fixture.ready(1).await;
-    assert_eq!(fixture.one("select count(*) from delivery").await, "0");
+    assert_eq!(fixture.database.read_text("select count(*) from delivery").await, "0");
     // Otherwise it expects one row where there may be a million, and compares each bill with each delivery.
     let known = fixture
-        .one(
+        .database
+        .read_text(
             "select string_agg(format('%s %s', attname, n_distinct), ', ' order by attname) from pg_stats
              where tablename = 'delivery_2026_10' and attname in ('channel', 'month')",
         )
         .await;
     assert_eq!(known, "channel 1, month 1");
-    let expected = fixture.one("select reltuples from pg_class where relname = 'delivery_2026_10'").await;
+    let expected =
+        fixture.database.read_text("select reltuples from pg_class where relname = 'delivery_2026_10'").await;
     assert_eq!(expected, "-1", "its size is unknown, not nothing");
 }

@@ -1,7 +1,8 @@
-//! Personal data at rest: AES-256-GCM envelopes, the keys that open and write them, and nothing that could print either.
+//! Encryption of personal data at rest: AES-256-GCM envelopes and the keys that encrypt and decrypt them. No type here can be
+//! printed with a key or a plain text.
 //!
-//! An envelope is the version byte 1, the length of the key's id, the id, a random nonce of 12 bytes, the ciphertext and
-//! its tag of 16. Table, column and member are authenticated with it: a ciphertext in another place does not open.
+//! An envelope is the version byte 1, the length of the key's id, the id, a random nonce of 12 bytes, the ciphertext and its tag of
+//! 16 bytes. Table, column and member are authenticated with it: a ciphertext that was moved elsewhere cannot be decrypted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,9 +21,9 @@ const VERSION: u8 = 1;
 const KEY: usize = 32;
 const NONCE: usize = 12;
 const TAG: usize = 16;
-/// The entry that names the writing key.
+/// The entry with the id of the key that encrypts.
 const ACTIVE: &str = "active";
-/// Nonces drawn from the system at a time: a call for each would cost as much as the encryption.
+/// Nonces are read from the system in batches: one call for each would cost as much as the encryption.
 const NONCES_AT_ONCE: usize = 256;
 
 /// A column of `member` that holds personal data.
@@ -43,13 +44,13 @@ impl Column {
         }
     }
 
-    /// What an envelope of this column and member is bound to: `member`, the column, the id, parted by 0x1f.
+    /// What an envelope of this column and member is bound to: `member`, the column and the id, separated by 0x1f.
     fn associated_data(self, member: MemberId) -> Vec<u8> {
         [b"member\x1f", self.as_str().as_bytes(), b"\x1f", &member.get().to_be_bytes()].concat()
     }
 }
 
-/// Why the keys can't be used. Names the entry, never what is in it.
+/// Why the keys cannot be used. Names the entry, never its content.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     #[error("cannot read the keys in {folder}")]
@@ -62,28 +63,28 @@ pub enum KeyError {
     Length { entry: String, bytes: usize },
     #[error("the key entry `{entry}` is not a key id: 1 to 64 letters, digits, dots, dashes and underscores")]
     KeyId { entry: String },
-    #[error("{folder} has no entry `active`, which names the writing key")]
+    #[error("{folder} has no entry `active`, which names the key that encrypts")]
     NoActive { folder: String },
-    #[error("the entry `active` names the key `{named}`, which is not there; there are: {found}")]
+    #[error("the entry `active` names the key `{named}`, which does not exist; existing keys: {found}")]
     ActiveMissing { named: String, found: String },
 }
 
-/// Why an envelope does not open.
+/// Why an envelope cannot be decrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     #[error(
-        "the {column} of member {member} is encrypted with key `{key}`, which is not among the keys given"
+        "the {column} of member {member} is encrypted with key `{key}`, which is not among the given keys"
     )]
     UnknownKey { column: &'static str, member: MemberId, key: String },
-    #[error("the {column} of member {member} is not an envelope that this version knows")]
+    #[error("the {column} of member {member} is not an envelope that this version can read")]
     Malformed { column: &'static str, member: MemberId },
     #[error(
-        "the {column} of member {member} does not open: it was changed, moved, or written with another key `{key}`"
+        "the {column} of member {member} cannot be decrypted: it was changed, moved, or encrypted with another key `{key}`"
     )]
     Refused { column: &'static str, member: MemberId, key: String },
 }
 
-/// All keys that open, and the one that writes. One cipher for each, made once.
+/// All keys that decrypt, and the one that encrypts: one cipher for each.
 pub struct Keyring {
     ciphers: BTreeMap<String, Aes256Gcm>,
     active: String,
@@ -97,15 +98,15 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// Reads a folder, or a mounted Secret: a file for each key id, 32 bytes in base64, and `active`.
+    /// Reads a folder or a mounted Secret: a file for each key id with 32 bytes in base64, and the file `active` with the id of
+    /// the key that encrypts.
     ///
     /// # Errors
-    /// The entry that can't be used, and why.
+    /// The entry that cannot be used, and why.
     pub fn from_folder(folder: &Path) -> Result<Self, KeyError> {
-        let named = folder.display().to_string();
-        let unreadable = |source| KeyError::Folder { folder: named.clone(), source };
-        let mut ciphers = BTreeMap::new();
-        let mut active = None;
+        let source = folder.display().to_string();
+        let unreadable = |error| KeyError::Folder { folder: source.clone(), source: error };
+        let mut entries = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let id = entry.file_name().to_string_lossy().into_owned();
@@ -115,6 +116,19 @@ impl Keyring {
             }
             let content = std::fs::read_to_string(entry.path()).map(Zeroizing::new);
             let content = content.map_err(|source| KeyError::Entry { entry: id.clone(), source })?;
+            entries.push((id, content));
+        }
+        Self::from_entries(&source, entries)
+    }
+
+    /// `source` is where the entries are from, for error messages.
+    pub(crate) fn from_entries(
+        source: &str,
+        entries: impl IntoIterator<Item = (String, Zeroizing<String>)>,
+    ) -> Result<Self, KeyError> {
+        let mut ciphers = BTreeMap::new();
+        let mut active = None;
+        for (id, content) in entries {
             if id == ACTIVE {
                 active = Some(content.trim().to_owned());
             } else {
@@ -122,7 +136,7 @@ impl Keyring {
                 ciphers.insert(id, cipher);
             }
         }
-        let active = active.ok_or(KeyError::NoActive { folder: named })?;
+        let active = active.ok_or_else(|| KeyError::NoActive { folder: source.to_owned() })?;
         if !ciphers.contains_key(&active) {
             let found = ciphers.into_keys().collect::<Vec<_>>().join(", ");
             return Err(KeyError::ActiveMissing { named: active, found });
@@ -130,7 +144,7 @@ impl Keyring {
         Ok(Self { ciphers, active })
     }
 
-    /// The id of the writing key.
+    /// The id of the key that encrypts.
     #[must_use]
     pub fn active(&self) -> &str {
         &self.active
@@ -141,17 +155,18 @@ impl Keyring {
         self.ciphers.keys().map(String::as_str)
     }
 
-    /// What writes envelopes, for one thread.
+    /// Encrypts with the active key, on one thread.
     #[must_use]
     pub fn sealer(&self) -> Sealer<'_> {
-        let cipher = self.ciphers.get(&self.active).expect("the active key was found when the ring was made");
+        let cipher =
+            self.ciphers.get(&self.active).expect("the active key was found when the keyring was made");
         Sealer { cipher, id: &self.active, nonces: [0; NONCE * NONCES_AT_ONCE], next: NONCES_AT_ONCE }
     }
 
-    /// Opens the envelope found in a member's column.
+    /// Decrypts the envelope in a member's column.
     ///
     /// # Errors
-    /// A key that isn't given, or a ciphertext that isn't what was written there.
+    /// When the key is not given, or the ciphertext is not the one that was written there.
     pub fn open(&self, column: Column, member: MemberId, envelope: &[u8]) -> Result<SecretString, OpenError> {
         let name = column.as_str();
         let malformed = || OpenError::Malformed { column: name, member };
@@ -195,7 +210,7 @@ fn cipher(id: &str, base64: &str) -> Result<Aes256Gcm, KeyError> {
     Ok(Aes256Gcm::new(key.into()))
 }
 
-/// Writes envelopes with the active key.
+/// Encrypts with the active key.
 pub struct Sealer<'a> {
     cipher: &'a Aes256Gcm,
     id: &'a str,
@@ -210,10 +225,10 @@ impl fmt::Debug for Sealer<'_> {
 }
 
 impl Sealer<'_> {
-    /// Appends the envelope of `plain` to `out`. For one key, 2^32 envelopes are safe; then it is time for the next.
+    /// Appends the envelope of `plain` to `out`. One key is safe for 2^32 envelopes; then another must become active.
     ///
     /// # Panics
-    /// When the system has no random bytes: nothing may be encrypted then.
+    /// When the system has no random bytes: then nothing may be encrypted.
     pub fn seal_into(&mut self, out: &mut Vec<u8>, column: Column, member: MemberId, plain: &str) {
         let nonce = self.nonce();
         let id_length = u8::try_from(self.id.len()).expect("key ids have at most 64 bytes");

@@ -1,39 +1,38 @@
-//! How runs end, and that every count says the same.
+//! Runs end: finished, cancelled or failed, and status and job_log agree.
 
 use store::job_log::{self, JobKind};
 use store::notification::{self, NotificationError, NotificationState, Outcome, Scope, Selection, Uuid};
 
-use crate::fixture::{Fixture, id, keys, member, month, templates};
+use super::fixture::{Fixture, id, keys, member, month, templates};
 
 #[tokio::test]
 async fn a_run_is_finished_when_every_target_has_an_outcome() {
     let fixture = Fixture::with_bills(5).await;
     let run = id(fixture.try_begin(1, Selection::Ready, &Scope::Everyone).await);
     assert!(!notification::finish_run(&fixture.operator, run).await.unwrap(), "nothing is chosen yet");
-    let facts = fixture.choose(1).await;
+    let facts = fixture.select_targets(1).await;
     fixture.end(&facts, &[1, 2], Outcome::Sent).await;
     fixture.end(&facts, &[3], Outcome::Failed).await;
     fixture.end(&facts, &[4], Outcome::Skipped).await;
     assert!(!notification::finish_run(&fixture.operator, run).await.unwrap(), "one is open");
-    assert_eq!(fixture.look(1).await.open, 1);
+    assert_eq!(fixture.observe(1).await.open, 1);
     assert!(notification::any_run_sends(&fixture.operator).await.unwrap());
     fixture.end(&facts, &[5], Outcome::Unknown).await;
     assert!(notification::finish_run(&fixture.operator, run).await.unwrap());
     assert!(notification::finish_run(&fixture.operator, run).await.unwrap(), "once more changes nothing");
 
-    let look = fixture.look(1).await;
+    let look = fixture.observe(1).await;
     let counts = look.counts;
-    assert_eq!((look.facts.state, look.logged, look.in_hand()), (NotificationState::Finished, true, 0));
+    assert_eq!((look.facts.state, look.logged, look.held()), (NotificationState::Finished, true, 0));
     assert_eq!((counts.sent, counts.failed, counts.skipped, counts.unknown, look.open), (2, 1, 1, 1, 0));
     assert_eq!((look.facts.targets, counts.ended()), (5, 5));
-    let logged = fixture
-        .one("select format('%s %s %s %s %s %s', status, total, succeeded, failed, skipped, detail->>'unknown') from job_log where kind = 'SEND'")
+    let logged = fixture.database.read_text("select format('%s %s %s %s %s %s', status, total, succeeded, failed, skipped, detail->>'unknown') from job_log where kind = 'SEND'")
         .await;
     assert_eq!(logged, "COMPLETED_WITH_FAILURES 5 2 2 1 1");
     assert!(!notification::any_run_sends(&fixture.operator).await.unwrap());
     assert!(notification::read_unfinished_runs(&fixture.operator).await.unwrap().is_empty());
     assert_eq!(notification::cancel_run(&fixture.operator, run, "deleted").await.unwrap(), 0);
-    assert_eq!(fixture.look(1).await.facts.state, NotificationState::Finished);
+    assert_eq!(fixture.observe(1).await.facts.state, NotificationState::Finished);
     assert!(matches!(
         notification::open_round(&fixture.operator, run, 0).await,
         Err(NotificationError::WrongState { state: NotificationState::Finished, .. })
@@ -45,7 +44,10 @@ async fn a_run_without_targets_is_finished_at_once() {
     let fixture = Fixture::with_bills(1).await;
     let run = fixture.run(1, Selection::Failed, &Scope::Everyone).await;
     assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
-    assert_eq!(fixture.one("select status from job_log where kind = 'RECOVERY'").await, "SUCCEEDED");
+    assert_eq!(
+        fixture.database.read_text("select status from job_log where kind = 'RECOVERY'").await,
+        "SUCCEEDED"
+    );
 }
 
 #[tokio::test]
@@ -59,8 +61,8 @@ async fn a_broken_off_run_is_logged_when_nothing_is_handed_over_any_more() {
             .await
             .unwrap();
         fixture.end(&run, &[1], Outcome::Sent).await;
-        let hands = consumer.claim(&run, &keys(&[2, 3], 1)).await;
-        consumer.hand_over(&hands[..1]).await;
+        let deliveries = consumer.claim(&run, &keys(&[2, 3], 1)).await;
+        consumer.hand_over(&deliveries[..1]).await;
         let end = async || match fails {
             true => notification::fail_run(&fixture.operator, run.id, "the reason").await.unwrap(),
             false => notification::cancel_run(&fixture.operator, run.id, "the reason").await.unwrap(),
@@ -68,17 +70,19 @@ async fn a_broken_off_run_is_logged_when_nothing_is_handed_over_any_more() {
         assert_eq!(end().await, 1);
         assert_eq!(notification::read_unfinished_runs(&fixture.operator).await.unwrap().len(), 1);
         assert!(!notification::any_run_sends(&fixture.operator).await.unwrap());
-        fixture.expire().await;
-        assert_eq!(fixture.settle().await, (1, 0));
+        fixture.expire_leases().await;
+        assert_eq!(fixture.end_expired_leases().await, (1, 0));
         assert_eq!(end().await, 0);
-        let logged = fixture
-            .one(
+        let logged = fixture.database.read_text(
                 "select string_agg(format('%s %s %s %s %s %s', kind, status, total, succeeded, failed, skipped), ', ' order by id)
                  from job_log where run = 'test/run-1'",
             )
             .await;
         assert_eq!(logged, format!("SEND {status} 4 1 1 2, PUBLISH {status} 3 3 0 0"));
-        assert_eq!(fixture.one("select count(*) from publication where done_at is null").await, "0");
+        assert_eq!(
+            fixture.database.read_text("select count(*) from publication where done_at is null").await,
+            "0"
+        );
         assert_eq!(fixture.deliveries().await, "1 SENT 1, 2 UNKNOWN 1, 3 PENDING 0");
     }
 }
@@ -86,7 +90,7 @@ async fn a_broken_off_run_is_logged_when_nothing_is_handed_over_any_more() {
 #[tokio::test]
 async fn a_rehearsal_touches_no_delivery() {
     let fixture = Fixture::with_bills(3).await;
-    let asked = notification::BeginRequest {
+    let request = notification::BeginRequest {
         run: "test/rehearsal",
         run_uid: Uuid::from_u128(1),
         month: month(),
@@ -96,8 +100,8 @@ async fn a_rehearsal_touches_no_delivery() {
         templates: &templates(),
         max_per_second: None,
     };
-    notification::begin_run(&fixture.operator, &asked).await.unwrap();
-    let run = fixture.choose(1).await;
+    notification::begin_run(&fixture.operator, &request).await.unwrap();
+    let run = fixture.select_targets(1).await;
     assert!(!notification::any_run_sends(&fixture.operator).await.unwrap());
     let mut consumer = fixture.consumer("a").await;
     assert!(consumer.claim(&run, &keys(&[1, 2, 3], 1)).await.is_empty(), "a rehearsal is never sent");
@@ -110,7 +114,7 @@ async fn a_rehearsal_touches_no_delivery() {
     notification::update_settings(&fixture.operator, run.id, true, None).await.unwrap();
     let state =
         notification::record_rehearsal_outcomes(&mut consumer.connection, &run, &ended).await.unwrap();
-    assert_eq!((state, fixture.look(1).await.open), (NotificationState::Suspended, 3));
+    assert_eq!((state, fixture.observe(1).await.open), (NotificationState::Suspended, 3));
     notification::update_settings(&fixture.operator, run.id, false, None).await.unwrap();
     for _ in 0..2 {
         let state =
@@ -118,39 +122,15 @@ async fn a_rehearsal_touches_no_delivery() {
         assert_eq!(state, NotificationState::Open);
     }
     assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
-    let look = fixture.look(1).await;
+    let look = fixture.observe(1).await;
     assert_eq!((look.counts.rendered, look.counts.failed, look.counts.skipped, look.published), (1, 1, 1, 0));
-    let logged = fixture.one("select format('%s %s %s %s', status, succeeded, failed, skipped) from job_log where kind = 'REHEARSAL'").await;
+    let logged = fixture.database.read_text("select format('%s %s %s %s', status, succeeded, failed, skipped) from job_log where kind = 'REHEARSAL'").await;
     assert_eq!(logged, "COMPLETED_WITH_FAILURES 1 1 1");
-    assert_eq!(fixture.one("select count(*) from delivery").await, "0");
-    assert_eq!(fixture.one("select string_agg(distinct status, ' ') from live_bill").await, "READY");
-}
-
-#[tokio::test]
-async fn months_in_figures() {
-    let fixture = Fixture::with_bills(6).await;
-    let first = fixture.ready(1).await;
-    fixture.end(&first, &[1, 2, 3], Outcome::Sent).await;
-    fixture.end(&first, &[4, 5], Outcome::Failed).await;
-    fixture.run(2, Selection::Failed, &Scope::Everyone).await;
-    for only_changing in [false, true] {
-        let totals = notification::read_totals(&fixture.operator, only_changing).await.unwrap();
-        assert_eq!(totals.len(), 1);
-        assert_eq!(totals[0].deliveries, [("SENT".to_owned(), 3), ("FAILED".to_owned(), 2)]);
-        let targets: Vec<_> = totals[0]
-            .targets
-            .iter()
-            .map(|of| (of.selection, of.counts.sent, of.counts.failed, of.open))
-            .collect();
-        assert_eq!(targets, [(Selection::Failed, 0, 0, 2), (Selection::Ready, 3, 2, 1)]);
-    }
-    for run in [1, 2] {
-        let id = fixture.look(run).await.facts.id;
-        notification::cancel_run(&fixture.operator, id, "deleted").await.unwrap();
-    }
-    fixture.sql("update notification set closed_at = now() - interval '1 hour'").await;
-    assert!(notification::read_totals(&fixture.operator, true).await.unwrap().is_empty());
-    assert_eq!(notification::read_totals(&fixture.operator, false).await.unwrap().len(), 1);
+    assert_eq!(fixture.database.read_text("select count(*) from delivery").await, "0");
+    assert_eq!(
+        fixture.database.read_text("select string_agg(distinct status, ' ') from live_bill").await,
+        "READY"
+    );
 }
 
 #[tokio::test]
@@ -162,7 +142,10 @@ async fn a_run_is_not_taken_for_a_process_that_died() {
     let kinds = [JobKind::Send, JobKind::Publish, JobKind::Recovery, JobKind::Rehearsal, JobKind::Billing];
     assert!(job_log::fail_dead_jobs(&mut connection, &kinds).await.unwrap().is_empty());
     assert_eq!(
-        fixture.one("select count(*) from job_log where run = 'test/run-1' and status = 'RUNNING'").await,
+        fixture
+            .database
+            .read_text("select count(*) from job_log where run = 'test/run-1' and status = 'RUNNING'")
+            .await,
         "2"
     );
 }

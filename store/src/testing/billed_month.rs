@@ -1,0 +1,107 @@
+//! A month whose bills are live, written by SQL alone: for tests of what happens to bills after they are issued.
+
+use domain::ids::MemberId;
+use domain::price_book::PriceBook;
+use secrecy::zeroize::Zeroizing;
+
+use super::database::TestDatabase;
+use crate::crypto::{Column, Keyring};
+
+/// The month of the bills.
+pub const MONTH: &str = "2026-10";
+
+/// The price book of the bills: one plan at 89,000 won.
+pub const PRICE_BOOK: &str = "
+version: test
+currency: KRW
+timeZone: Asia/Seoul
+validFrom: 2000-01
+usageKinds: [data]
+plans:
+  - { code: UNLIMITED-89, name: Unlimited 89, baseFee: 89000, usage: {} }
+tax: { rate: \"10\", mode: inclusive }
+billRounding: { unit: 10, mode: down }
+";
+
+/// A keyring with one key.
+///
+/// # Panics
+/// Never: the key is valid.
+#[must_use]
+pub fn keyring() -> Keyring {
+    let entry = |id: &str, content: &str| (id.to_owned(), Zeroizing::new(content.to_owned()));
+    let entries = [entry("a", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="), entry("active", "a")];
+    Keyring::from_entries("the test", entries).expect("a valid key")
+}
+
+impl TestDatabase {
+    /// Bills members 1 to `members`: revision 1 is live, with one bill and one item for each.
+    pub async fn bill_members(&self, members: i64) {
+        self.open_month().await;
+        self.issue_bills(1, &format!("select generate_series(1, {members})")).await;
+        self.execute("analyze").await;
+    }
+
+    /// Writes what a revision refers to: a finished load, unless there is one, the price book, the month's partitions.
+    async fn open_month(&self) {
+        let sha256 = PriceBook::parse(PRICE_BOOK).expect("a valid price book").sha256;
+        self.execute(&format!(
+            "with job as (insert into job_log (kind) select 'LOAD' where not exists (select from load) returning id)
+             insert into load (number, kind, source, state, finished_at, job)
+             select 1, 'LOAD', 'default', 'FINISHED', now(), id from job;
+             insert into price_book (sha256, version, content) values ('{sha256}', 'test', $book${PRICE_BOOK}$book$)
+                 on conflict do nothing;
+             select open_billing_month('{MONTH}')"
+        ))
+        .await;
+    }
+
+    /// Makes a revision live with a bill for each member that the query returns. The bill's amounts are 89,000 times the number
+    /// of the revision.
+    pub async fn issue_bills(&self, revision: i32, members: &str) {
+        self.open_month().await;
+        self.execute(&format!(
+            "with job as (insert into job_log (kind, month) values ('BILLING', '{MONTH}') returning id)
+             insert into revision (month, revision, run, run_uid, state, fence, data_cutoff, price_book, chunk_size, shards,
+                                   members, job, issued_at)
+             select '{MONTH}', {revision}, 'test/billing', gen_random_uuid(), 'LIVE', {revision},
+                    (select max(number) from load), (select sha256 from price_book where version = 'test'), 1000, 1, 0, id,
+                    now()
+             from job;
+             insert into bill (member_id, base_amount, usage_amount, discount_amount, adjustment_amount, tax_amount,
+                               rounding_amount, total_amount, revision, month)
+             select distinct id, 89000 * {revision}, 0, 0, 0, 8090, 0, 89000 * {revision}, {revision}, '{MONTH}'
+             from ({members}) m (id);
+             insert into bill_item (member_id, quantity, amount, used_quantity, free_allowance, revision, line_no, days,
+                                    kind, code, month)
+             select distinct id, 31, 89000 * {revision}, null::bigint, null::bigint, {revision}, 1, 31, 'BASE'::item_kind,
+                    'UNLIMITED-89', '{MONTH}'
+             from ({members}) m (id)"
+        ))
+        .await;
+    }
+
+    /// Writes a member with an encrypted name and, if given, an encrypted address.
+    ///
+    /// # Panics
+    /// When the id is not positive, or the member exists.
+    pub async fn insert_member(
+        &self,
+        keyring: &Keyring,
+        id: i64,
+        name: &str,
+        email: Option<&str>,
+        locale: Option<&str>,
+    ) {
+        let member = MemberId::try_from(id).expect("a positive id");
+        let mut sealer = keyring.sealer();
+        sqlx::query("insert into member (member_id, load, name, email, locale) values ($1, 1, $2, $3, $4)")
+            .bind(id)
+            .bind(sealer.seal(Column::Name, member, name))
+            .bind(email.map(|email| sealer.seal(Column::Email, member, email)))
+            .bind(locale)
+            .execute(&self.pool)
+            .await
+            .expect("the member can be written");
+    }
+}

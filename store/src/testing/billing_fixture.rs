@@ -1,0 +1,124 @@
+//! A month to bill, and the operator's part in billing it, under the operator's role. The worker's part, pricing the chunks, is
+//! the test's.
+
+use domain::ids::LoadNumber;
+use domain::price_book::PriceBook;
+use sqlx::PgPool;
+
+use super::database::TestDatabase;
+use super::{MONTH, sample_month};
+use crate::billing::{
+    self, BeginRequest, BeginResult, RevisionKey, RunSnapshot, Started, Uuid, Verification,
+};
+
+/// A database without loads, the operator's sessions, and the price book of [`sample_month`].
+#[derive(Debug)]
+pub struct BillingFixture {
+    pub database: TestDatabase,
+    pub operator: PgPool,
+    pub month: &'static str,
+    price_book: String,
+}
+
+impl BillingFixture {
+    /// An installation in Seoul that bills October 2026.
+    pub async fn new() -> Self {
+        Self::with("Asia/Seoul", MONTH).await
+    }
+
+    /// An installation in another zone that bills another month.
+    ///
+    /// # Panics
+    /// When the operator's role cannot be used.
+    pub async fn with(zone: &str, month: &'static str) -> Self {
+        let database = TestDatabase::with(zone, "KRW").await;
+        let operator = database.pool_as("monthend_operator", 4).await;
+        let role: String =
+            sqlx::query_scalar("select current_user").fetch_one(&operator).await.expect("a role");
+        assert_eq!(role, "monthend_operator");
+        Self { database, operator, month, price_book: sample_month::price_book(zone) }
+    }
+
+    /// Writes a finished load that consists of what the statements insert.
+    pub async fn load(&self, number: i64, statements: &str) {
+        let month = self.month;
+        self.database
+            .execute(&format!(
+                "with job as (insert into job_log (kind) values ('LOAD') returning id)
+                 insert into load (number, kind, source, state, finished_at, job)
+                 select {number}, 'LOAD', 'default', 'FINISHED', now(), id from job;
+                 select open_usage_month('{month}');
+                 {statements};"
+            ))
+            .await;
+    }
+
+    /// Begins a run with chunks of 3 members and 2 shards, or returns why it cannot begin.
+    ///
+    /// # Panics
+    /// When the database fails.
+    pub async fn try_begin(&self, run: &str, uid: u128, cutoff: Option<i64>) -> BeginResult {
+        let price_book = PriceBook::parse(&self.price_book).expect("a valid price book");
+        let request = BeginRequest {
+            run,
+            run_uid: Uuid::from_u128(uid),
+            month: self.month.parse().expect("a month"),
+            price_book: &price_book,
+            price_book_text: &self.price_book,
+            data_cutoff: cutoff.map(|load| LoadNumber::try_from(load).expect("a load number")),
+            chunk_size: 3,
+            shards: 2,
+        };
+        billing::begin_run(&self.operator, &request).await.expect("a run can begin or is rejected")
+    }
+
+    /// Begins a run.
+    ///
+    /// # Panics
+    /// When it is rejected.
+    pub async fn begin(&self, uid: u128) -> Started {
+        match self.try_begin("test/run", uid, None).await {
+            BeginResult::Started(started) => started,
+            BeginResult::Rejected(rejection) => panic!("{rejection}"),
+        }
+    }
+
+    /// # Panics
+    /// When the revision cannot be verified.
+    pub async fn verify(&self, key: &RevisionKey) -> Verification {
+        billing::verify_revision(&self.operator, key).await.expect("the revision can be verified")
+    }
+
+    /// # Panics
+    /// When the run has not begun.
+    pub async fn observe(&self, key: &RevisionKey) -> RunSnapshot {
+        let observed = billing::observe(&self.operator, key.run_uid).await;
+        observed.expect("the run can be read").expect("the run has begun")
+    }
+
+    /// Verifies and issues a revision whose chunks are done, and returns the live bills as text.
+    ///
+    /// # Panics
+    /// When a check fails.
+    pub async fn issue(&self, key: &RevisionKey) -> String {
+        let verification = self.verify(key).await;
+        assert!(verification.passed(), "{:?}", verification.checks);
+        billing::issue_revision(&self.operator, key, None).await.expect("the revision can be issued");
+        self.live_bills().await
+    }
+
+    /// Live bills, their items and the quarantine as text, one sorted line each.
+    pub async fn live_bills(&self) -> String {
+        self.database
+            .read_text(
+                "select string_agg(line, e'\\n' order by line) from (
+                     select format('%s bill %s %s %s %s %s %s = %s', member_id, base_amount, usage_amount, discount_amount,
+                                   adjustment_amount, tax_amount, rounding_amount, total_amount) as line from live_bill
+                     union all
+                     select format('%s line %s %s %s %s %s', member_id, line_no, kind, code, quantity, amount) from live_bill_item
+                     union all
+                     select format('%s quarantined %s %s', member_id, code, detail) from quarantine) all_lines",
+            )
+            .await
+    }
+}

@@ -1,0 +1,8 @@
+//! Billing runs: from the plan of a revision to its issue.
+
+mod lifecycle;
+mod month_totals;
+mod pricing;
+mod verify_revision;
+
+pub(crate) use self::pricing::{bill_month, bill_shard, bill_shards};

@@ -1,0 +1,106 @@
+//! Prices the chunks of a revision without the loop of `monthend bill`: one worker, one member after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::ids::{LoadNumber, MemberId};
+use domain::money::MinorUnits;
+use domain::price_book::PriceBook;
+use domain::pricing::{Adjustment, Coverage, Grant, Pricer, Subscription, UsageSum};
+use sqlx::{Connection as _, PgConnection};
+use store::billing::RevisionKey;
+use store::billing::chunk::{self, ChunkClaim, ChunkOutcomes, ClaimedChunk, UsageBoundaries};
+use store::installation;
+use store::testing::BillingFixture;
+
+/// Begins a run, prices its chunks, verifies and issues the revision. Returns the live bills as text.
+pub(crate) async fn bill_month(fixture: &BillingFixture) -> String {
+    let key = fixture.begin(1).await.key;
+    bill_shards(fixture, &key).await;
+    fixture.issue(&key).await
+}
+
+/// Prices every chunk of both shards.
+pub(crate) async fn bill_shards(fixture: &BillingFixture, key: &RevisionKey) {
+    for shard in 0..2 {
+        bill_shard(fixture, key, shard).await;
+    }
+}
+
+/// Prices every chunk of a shard.
+pub(crate) async fn bill_shard(fixture: &BillingFixture, key: &RevisionKey, shard: i32) {
+    let mut connection = fixture.database.connect_as("monthend_worker").await;
+    let inputs = chunk::read_pinned_inputs(&mut connection, key).await.unwrap();
+    let price_book = PriceBook::parse(&inputs.price_book).unwrap();
+    let month = installation::read(&mut connection).await.unwrap().zone.month(key.month);
+    let pricer = Pricer::new(&price_book, &month);
+    loop {
+        let mut tx = connection.begin().await.unwrap();
+        let claimed = match chunk::claim_chunk(&mut tx, key, shard).await.unwrap() {
+            ChunkClaim::Claimed(claimed) => claimed,
+            ChunkClaim::ShardDone => return,
+            ChunkClaim::HeldByOthers => panic!("there is no other worker"),
+        };
+        let outcomes = price_chunk(&mut tx, &pricer, key, &claimed, inputs.data_cutoff).await;
+        chunk::complete_chunk(&mut tx, key, &claimed, outcomes, "test").await.unwrap();
+        tx.commit().await.unwrap();
+    }
+}
+
+async fn price_chunk(
+    tx: &mut PgConnection,
+    pricer: &Pricer<'_>,
+    key: &RevisionKey,
+    claimed: &ClaimedChunk,
+    cutoff: LoadNumber,
+) -> ChunkOutcomes {
+    let month = key.month;
+    let members = chunk::read_members(tx, claimed, cutoff).await.unwrap();
+    let subscriptions = chunk::read_subscriptions(tx, claimed, month, cutoff).await.unwrap();
+    let grants = chunk::read_grants(tx, claimed, month, cutoff).await.unwrap();
+    let adjustments = chunk::read_adjustments(tx, claimed, month, cutoff).await.unwrap();
+    let mut boundaries = UsageBoundaries::default();
+    let mut coverages: BTreeMap<MemberId, Coverage<'_>> = BTreeMap::new();
+    for member in &members {
+        let own: Vec<Subscription<'_>> = subscriptions
+            .iter()
+            .filter(|row| row.member_id == *member)
+            .map(|row| Subscription { plan: &row.plan_code, from: row.from_date, to: row.to_date })
+            .collect();
+        let coverage = pricer.cover(&own);
+        boundaries.add(*member, coverage.cuts());
+        coverages.insert(*member, coverage);
+    }
+    let usage = chunk::read_usage(tx, claimed, month, cutoff, &boundaries).await.unwrap();
+    let everyone: BTreeSet<MemberId> =
+        members.into_iter().chain(usage.iter().map(|row| row.member_id)).collect();
+    let mut outcomes = ChunkOutcomes::new(key);
+    for member in everyone {
+        let grants: Vec<Grant<'_>> = grants
+            .iter()
+            .filter(|row| row.member_id == member)
+            .map(|row| Grant { discount: &row.discount_code, from: row.from_date, to: row.to_date })
+            .collect();
+        let adjustments: Vec<Adjustment<'_>> = adjustments
+            .iter()
+            .filter(|row| row.member_id == member)
+            .map(|row| Adjustment {
+                id: row.adjustment_id,
+                code: &row.code,
+                amount: MinorUnits::new(row.amount),
+            })
+            .collect();
+        let usage: Vec<UsageSum<'_>> = usage
+            .iter()
+            .filter(|row| row.member_id == member)
+            .map(|row| UsageSum {
+                kind: &row.kind,
+                bucket: row.bucket,
+                quantity: row.quantity,
+                rows: row.rows,
+            })
+            .collect();
+        let coverage = coverages.get(&member).unwrap_or(&Coverage::NotEligible);
+        outcomes.add(member, &pricer.price(coverage, &grants, &adjustments, &usage)).unwrap();
+    }
+    outcomes
+}

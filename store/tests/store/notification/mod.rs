@@ -1,0 +1,14 @@
+//! Notification runs: from selecting targets to the end of the run.
+
+mod claim_deliveries;
+mod consumers;
+mod email_inputs;
+mod end_run;
+mod fixture;
+mod month_totals;
+mod privileges;
+mod publish_rounds;
+mod record_outcomes;
+mod select_targets;
+mod send_rate;
+mod storage;
