@@ -39,17 +39,12 @@ impl Server {
         SecretString::from(self.0.url(database))
     }
 
-<<<<<<< HEAD
     /// Creates and migrates a database for an installation.
-    pub(crate) async fn database(&self, name: &str, wanted: &Wanted) -> anyhow::Result<SecretString> {
-=======
-    /// A migrated database of an installation with this zone and currency.
     pub(crate) async fn database(
         &self,
         name: &str,
         wanted: &MigrationRequest,
     ) -> anyhow::Result<SecretString> {
->>>>>>> ae0b959 (store: name functions and types after what they do)
         execute(&self.url("postgres"), &format!("create database {name}")).await?;
         let url = self.url(name);
         migrate(&mut connect(&url).await?, wanted).await?;

@@ -1,14 +1,14 @@
-//! The database's clock: the one that decides whatever matters, such as whether a month is over.
+//! The database's clock. It decides everything that depends on time, such as whether a month is over.
 
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
 use crate::error::{DatabaseError, During as _};
 
-/// What time it is.
+/// The current time of the database.
 ///
 /// # Errors
-/// The database can't be read.
+/// When the database can't be read.
 pub async fn now(connection: &mut PgConnection) -> Result<Timestamp, DatabaseError> {
     let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!: jiff_sqlx::Timestamp""#)
         .fetch_one(connection)

@@ -1,5 +1,4 @@
-//! Rows in PostgreSQL's binary COPY format, the cheapest way to write many of them. Owns the encoding and the sending;
-//! knows no table. The format: <https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4>.
+//! Rows in PostgreSQL's binary COPY format, the fastest way to write many rows. Owns encoding and sending; knows no table. The format: <https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4>.
 
 use jiff::{Timestamp, civil::Date};
 use sqlx::PgConnection;
@@ -11,8 +10,8 @@ const EPOCH_DATE: Date = jiff::civil::date(2000, 1, 1);
 
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// Rows on their way into one table. Each row is opened with its number of columns, followed by that many values in the
-/// order of the statement's column list; the types must be the columns' own, as the format converts nothing.
+/// Encoded rows for one table. Each row starts with [`CopyRows::row`], followed by as many values in the order of the statement's
+/// column list. Each value must have the column's own type, as PostgreSQL converts nothing in this format.
 #[derive(Debug)]
 pub struct CopyRows {
     bytes: Vec<u8>,
@@ -26,19 +25,19 @@ impl Default for CopyRows {
 }
 
 impl CopyRows {
-    /// How many rows were opened.
+    /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// What is waiting to be sent, in bytes.
+    /// The size of the rows that were not taken yet, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Opens a row of so many columns.
+    /// Starts a row with this number of columns.
     pub fn row(&mut self, columns: i16) -> &mut Self {
         self.rows += 1;
         self.bytes.extend_from_slice(&columns.to_be_bytes());
@@ -73,7 +72,7 @@ impl CopyRows {
         self.int4(EPOCH_DATE.until(value).expect("two dates of the supported range").get_days())
     }
 
-    /// A `timestamptz`, cut to its microsecond.
+    /// A `timestamptz`, truncated to microseconds.
     pub fn timestamptz(&mut self, value: Timestamp) -> &mut Self {
         self.int8(value.as_microsecond() - EPOCH_MICROS)
     }
@@ -96,21 +95,21 @@ impl CopyRows {
         }
     }
 
-    /// Takes the bytes written so far, for an open COPY that goes on with the rows that follow.
+    /// Takes the bytes written so far, for an open COPY that continues with later rows.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Takes what is left and ends the data.
+    /// Takes the remaining bytes with the end mark.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.extend_from_slice(&(-1_i16).to_be_bytes());
         self.bytes
     }
 
-    /// Runs `statement`, a `COPY … FROM STDIN (FORMAT binary)`, with these rows and returns how many the server took.
+    /// Executes `statement`, a `COPY … FROM STDIN (FORMAT binary)`, with these rows and returns how many the server has written.
     ///
     /// # Errors
-    /// What the server says of the statement or of a row; nothing was written then.
+    /// The server's error about the statement or a row; then nothing was written.
     pub async fn send(self, connection: &mut PgConnection, statement: &str) -> sqlx::Result<u64> {
         let mut copy = connection.copy_in_raw(statement).await?;
         copy.send(self.finish()).await?;
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_laid_out_as_the_format_says() {
+    fn a_row_is_encoded_as_the_format_specifies() {
         let mut rows = CopyRows::default();
         rows.row(4).int8(1).text("é").date(jiff::civil::date(2000, 1, 2)).optional(None, CopyRows::int4);
         let bytes = rows.finish();

@@ -1,4 +1,4 @@
-//! The one row that says what an installation is: zone, currency, locale.
+//! The installation: one row with its time zone, currency and default locale.
 
 use std::fmt;
 
@@ -9,22 +9,22 @@ use sqlx::PgConnection;
 
 use crate::error::{During as _, StoreError};
 
-/// What was fixed when the database was first migrated.
+/// What is fixed when the database is first migrated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
     pub zone: Zone,
     pub currency: Currency,
-    /// Of a member whose own is not given.
+    /// The locale of members without one of their own.
     pub locale: Locale,
 }
 
 /// Reads the installation.
 ///
 /// # Errors
-/// The database was never migrated, can't be read, or holds a zone or currency that this version does not know.
+/// When the database was never migrated, can't be read, or contains a zone, currency or locale that this version does not know.
 pub async fn read(connection: &mut PgConnection) -> Result<Installation, StoreError> {
     find(connection).await?.ok_or_else(|| {
-        StoreError::State("the database is not an installation yet: run `monthend migrate`".into())
+        StoreError::State("the database has no installation yet: run `monthend migrate`".into())
     })
 }
 

@@ -1,5 +1,5 @@
-//! `job_log`: one row for each batch, written at its start and completed at its end. A batch that belongs to a process
-//! holds an advisory lock of its session; once that is free the row of a batch that did not end is closed as FAILED.
+//! `job_log`: one row for each job, written when the job starts and completed when it ends. A job that is one process holds an
+//! advisory lock in its session; if the lock is free and the row is not complete, the process died and the row is closed as FAILED.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -7,13 +7,13 @@ use sqlx::PgConnection;
 use crate::error::{DatabaseError, During as _, StoreError};
 use crate::locks::Lock;
 
-/// The kinds of batch that this version runs.
+/// The kinds of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKind {
     Seed,
     Load,
     Billing,
-    /// Putting a notification's open targets on the topic, once.
+    /// One round of publishing the open targets of a notification.
     Publish,
     Send,
     Recovery,
@@ -34,7 +34,7 @@ impl JobKind {
         }
     }
 
-    /// Whether it ends with its run, whatever becomes of the processes that work for it.
+    /// Whether the job ends with its run, even if the processes that work for it die.
     const fn ends_with_its_run(self) -> bool {
         match self {
             Self::Seed | Self::Load => false,
@@ -43,7 +43,7 @@ impl JobKind {
     }
 }
 
-/// How a batch ended.
+/// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobStatus {
     Succeeded,
@@ -64,7 +64,7 @@ impl JobStatus {
     }
 }
 
-/// What became of a batch's units; they add up to its total.
+/// The units of a job by result; they add up to its total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobCounts {
     pub succeeded: i64,
@@ -79,10 +79,10 @@ impl JobCounts {
     }
 }
 
-/// Writes the row of a batch that begins, in the transaction of `connection`, and returns its id.
+/// Writes the row of a job that starts, in the transaction of `connection`, and returns its id.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn start(
     connection: &mut PgConnection,
     kind: JobKind,
@@ -99,26 +99,26 @@ pub async fn start(
     )
     .fetch_one(connection)
     .await
-    .during("cannot write the batch's row to job_log")
+    .during("cannot write the job's row to job_log")
 }
 
-/// Marks the batch as alive for as long as this session lives. To be called in the transaction that wrote the row, so
-/// that nobody sees the one without the other.
+/// Marks the job as alive as long as this session lasts. Must be called in the transaction that writes the row, so that no other
+/// session sees the row without the lock.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn hold_process_lock(connection: &mut PgConnection, job: i64) -> Result<(), DatabaseError> {
     sqlx::query!("select pg_advisory_lock($1)", Lock::Job(job).key())
         .execute(connection)
         .await
-        .during("cannot mark the batch as alive")?;
+        .during("cannot mark the job as alive")?;
     Ok(())
 }
 
-/// Puts `progress` into the detail of a batch that runs, for whoever waits for it.
+/// Writes `progress` to the detail of a running job, where a process that waits for the job reads it.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn update_progress(
     connection: &mut PgConnection,
     job: i64,
@@ -131,14 +131,15 @@ pub async fn update_progress(
     )
     .execute(connection)
     .await
-    .during("cannot write the batch's progress to job_log")?;
+    .during("cannot write the job's progress to job_log")?;
     Ok(())
 }
 
-/// Completes the row of a batch, in the transaction of `connection`. `detail` is added to what is there; progress goes.
+/// Completes the row of a job, in the transaction of `connection`. `detail` is merged into the stored detail, and the progress is
+/// removed.
 ///
 /// # Errors
-/// The database refused, or the row is completed already.
+/// When the database fails, or the row is complete already.
 pub async fn finish(
     connection: &mut PgConnection,
     job: i64,
@@ -161,26 +162,26 @@ pub async fn finish(
     )
     .execute(connection)
     .await
-    .during("cannot complete the batch's row in job_log")?;
+    .during("cannot complete the job's row in job_log")?;
     if done.rows_affected() == 1 {
         Ok(())
     } else {
         Err(StoreError::State(format!(
-            "job_log row {job} is completed already, by whoever took this process for dead"
+            "row {job} of job_log is complete already: another process took this one for dead"
         )))
     }
 }
 
-/// Closes, as FAILED, the rows of batches of these kinds whose process died; returns their ids. Kinds that end with their
-/// run are passed over: no process holds them.
+/// Closes the rows of jobs of these kinds whose process died, as FAILED, and returns their ids. Kinds that end with their run are
+/// ignored: no process holds their lock.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn fail_dead_jobs(
     connection: &mut PgConnection,
     kinds: &[JobKind],
 ) -> Result<Vec<i64>, DatabaseError> {
-    const OPERATION: &str = "cannot close what died in job_log";
+    const OPERATION: &str = "cannot close the rows of dead jobs in job_log";
     let kinds: Vec<String> =
         kinds.iter().filter(|kind| !kind.ends_with_its_run()).map(|kind| kind.as_str().to_owned()).collect();
     let running = sqlx::query_scalar!(
@@ -191,7 +192,7 @@ pub async fn fail_dead_jobs(
     .await
     .during(OPERATION)?;
     let mut closed = Vec::new();
-    // One by one: whether a lock is free is a question to be asked of each, and dead batches are few.
+    // One statement for each: a lock can only be tested by taking it, and dead jobs are few.
     for job in running {
         let free = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "free!""#, Lock::Job(job).key())
             .fetch_one(&mut *connection)

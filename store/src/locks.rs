@@ -1,6 +1,6 @@
-//! The advisory locks of the product, in one place so that no two mean the same number.
+//! The advisory locks of the product. They are defined in one place, so that no two have the same number.
 
-/// What a session can hold. A lock goes with its session, whatever becomes of the process.
+/// A lock that a session can hold. It is released when the session ends, even if the process is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
     /// One migration at a time.
@@ -9,17 +9,17 @@ pub(crate) enum Lock {
     Load,
     /// Held in share mode by every session that writes rows of a seed.
     SeedWriters,
-    /// The process behind this row of `job_log` lives.
+    /// The process of this row of `job_log` is alive.
     Job(i64),
-    /// One process at a time chooses and publishes, or rehearses, for this notification.
+    /// One process at a time selects and publishes, or rehearses, for this notification.
     Publisher(i64),
 }
 
 impl Lock {
-    /// The lock's number: `mont` in the upper half, so that it meets nobody else's.
+    /// The number of the lock: `mont` in the upper half, so that it differs from the locks of other programs.
     pub(crate) fn key(self) -> i64 {
         const OURS: i64 = 0x6d6f_6e74 << 32;
-        // Ids come one by one; two that live at once don't differ by 2^30.
+        // Ids are assigned in sequence; two that are in use at the same time never differ by 2^30.
         const IDS: i64 = (1 << 30) - 1;
         match self {
             Self::Migration => OURS | 1,

@@ -1,14 +1,14 @@
-//! Members as they are kept: sealed.
+//! Members as they are stored: encrypted.
 
 use domain::ids::MemberId;
 use sqlx::PgConnection;
 
 use crate::error::{During as _, StoreError};
 
-/// The envelope of some member's name, if there is any member: enough to see whether keys are the right ones.
+/// The encrypted name of one member, if there is any: enough to test whether the given keys are the right ones.
 ///
 /// # Errors
-/// The database can't be read.
+/// When the database can't be read.
 pub async fn any_sealed_name(
     connection: &mut PgConnection,
 ) -> Result<Option<(MemberId, Vec<u8>)>, StoreError> {

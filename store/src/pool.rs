@@ -1,4 +1,4 @@
-//! Connections: what each says of itself, and how long it waits.
+//! Connections to the server: their settings and time-outs.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 
 use crate::error::{DatabaseError, During as _};
 
-/// Longer than a failover, shorter than anyone's patience.
+/// Longer than a failover of the server takes.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A pool of at most `max` connections; the first is opened now, so that a wrong address shows at once.
+/// A pool of at most `max` connections. The first one is opened now, so that a wrong address is reported at once.
 ///
 /// # Errors
-/// The address can't be read, or the database can't be reached.
+/// When the address can't be parsed, or the database can't be reached.
 pub async fn connect(url: &SecretString, application: &str, max: u32) -> Result<PgPool, DatabaseError> {
     connect_with(url, application, max, &[]).await
 }
 
-/// The same, with the server's settings for each of its sessions.
+/// The same, with settings of the server for each session.
 pub(crate) async fn connect_with(
     url: &SecretString,
     application: &str,
@@ -35,24 +35,24 @@ pub(crate) async fn connect_with(
         .during("cannot connect to the database")
 }
 
-/// A pool that opens its first connection when one is asked for, and lets nobody wait for one longer than `patience`.
+/// A pool that opens its first connection when it is needed, and fails if no connection is available within `acquire_timeout`.
 ///
 /// # Errors
-/// The address can't be read.
+/// When the address can't be parsed.
 pub fn connect_lazily(
     url: &SecretString,
     application: &str,
     max: u32,
-    patience: Duration,
+    acquire_timeout: Duration,
 ) -> Result<PgPool, DatabaseError> {
     let options = options(url, application)?;
-    Ok(PgPoolOptions::new().max_connections(max).acquire_timeout(patience).connect_lazy_with(options))
+    Ok(PgPoolOptions::new().max_connections(max).acquire_timeout(acquire_timeout).connect_lazy_with(options))
 }
 
-/// One connection outside any pool, for work that belongs to its session: advisory locks, COPY, long transactions.
+/// One connection outside a pool, for what belongs to a session: advisory locks, COPY, long transactions.
 ///
 /// # Errors
-/// The address can't be read, or the database can't be reached.
+/// When the address can't be parsed, or the database can't be reached.
 pub async fn connect_one(url: &SecretString, application: &str) -> Result<PgConnection, DatabaseError> {
     let connect = options(url, application)?;
     match tokio::time::timeout(ACQUIRE_TIMEOUT, connect.connect()).await {
@@ -66,8 +66,8 @@ fn options(url: &SecretString, application: &str) -> Result<PgConnectOptions, Da
     let options = PgConnectOptions::from_str(url.expose_secret())
         .during("cannot read the database's address (postgres://ROLE:PASSWORD@HOST:PORT/DATABASE)")?
         .application_name(application)
-        // The server notices a client that vanished with its machine, and frees its locks, within a minute; one whose
-        // process was killed within a second, even while its statement waits for somebody else's lock.
+        // The server ends the session of a client whose machine vanished within a minute, and of a killed process within a
+        // second, even while its statement waits for a lock. Then the locks of the session are free.
         .options([
             ("client_connection_check_interval", "1s"),
             ("tcp_keepalives_idle", "30"),

@@ -1,5 +1,5 @@
-//! Generated data, written by COPY straight into the tables, from several sessions, as rows of a load that is not finished
-//! yet. Whatever dies before that is swept away by the next load.
+//! Generated data, written by COPY directly to the tables from several sessions, as rows of a load that is not finished yet. If the
+//! seed dies, the next load deletes its rows.
 
 use sqlx::PgConnection;
 
@@ -41,10 +41,10 @@ impl Table {
     }
 }
 
-/// The finished seed with these parameters, if there is one.
+/// The number of the finished seed with these parameters, if there is one.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn find_finished_seed(
     connection: &mut PgConnection,
     fingerprint: &str,
@@ -58,10 +58,10 @@ pub async fn find_finished_seed(
     .during("cannot look for an earlier seed")
 }
 
-/// Whether any member is in the database.
+/// Whether the database contains any member.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn has_members(connection: &mut PgConnection) -> Result<bool, DatabaseError> {
     sqlx::query_scalar!(r#"select exists (select member_id from member) as "exists!""#)
         .fetch_one(connection)
@@ -69,22 +69,22 @@ pub async fn has_members(connection: &mut PgConnection) -> Result<bool, Database
         .during("cannot look for members")
 }
 
-/// Marks this session as one that writes for a seed: nobody sweeps away before it has ended.
+/// Marks this session as one that writes for a seed: the rows of a dead seed are deleted only when it has ended.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn join_seed_writers(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     sqlx::query!("select pg_advisory_lock_shared($1)", Lock::SeedWriters.key())
         .execute(connection)
         .await
-        .during("cannot join the seed")?;
+        .during("cannot lock the seed")?;
     Ok(())
 }
 
-/// Writes rows to a table.
+/// Copies rows to a table.
 ///
 /// # Errors
-/// The database refused; none of these rows was written then.
+/// When the database fails; then none of these rows was written.
 pub async fn copy_rows(
     connection: &mut PgConnection,
     table: Table,

@@ -1,6 +1,6 @@
-//! From the staging tables into the tables: what is new becomes rows of this load, what is there already stays, what
-//! contradicts is put aside. Set-based; the only values that come here are those of encrypted columns, as two envelopes
-//! of one text differ.
+//! Merges the staging tables into the tables: new content becomes rows of this load, known content is skipped, and contradicting
+//! lines are reported as conflicts. All of it is set-based, except that encrypted columns are compared here, as two envelopes of
+//! one text differ.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +14,10 @@ use sqlx::PgConnection;
 use crate::crypto::{Column, Keyring, OpenError};
 use crate::error::{DatabaseError, During as _, StoreError};
 
-/// Members compared at a time: enough to be quick, little enough to keep in memory.
+/// How many members are compared at a time, in memory.
 const COMPARED_AT_ONCE: usize = 10_000;
 
-/// What a merge wrote, and found contradicting, for each file.
+/// The rows that a merge has written, and the conflicting lines, for each file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
     pub members: u64,
@@ -29,30 +29,30 @@ pub struct Written {
     pub conflicting_usage: u64,
 }
 
-/// A line whose identity came before with other content.
+/// A line whose key exists already with other content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conflict {
     pub line: u64,
     pub with: EarlierContent,
 }
 
-/// Where the other content is.
+/// Where the earlier content is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EarlierContent {
     InLoad(i64),
     OnLine(i64),
 }
 
-/// Makes the month's usage partition ready to be merged into and says whether rows are in it: then its indexes are there,
-/// otherwise they are better made afterwards.
+/// Creates the month's usage partition and returns whether it contains rows. If so, it is indexed now; otherwise it should be
+/// indexed after the merge, which is faster.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn open_usage_partition(
     connection: &mut PgConnection,
     month: BillingMonth,
 ) -> Result<bool, DatabaseError> {
-    const OPERATION: &str = "cannot make the month's usage partition";
+    const OPERATION: &str = "cannot create the month's usage partition";
     let month_name = month.to_string();
     sqlx::query!("select open_usage_month($1)", month_name)
         .execute(&mut *connection)
@@ -72,7 +72,7 @@ pub async fn open_usage_partition(
 /// Indexes and analyzes the month's usage.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn index_usage(connection: &mut PgConnection, month: BillingMonth) -> Result<(), DatabaseError> {
     sqlx::query!("select index_usage_month($1)", month.to_string())
         .execute(connection)
@@ -81,10 +81,10 @@ pub async fn index_usage(connection: &mut PgConnection, month: BillingMonth) -> 
     Ok(())
 }
 
-/// Tells the planner about what is new.
+/// Updates the statistics of the planner for the tables with members, subscriptions, grants and adjustments.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn analyze_reference_data(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     sqlx::query!("select analyze_reference_data()")
         .execute(connection)
@@ -93,11 +93,10 @@ pub async fn analyze_reference_data(connection: &mut PgConnection) -> Result<(),
     Ok(())
 }
 
-/// Moves everything from the staging tables to where it belongs, as rows of load `number`, in the transaction of
-/// `connection`.
+/// Merges all staging tables as rows of load `number`, in the transaction of `connection`.
 ///
 /// # Errors
-/// The database refused, or a member's current version can't be opened with the keys given.
+/// When the database fails, or a member's current version can't be decrypted with the given keys.
 pub async fn merge_staged_rows(
     connection: &mut PgConnection,
     number: i64,
@@ -150,7 +149,7 @@ async fn merge_members(
     Ok(inserted.rows_affected())
 }
 
-/// A member as it is staged, beside its current version.
+/// A staged member and its current version.
 #[derive(sqlx::FromRow)]
 struct Pair {
     place: String,
@@ -166,7 +165,7 @@ struct Pair {
 
 async fn delete_unchanged(connection: &mut PgConnection, keys: &Keyring) -> Result<(), StoreError> {
     const OPERATION: &str = "cannot compare members with their current versions";
-    // A cursor keeps its snapshot, so that what is deleted meanwhile does not move it.
+    // A cursor keeps its snapshot: rows that are deleted meanwhile do not shift it.
     sqlx::query!(
         "declare staged_and_current no scroll cursor for
          select s.ctid::text as place, s.member_id, s.locale is not distinct from m.locale as same_locale,
@@ -179,7 +178,7 @@ async fn delete_unchanged(connection: &mut PgConnection, keys: &Keyring) -> Resu
     .await
     .during(OPERATION)?;
     loop {
-        // Not `query!`, which can't describe a cursor's rows.
+        // Not `query!`, which can't describe the rows of a cursor.
         let pairs: Vec<Pair> = sqlx::query_as("fetch 10000 from staged_and_current")
             .fetch_all(&mut *connection)
             .await
@@ -260,7 +259,7 @@ async fn merge_grants(connection: &mut PgConnection, number: i64) -> sqlx::Resul
 }
 
 async fn merge_adjustments(connection: &mut PgConnection, number: i64) -> sqlx::Result<(u64, u64)> {
-    // Held against what is there, or else against the first line of the file.
+    // A line is compared with the stored row, or else with the first line of the file that has its id.
     let conflicts = sqlx::query!(
         "insert into staged_conflict (file, line_no, other_load, other_line)
          select 'adjustments.csv', s.line_no, known.load, case when known.load is null then first.line_no end
@@ -340,7 +339,7 @@ async fn merge_usage(
     Ok((inserted.rows_affected(), conflicts.rows_affected()))
 }
 
-/// The contradicting lines of a file, in their order.
+/// The conflicting lines of a file, in order.
 pub fn read_conflicts<'c>(
     connection: &'c mut PgConnection,
     file: &'c str,
@@ -357,6 +356,6 @@ pub fn read_conflicts<'c>(
             (None, line) => EarlierContent::OnLine(line.unwrap_or_default()),
         },
     })
-    .map(|row| row.during("cannot read the contradicting lines"))
+    .map(|row| row.during("cannot read the conflicting lines"))
     .boxed()
 }

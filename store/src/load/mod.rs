@@ -1,7 +1,7 @@
-//! Loads and seeds: one at a time in a database, numbered, visible as a whole at their end. Owns `load`, the staging
-//! tables and everything written to members, subscriptions, grants, adjustments and usage. Parses no file.
+//! Loads and seeds: numbered, one at a time in a database, visible as a whole when they finish. Owns `load`, the staging tables and
+//! every statement that writes members, subscriptions, grants, adjustments or usage. Parses no file.
 //!
-//! All of it happens in the session that holds the lock. When that session is lost, so is the load.
+//! A load is written by the session that holds the lock. If the session is lost, the load is dead.
 
 mod merge;
 mod stage;
@@ -45,13 +45,13 @@ pub struct DeadLoad {
     pub kind: String,
 }
 
-/// Makes the session fit for bulk work, and takes the lock if it is free.
+/// Configures the session for bulk work, and takes the lock of loads if it is free.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn try_lock(connection: &mut PgConnection) -> Result<bool, DatabaseError> {
-    const OPERATION: &str = "cannot ask for the lock of loads";
-    // Each statement here runs once, on tables whose size the planner must look at; sorts and hashes are large.
+    const OPERATION: &str = "cannot take the lock of loads";
+    // Each statement is executed once, on tables whose current size the planner must consider, with large sorts and hashes.
     sqlx::raw_sql(
         "set plan_cache_mode = force_custom_plan; set jit = off; set work_mem = '128MB'; set maintenance_work_mem = '512MB'",
     )
@@ -64,10 +64,10 @@ pub async fn try_lock(connection: &mut PgConnection) -> Result<bool, DatabaseErr
         .during(OPERATION)
 }
 
-/// The load or seed that is under way.
+/// Reads the load or seed that is running.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn read_lock_holder(connection: &mut PgConnection) -> Result<Option<LockHolder>, DatabaseError> {
     let row = sqlx::query!(
         r#"select l.number, l.kind, l.source, l.started_at as "started_at: SqlTimestamp", j.detail
@@ -76,7 +76,7 @@ pub async fn read_lock_holder(connection: &mut PgConnection) -> Result<Option<Lo
     )
     .fetch_optional(connection)
     .await
-    .during("cannot read which load is under way")?;
+    .during("cannot read which load is running")?;
     Ok(row.map(|row| LockHolder {
         number: row.number,
         kind: row.kind,
@@ -86,12 +86,12 @@ pub async fn read_lock_holder(connection: &mut PgConnection) -> Result<Option<Lo
     }))
 }
 
-/// Sweeps away what died: whoever holds the lock knows that no other is alive.
+/// Deletes what dead loads and seeds left, and returns them. The caller must hold the lock of loads, so that no other load is alive.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn clean_up_dead_loads(connection: &mut PgConnection) -> Result<Vec<DeadLoad>, StoreError> {
-    const OPERATION: &str = "cannot sweep away what a dead load left";
+    const OPERATION: &str = "cannot clean up a dead load";
     let dead =
         sqlx::query_as!(DeadLoad, "select number, kind from load where state = 'RUNNING' order by number")
             .fetch_all(&mut *connection)
@@ -105,11 +105,11 @@ pub async fn clean_up_dead_loads(connection: &mut PgConnection) -> Result<Vec<De
     Ok(dead)
 }
 
-/// Deletes what an unfinished load brought. A LOAD has written to staging tables only; looking for rows of it would read
-/// all usage there is.
+/// Deletes the rows of an unfinished seed. An unfinished LOAD has written to staging tables only, and searching for its rows would
+/// read the whole usage.
 async fn discard(connection: &mut PgConnection, number: i64, kind: &str) -> sqlx::Result<()> {
     if kind == JobKind::Seed.as_str() {
-        // With the exclusive lock in hand for a moment, none of them is left to write a row after the sweep.
+        // This waits until every session that writes for the seed has ended, so that no row is written after the deletion.
         sqlx::query!("select pg_advisory_xact_lock($1)", Lock::SeedWriters.key())
             .execute(&mut *connection)
             .await?;
@@ -122,10 +122,10 @@ async fn discard(connection: &mut PgConnection, number: i64, kind: &str) -> sqlx
     Ok(())
 }
 
-/// Opens the next load or seed, with its row in `job_log`. The session must hold the lock.
+/// Begins the next load or seed, with its row of `job_log`. The session must hold the lock.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn begin_load(
     connection: &mut PgConnection,
     kind: JobKind,
@@ -134,7 +134,7 @@ pub async fn begin_load(
     month: Option<&str>,
     detail: &Value,
 ) -> Result<StartedLoad, StoreError> {
-    const OPERATION: &str = "cannot open the load";
+    const OPERATION: &str = "cannot begin the load";
     let mut tx = connection.begin().await.during(OPERATION)?;
     let job = job_log::start(&mut tx, kind, None, month, detail).await?;
     job_log::hold_process_lock(&mut tx, job).await?;
@@ -153,55 +153,58 @@ pub async fn begin_load(
     Ok(StartedLoad { number, job })
 }
 
-/// Marks the load as finished, in the transaction of `connection`: with its commit the load is visible, as a whole.
+/// Marks the load as finished, in the transaction of `connection`. With the commit the whole load is visible.
 ///
 /// # Errors
-/// The database refused, or the load is no longer this session's.
+/// When the database fails, or another process took the load for dead.
 pub async fn finish_load(
     connection: &mut PgConnection,
-    begun: StartedLoad,
+    load: StartedLoad,
     counts: JobCounts,
     detail: &Value,
 ) -> Result<(), StoreError> {
     let done = sqlx::query!(
         "update load set state = 'FINISHED', finished_at = clock_timestamp() where number = $1 and state = 'RUNNING'",
-        begun.number
+        load.number
     )
     .execute(&mut *connection)
     .await
     .during("cannot finish the load")?;
     if done.rows_affected() != 1 {
-        return Err(StoreError::State(format!("load {} was taken for dead and swept away", begun.number)));
+        return Err(StoreError::State(format!(
+            "another process took load {} for dead and deleted it",
+            load.number
+        )));
     }
     let status = if counts.failed > 0 { JobStatus::CompletedWithFailures } else { JobStatus::Succeeded };
-    job_log::finish(connection, begun.job, status, counts, detail).await
+    job_log::finish(connection, load.job, status, counts, detail).await
 }
 
-/// Gives the load up: what it brought is deleted, and its row in `job_log` says why.
+/// Abandons the load: deletes its rows, and completes its row of `job_log` with the reason.
 ///
 /// # Errors
-/// The database refused; the next load does the same then.
+/// When the database fails; then the next load cleans up.
 pub async fn abandon_load(
     connection: &mut PgConnection,
-    begun: StartedLoad,
+    load: StartedLoad,
     kind: JobKind,
     status: JobStatus,
     counts: JobCounts,
     detail: &Value,
 ) -> Result<(), StoreError> {
-    const OPERATION: &str = "cannot give the load up";
+    const OPERATION: &str = "cannot abandon the load";
     let mut tx = connection.begin().await.during(OPERATION)?;
-    discard(&mut tx, begun.number, kind.as_str()).await.during(OPERATION)?;
-    job_log::finish(&mut tx, begun.job, status, counts, detail).await?;
+    discard(&mut tx, load.number, kind.as_str()).await.during(OPERATION)?;
+    job_log::finish(&mut tx, load.job, status, counts, detail).await?;
     tx.commit().await.during(OPERATION)?;
     clear_staging(connection).await?;
     Ok(())
 }
 
-/// Ends, from another connection, whatever the session with this server process is doing.
+/// Terminates the session of this server process, from another connection.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn terminate_session(
     connection: &mut PgConnection,
     server_process: i32,
@@ -209,17 +212,17 @@ pub async fn terminate_session(
     sqlx::query_scalar!("select pg_terminate_backend($1, 10000)", server_process)
         .fetch_one(connection)
         .await
-        .during("cannot interrupt the load's session")?;
+        .during("cannot terminate the session of the load")?;
     Ok(())
 }
 
-/// The number of the server process behind a connection.
+/// The id of the server process of a connection.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn read_server_process(connection: &mut PgConnection) -> Result<i32, DatabaseError> {
     sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#)
         .fetch_one(connection)
         .await
-        .during("cannot ask for the server process")
+        .during("cannot read the id of the server process")
 }

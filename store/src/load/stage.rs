@@ -1,4 +1,4 @@
-//! The staging tables: written by COPY, emptied by the next load.
+//! The staging tables: written by COPY, emptied before the next load.
 
 use sqlx::PgConnection;
 use tokio::sync::mpsc;
@@ -40,19 +40,19 @@ impl StagingTable {
     }
 }
 
-/// What is sent to a staging table.
+/// A part of the rows for a staging table.
 #[derive(Debug)]
 pub enum Batch {
-    /// Rows, with more to come.
+    /// Rows that are followed by more.
     Rows(Vec<u8>),
     /// The last rows and the end mark.
     Last(Vec<u8>),
 }
 
-/// Sends batches to a staging table until the last one. Where the sender goes away before that, nothing is kept.
+/// Copies batches to a staging table until the last one. If the sender is dropped before that, nothing is written.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn copy_to_staging(
     connection: &mut PgConnection,
     table: StagingTable,
@@ -78,7 +78,7 @@ pub async fn copy_to_staging(
 /// Empties the staging tables.
 ///
 /// # Errors
-/// The database refused.
+/// When the database fails.
 pub async fn clear_staging(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     sqlx::query!(
         "truncate staged_member, staged_subscription, staged_grant, staged_adjustment, staged_usage, staged_conflict"

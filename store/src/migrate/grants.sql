@@ -1,32 +1,32 @@
--- What each role may do, table by table and column by column. Everything else is refused. Applied after the migrations,
--- each time from the start: what a role was granted by an earlier version and needs no longer is gone.
--- :operator and :worker stand for the roles' quoted names.
+-- The rights of each role, by table and column; nothing else is allowed. Applied after every migration, from the start: a right that
+-- an earlier version granted and this version does not need is revoked.
+-- :operator and :worker are replaced by the quoted names of the roles.
 
 revoke all on all tables in schema public from :operator, :worker;
 revoke all on all functions in schema public from public, :operator, :worker;
 grant usage on schema public to :operator, :worker;
 
--- Both look before they work.
+-- Both roles read.
 grant select on _sqlx_migrations, installation, load, job_log, price_book, month_lock, revision, chunk, bill, bill_item,
     quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine,
     template_set, notification, publication, notice_target, delivery, consumer
     to :operator, :worker;
 
--- job_log: nobody deletes, and a trigger keeps finished rows as they are.
+-- job_log: no role deletes, and a trigger keeps completed rows unchanged.
 grant insert (kind, run, month, detail), update (status, ended_at, total, succeeded, failed, skipped, detail) on job_log
     to :operator, :worker;
 
--- The operator counts members, and never sees who they are.
+-- The operator counts members and cannot read personal data.
 grant select (member_id, load, locale) on member to :operator;
 
--- The operator plans, follows, verifies and issues.
+-- The operator plans, verifies, issues and rejects revisions.
 grant insert on price_book to :operator;
 grant insert, update on month_lock, revision to :operator;
 grant insert on chunk to :operator;
 grant execute on function open_billing_month(text) to :operator;
 
--- The operator begins runs of notices, opens their rounds and ends them. Of deliveries and targets it ends what no consumer
--- will end any more, which takes the right to update these columns. It strikes off consumers that are gone.
+-- The operator begins notification runs, opens their rounds and ends them. It ends deliveries and targets whose lease has expired,
+-- which requires updates of these columns. It deletes consumers that are gone.
 grant insert on template_set, publication to :operator;
 grant insert (run, run_uid, month, selection, from_member, to_member, member_ids, rehearsal, templates, max_per_second, job),
     update (max_per_second, state, round, closed_at, reason) on notification to :operator;
@@ -36,7 +36,7 @@ grant update (outcome, reason, ended_at) on notice_target to :operator;
 grant delete on consumer to :operator;
 grant execute on function open_notice_month(text) to :operator;
 
--- The worker loads. What was loaded is never changed or deleted, except what a dead load left.
+-- The worker loads. Loaded rows are never changed or deleted, except the rows of a dead seed.
 grant select on member to :worker;
 grant insert on load, member, subscription, discount_grant, adjustment, usage to :worker;
 grant update (state, finished_at) on load to :worker;
@@ -45,16 +45,16 @@ grant select, insert, delete, truncate on staged_member, staged_subscription, st
 grant execute on function open_usage_month(text), index_usage_month(text), analyze_reference_data(), sweep_dead_load(bigint)
     to :worker;
 
--- The worker bills: it adds bills and writes the result of its chunk. It may lock the month's row, which takes the right
--- to update one column of it.
+-- The worker bills: it adds bills and writes the result of its chunk. It locks the month's row in share mode, which requires the
+-- right to update one column.
 grant insert on bill, bill_item, quarantined_member to :worker;
 grant update (since) on month_lock to :worker;
 grant update (state, billed, quarantined, items, rated_usage, unbillable_usage, quarantined_usage, base_amount, usage_amount,
     discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount, digest, worker, started_at, done_at)
     on chunk to :worker;
 
--- The worker chooses and publishes a run's targets, takes them up and says what came of them. It can't open, resume or end a
--- run, nor take a target or a delivery away.
+-- The worker selects and publishes the targets of a run, claims deliveries and records outcomes. It cannot begin, resume or end a
+-- run, nor delete a target or a delivery.
 grant insert (notification, member_id, revision, after_attempt, month), update (outcome, reason, ended_at) on notice_target
     to :worker;
 grant update (paced_until, selected, targets) on notification to :worker;

@@ -1,5 +1,5 @@
-//! The schema: brings a database to this version's, fixes what an installation is, and grants each role what it needs.
-//! Everything here may be repeated.
+//! Migrates a database to the schema of this version, writes the installation, and grants each role its rights. All of it can be
+//! repeated.
 
 use domain::money::Currency;
 use domain::zone::Zone;
@@ -18,13 +18,14 @@ const GRANTS: &str = include_str!("grants.sql");
 pub enum MigrateError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The installation is another one than was asked for. For good: its amounts and months are written in it.
+    /// The database is an installation with another zone, currency or locale, which never change: its amounts and months depend on
+    /// them.
     #[error("{0}")]
     OtherInstallation(String),
     #[error("cannot migrate the database")]
     Migration(#[from] sqlx::migrate::MigrateError),
     #[error(
-        "role {role} is missing and cannot be made by the migrating role: as an administrator run `CREATE ROLE \"{role}\" \
+        "role {role} does not exist and the migrating role cannot create it: as an administrator run `CREATE ROLE \"{role}\" \
          LOGIN PASSWORD '…'`"
     )]
     RoleMissing { role: String },
@@ -39,7 +40,7 @@ impl From<crate::error::DatabaseError> for MigrateError {
 }
 
 impl MigrateError {
-    /// Whether the same call may succeed later without anybody's doing.
+    /// Whether the same call may succeed later without any change.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -50,7 +51,7 @@ impl MigrateError {
     }
 }
 
-/// The roles that are granted what they need.
+/// The roles of operator and worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roles {
     operator: String,
@@ -59,7 +60,7 @@ pub struct Roles {
 
 impl Roles {
     /// # Errors
-    /// A name that isn't plain lower-case letters, digits and underscores.
+    /// When a name contains other characters than lower-case letters, digits and underscores, or starts with a digit.
     pub fn new(operator: &str, worker: &str) -> Result<Self, MigrateError> {
         for name in [operator, worker] {
             let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
@@ -78,35 +79,35 @@ impl Default for Roles {
     }
 }
 
-/// What a migration asks for.
+/// What the caller of [`migrate`] wants the installation to be.
 #[derive(Clone, Debug)]
 pub struct MigrationRequest {
     pub zone: Zone,
     pub currency: Currency,
-    /// None: what the installation has, or else Korean.
+    /// None: the locale of the installation, or Korean for a new one.
     pub locale: Option<Locale>,
     pub roles: Roles,
 }
 
-/// What a migration found and did.
+/// The result of [`migrate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrationResult {
-    /// The version before; none: an empty database.
+    /// The schema version before; none for an empty database.
     pub from: Option<i64>,
     pub to: i64,
     pub installation: Installation,
 }
 
-/// The schema version that this program was built with.
+/// The schema version of this program.
 #[must_use]
 pub fn embedded_version() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
-/// The schema version of the database, or none when it was never migrated.
+/// The schema version of the database; none when it was never migrated.
 ///
 /// # Errors
-/// The database could not be read.
+/// When the database can't be read.
 pub async fn schema_version(connection: &mut PgConnection) -> Result<Option<i64>, StoreError> {
     const OPERATION: &str = "cannot read the schema's version";
     let exists = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
@@ -116,7 +117,7 @@ pub async fn schema_version(connection: &mut PgConnection) -> Result<Option<i64>
     if !exists {
         return Ok(None);
     }
-    // Not `query!`: the table is the migrator's own and no part of the migrations.
+    // Not `query!`: the table belongs to the migrator, not to the migrations.
     let version =
         sqlx::query_scalar::<_, Option<i64>>("select max(version) from _sqlx_migrations where success")
             .fetch_one(connection)
@@ -125,97 +126,95 @@ pub async fn schema_version(connection: &mut PgConnection) -> Result<Option<i64>
     Ok(version)
 }
 
-/// Refuses to work on another schema than this program's.
+/// Fails unless the database has the schema version of this program.
 ///
 /// # Errors
-/// The versions differ, or the database could not be read.
+/// When the versions differ, or the database can't be read.
 pub async fn check_version(connection: &mut PgConnection) -> Result<(), StoreError> {
     let (found, own) = (schema_version(connection).await?, embedded_version());
     match found {
         Some(found) if found == own => Ok(()),
         Some(found) if found > own => Err(StoreError::State(format!(
-            "the database has schema version {found}, this program is of version {own}: use the newer program"
+            "the database has schema version {found}, this program needs version {own}: use the newer program"
         ))),
         Some(found) => Err(StoreError::State(format!(
             "the database has schema version {found}, this program needs version {own}: run `monthend migrate`"
         ))),
-        None => {
-            Err(StoreError::State("the database is not an installation yet: run `monthend migrate`".into()))
-        }
+        None => Err(StoreError::State("the database has no installation yet: run `monthend migrate`".into())),
     }
 }
 
-/// Brings the database to this version. Others that do so wait.
+/// Migrates the database. Concurrent migrations wait for each other.
 ///
 /// # Errors
-/// Another zone, currency or locale than the installation's, a role that can't be made, or a database that refuses.
+/// When the installation has another zone, currency or locale, a role can't be created, or the database fails.
 pub async fn migrate(
     connection: &mut PgConnection,
-    wanted: &MigrationRequest,
+    request: &MigrationRequest,
 ) -> Result<MigrationResult, MigrateError> {
     let key = Lock::Migration.key();
     sqlx::query!("select pg_advisory_lock($1)", key)
         .execute(&mut *connection)
         .await
-        .during("cannot wait for other migrations")?;
-    let migrated = migrate_alone(connection, wanted).await;
-    // On an error the session, and the lock with it, ends with the process; what failed first is what is told.
+        .during("cannot take the lock of migrations")?;
+    let migrated = migrate_locked(connection, request).await;
+    // After an error the lock is released when the session ends; the first error is the one to return.
     let unlocked = sqlx::query_scalar!("select pg_advisory_unlock($1)", key)
         .fetch_one(&mut *connection)
         .await
-        .during("cannot let the next migration go on");
+        .during("cannot release the lock of migrations");
     let migrated = migrated?;
     unlocked?;
     Ok(migrated)
 }
 
-async fn migrate_alone(
+async fn migrate_locked(
     connection: &mut PgConnection,
-    wanted: &MigrationRequest,
+    request: &MigrationRequest,
 ) -> Result<MigrationResult, MigrateError> {
     let from = schema_version(connection).await?;
-    // Before anything is changed: a database of another zone or currency is left as it is.
+    // Checked first, so that a database with another zone or currency is not changed.
     let found = installation::find(connection).await?;
     let installation = match found.clone() {
-        Some(found) => same_installation(found, wanted)?,
+        Some(found) => same_installation(found, request)?,
         None => Installation {
-            zone: wanted.zone.clone(),
-            currency: wanted.currency,
-            locale: wanted.locale.unwrap_or(Locale::Ko),
+            zone: request.zone.clone(),
+            currency: request.currency,
+            locale: request.locale.unwrap_or(Locale::Ko),
         },
     };
     MIGRATIONS.run(&mut *connection).await?;
     if found.is_none() {
         installation::write(connection, &installation).await?;
     }
-    for role in [&wanted.roles.operator, &wanted.roles.worker] {
+    for role in [&request.roles.operator, &request.roles.worker] {
         ensure_role(connection, role).await?;
     }
     let grants = GRANTS
-        .replace(":operator", &format!("\"{}\"", wanted.roles.operator))
-        .replace(":worker", &format!("\"{}\"", wanted.roles.worker));
-    // The text is this program's own; the names were checked when `Roles` was made. One message: one transaction.
+        .replace(":operator", &format!("\"{}\"", request.roles.operator))
+        .replace(":worker", &format!("\"{}\"", request.roles.worker));
+    // The text is part of this program, and `Roles` has checked the names. One message is one transaction.
     sqlx::raw_sql(AssertSqlSafe(grants))
         .execute(connection)
         .await
-        .during("cannot grant the roles what they need")?;
+        .during("cannot grant rights to the roles")?;
     Ok(MigrationResult { from, to: embedded_version(), installation })
 }
 
-fn same_installation(found: Installation, wanted: &MigrationRequest) -> Result<Installation, MigrateError> {
+fn same_installation(found: Installation, request: &MigrationRequest) -> Result<Installation, MigrateError> {
     let other = |what: &str, found: &str, wanted: &str| {
         Err(MigrateError::OtherInstallation(format!(
             "this database is an installation with {what} {found}, not {wanted}: the {what} never changes; \
              use {found}, or another database"
         )))
     };
-    if found.zone != wanted.zone {
-        return other("time zone", found.zone.name(), wanted.zone.name());
+    if found.zone != request.zone {
+        return other("time zone", found.zone.name(), request.zone.name());
     }
-    if found.currency != wanted.currency {
-        return other("currency", found.currency.code(), wanted.currency.code());
+    if found.currency != request.currency {
+        return other("currency", found.currency.code(), request.currency.code());
     }
-    match wanted.locale {
+    match request.locale {
         Some(locale) if locale != found.locale => other("locale", found.locale.as_str(), locale.as_str()),
         _ => Ok(found),
     }
@@ -233,7 +232,7 @@ async fn ensure_role(connection: &mut PgConnection, role: &str) -> Result<(), Mi
     let create = AssertSqlSafe(format!("create role \"{role}\" nologin"));
     match sqlx::raw_sql(create).execute(connection).await {
         Ok(_) => Ok(()),
-        // Roles belong to the whole server: somebody who migrates another database made it meanwhile.
+        // Roles belong to the whole server: a migration of another database may have created it meanwhile.
         Err(sqlx::Error::Database(error))
             if ["42710", "23505"].contains(&error.code().as_deref().unwrap_or("")) =>
         {
@@ -242,6 +241,6 @@ async fn ensure_role(connection: &mut PgConnection, role: &str) -> Result<(), Mi
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {
             Err(MigrateError::RoleMissing { role: role.to_owned() })
         }
-        Err(error) => Err(error).during(format!("cannot make role {role}")).map_err(Into::into),
+        Err(error) => Err(error).during(format!("cannot create role {role}")).map_err(Into::into),
     }
 }

@@ -32,7 +32,7 @@ pub struct BeginRequest<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BeginResult {
     Started(NotificationId),
-    Refused(Rejection),
+    Rejected(Rejection),
 }
 
 /// Why a run can't begin. Nothing was written.

@@ -93,7 +93,7 @@ fn price_members(
         own_usage.clear();
         own_usage.extend(usage.rows_of(member).iter().map(|row| UsageSum {
             kind: &row.kind,
-            interval: row.bucket,
+            interval: row.interval,
             quantity: row.quantity,
             rows: row.rows,
         }));

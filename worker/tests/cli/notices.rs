@@ -51,7 +51,7 @@ async fn begun(rehearsal: bool) -> Site {
         |name: &&str| ((*name).to_owned(), std::fs::read_to_string(format!("{folder}/{name}")).unwrap());
     let files: BTreeMap<String, String> = email::FILES.iter().map(read).collect();
     let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
-    let operator = site.database.url_as("monthend_operator").await;
+    let operator = site.database.url_as("monthend_operator");
     let operator = store::pool::connect(&operator, "test operator", 1).await.unwrap();
     let asked = BeginRequest {
         run: RUN,

@@ -191,7 +191,7 @@ pub struct UsageRow {
     pub member_id: MemberId,
     pub kind: String,
     /// How many of the member's boundaries are at or before the usage.
-    pub bucket: usize,
+    pub interval: usize,
     pub rows: u64,
     /// Can exceed 64 bits.
     pub quantity: i128,
@@ -236,7 +236,7 @@ pub async fn read_usage(
             Ok(UsageRow {
                 member_id: read_number("usage.member_id", row.member_id)?,
                 kind: row.kind,
-                bucket: usize::try_from(row.bucket)
+                interval: usize::try_from(row.bucket)
                     .map_err(|_| StoreError::unreadable("usage bucket", row.bucket))?,
                 rows: u64::try_from(row.rows).map_err(|_| StoreError::unreadable("usage count", row.rows))?,
                 quantity: read_amount("usage.quantity", &row.quantity)?,

@@ -22,8 +22,7 @@ async fn chunks_cover_all_ids_and_shards_are_even() {
     let fixture = BillingFixture::new().await;
     fixture.load(1, EVERYTHING).await;
     fixture.begin(1).await;
-    let plan = fixture
-        .one("select string_agg(format('%s:%s %s-%s %s', shard, chunk_no, from_member, to_member, members), e'\\n' order by chunk_no) from chunk")
+    let plan = fixture.database.read_text("select string_agg(format('%s:%s %s-%s %s', shard, chunk_no, from_member, to_member, members), e'\\n' order by chunk_no) from chunk")
         .await;
     assert_eq!(
         plan,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::ids::{LoadNumber, MemberId};
 use domain::money::MinorUnits;
 use domain::price_book::PriceBook;
-use domain::pricing::{Adjustment, Coverage, Grant, Pricer, Subscription, UsageSum};
+use domain::pricing::{Adjustment, Eligibility, Grant, Pricer, Subscription, UsageSum};
 use sqlx::{Connection as _, PgConnection};
 use store::billing::RevisionKey;
 use store::billing::chunk::{self, ChunkClaim, ChunkOutcomes, ClaimedChunk, UsageBoundaries};
@@ -59,16 +59,16 @@ async fn price_chunk(
     let grants = chunk::read_grants(tx, claimed, month, cutoff).await.unwrap();
     let adjustments = chunk::read_adjustments(tx, claimed, month, cutoff).await.unwrap();
     let mut boundaries = UsageBoundaries::default();
-    let mut coverages: BTreeMap<MemberId, Coverage<'_>> = BTreeMap::new();
+    let mut eligibilities: BTreeMap<MemberId, Eligibility<'_>> = BTreeMap::new();
     for member in &members {
         let own: Vec<Subscription<'_>> = subscriptions
             .iter()
             .filter(|row| row.member_id == *member)
             .map(|row| Subscription { plan: &row.plan_code, from: row.from_date, to: row.to_date })
             .collect();
-        let coverage = pricer.cover(&own);
-        boundaries.add(*member, coverage.cuts());
-        coverages.insert(*member, coverage);
+        let eligibility = pricer.eligibility(&own);
+        boundaries.add(*member, eligibility.usage_boundaries());
+        eligibilities.insert(*member, eligibility);
     }
     let usage = chunk::read_usage(tx, claimed, month, cutoff, &boundaries).await.unwrap();
     let everyone: BTreeSet<MemberId> =
@@ -94,13 +94,13 @@ async fn price_chunk(
             .filter(|row| row.member_id == member)
             .map(|row| UsageSum {
                 kind: &row.kind,
-                bucket: row.bucket,
+                interval: row.interval,
                 quantity: row.quantity,
                 rows: row.rows,
             })
             .collect();
-        let coverage = coverages.get(&member).unwrap_or(&Coverage::NotEligible);
-        outcomes.add(member, &pricer.price(coverage, &grants, &adjustments, &usage)).unwrap();
+        let eligibility = eligibilities.get(&member).unwrap_or(&Eligibility::NotEligible);
+        outcomes.add(member, &pricer.price(eligibility, &grants, &adjustments, &usage)).unwrap();
     }
     outcomes
 }

@@ -26,7 +26,7 @@ async fn an_email_shows_the_bill_its_items_and_the_latest_member_data() {
         )
         .await;
     let mut connection = fixture.worker().await;
-    let asked = [keys(&[3, 77], 1), keys(&[2, 2], 2)].concat();
+    let request = [keys(&[3, 77], 1), keys(&[2, 2], 2)].concat();
     let rows = notification::read_bills_for_email(&mut connection, month(), &request).await.unwrap();
     assert_eq!(rows.len(), 2);
     let two = &rows[0];

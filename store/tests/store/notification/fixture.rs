@@ -156,7 +156,7 @@ impl Consumer {
     pub(crate) async fn hand_over_and_record(
         &mut self,
         hand_over: &[ClaimedDelivery],
-        ended: &[Ended],
+        ended: &[DeliveryOutcome],
     ) -> HandOverResult {
         notification::hand_over_and_record(&mut self.connection, self.id, LEASE, hand_over, ended)
             .await

@@ -15,7 +15,7 @@ async fn deliveries_stay_on_their_page() {
         assert_eq!(deliveries.len(), batch.len());
         for group in deliveries.chunks(50) {
             consumer.hand_over(group).await;
-            consumer.hand_over_and_record(&[], &ended(group, Outcome::Sent)).await;
+            consumer.hand_over_and_record(&[], &outcomes_of(group, Outcome::Sent)).await;
         }
     }
     drop(consumer);

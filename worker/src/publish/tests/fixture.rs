@@ -46,8 +46,8 @@ impl Fixture {
     /// A month with a live bill for each of members 1 to `members`.
     pub(crate) async fn new(members: i64) -> Self {
         let database = TestDatabase::new().await;
-        let worker = database.url_as("monthend_worker").await;
-        let operator = database.url_as("monthend_operator").await;
+        let worker = database.url_as("monthend_worker");
+        let operator = database.url_as("monthend_operator");
         let operator = store::pool::connect(&operator, "test operator", 2).await.unwrap();
         let keys = tempfile::tempdir().unwrap();
         std::fs::write(keys.path().join("a"), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
