@@ -1,4 +1,5 @@
-//! The reference for consuming: the same bills decrypted and composed in memory, on one core. Reading them is not timed.
+//! The reference for consuming: decrypts and composes the same bills in memory, on one core. Does
+//! not measure reading them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,20 +14,21 @@ use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
 use store::notification::{BillForEmail, BillKey, RunFacts};
 
-/// Bills at a time, as consumers read them.
+/// Bills that are read at once, as a consumer does.
 const BATCH: usize = 1000;
-/// At most so many: enough to know the rate.
-const BILLS: usize = 200_000;
-/// What a consumer would send from by default.
+/// Composing so many bills is enough to know the rate.
+const MAX_BILLS: usize = 200_000;
+/// The sender of the emails.
 pub(crate) const FROM: &str = "Monthend <billing@example.com>";
 
-/// Any will do.
+/// The date in the emails does not matter.
 const DATE: Timestamp = Timestamp::UNIX_EPOCH;
 
-/// What composing took.
+/// The result of composing.
 pub(crate) struct Composing {
     pub(crate) bills: u64,
-    pub(crate) mails: u64,
+    pub(crate) emails: u64,
+    /// Of all emails together.
     pub(crate) bytes: u64,
     pub(crate) took: Duration,
 }
@@ -41,27 +43,27 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<Composing> {
     let keyring = Keyring::from_folder(keys)?;
     let composer = Composer::new(templates, FROM.parse()?);
-    let mut composing = Composing { bills: 0, mails: 0, bytes: 0, took: Duration::ZERO };
-    // From everywhere, as members differ.
-    let skip = (targets.len() / BATCH).div_ceil(BILLS / BATCH).max(1);
+    let mut composing = Composing { bills: 0, emails: 0, bytes: 0, took: Duration::ZERO };
+    // The sample covers the whole range, as members differ.
+    let skip = (targets.len() / BATCH).div_ceil(MAX_BILLS / BATCH).max(1);
     for batch in targets.chunks(BATCH).step_by(skip) {
         let rows = store::notification::read_bills_for_email(connection, run.month, batch).await?;
-        let begun = Instant::now();
+        let started = Instant::now();
         for row in &rows {
             let Some(email) = &row.email else { continue };
             let member = row.key.member;
             let name = keyring.open(Column::Name, member, &row.name)?;
             let email = keyring.open(Column::Email, member, email)?;
             composing.bytes += compose(&composer, run, book, member, row, &name, &email)?;
-            composing.mails += 1;
+            composing.emails += 1;
         }
-        composing.took += begun.elapsed();
+        composing.took += started.elapsed();
         composing.bills += u64::try_from(rows.len())?;
     }
     Ok(composing)
 }
 
-/// Composes one mail and lets it go; returns its size.
+/// Composes one email and returns its size in bytes.
 fn compose(
     composer: &Composer,
     run: &RunFacts,

@@ -1,4 +1,4 @@
-//! One consumer with a sender that does nothing, from the first outcome to the last.
+//! Measures one consumer whose transport sends nothing, from the first outcome to the last.
 
 use std::time::{Duration, Instant};
 
@@ -16,21 +16,21 @@ use crate::seed::one;
 use crate::server::Server;
 use crate::workers::Worker;
 
-/// As many mails share a transaction; a server that takes its time would want as many.
+/// So many emails share a transaction. A slow mail server would need as many connections.
 const SESSIONS: u32 = 64;
-const LOOK: Duration = Duration::from_millis(200);
-/// Without any progress for so long, it is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// After so long without progress, the measurement fails.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What consuming everything took.
+/// The result of consuming everything.
 pub(crate) struct Consuming {
-    /// Outcomes after the first ones, and the time between these and the last.
+    /// The outcomes after the first transaction, and the time from that transaction to the last.
     pub(crate) outcomes: u64,
     pub(crate) span: Duration,
     /// From the start of the process to the first outcomes.
     pub(crate) first: Duration,
     pub(crate) sent: u64,
-    /// Whole life of the process, start and end included.
+    /// From the start to the end of the process.
     pub(crate) wall: Duration,
     pub(crate) peak_memory: u64,
     pub(crate) cpu: Duration,
@@ -60,21 +60,22 @@ pub(crate) async fn measure(
     const CLOCK: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
     let started = one(worker.database, CLOCK).await?;
     let running = worker.start(std::iter::once("notify".to_owned()).chain(arguments))?;
-    let result = until_all_ended(worker.database, &listen, run.targets).await;
-    // Whatever came of it, the process is ended in order.
+    let result = wait_for_outcomes(worker.database, &listen, run.targets).await;
+    // The process is stopped even if the measurement failed.
     let took = running.terminate().await;
     result?;
     let took = took?;
     let after = (server.cpu()?, cpu::of_tree(broker.process())?);
-    // Times in the database are those of transactions: the first ones' own duration is not in the span, nor are they.
+    // The database has the times of transactions. The span starts with the first one, so its
+    // outcomes are not counted.
     let first = format!(
         "select (extract(epoch from min(ended_at)) * 1000000)::bigint - {started} from notice_target where month = '{MONTH}'"
     );
-    let first = u64::try_from(one(worker.database, &first).await?).context("the clock went back")?;
+    let first = u64::try_from(one(worker.database, &first).await?).context("the clock went backwards")?;
     let ended = format!("from notice_target where month = '{MONTH}'");
     let micros =
         format!("select (extract(epoch from max(ended_at) - min(ended_at)) * 1000000)::bigint {ended}");
-    let span = u64::try_from(one(worker.database, &micros).await?).context("the clock went back")?;
+    let span = u64::try_from(one(worker.database, &micros).await?).context("the clock went backwards")?;
     let later = format!("select count(*) {ended} and ended_at > (select min(ended_at) {ended})");
     let sent = format!("select count(*) {ended} and outcome = 'SENT'");
     Ok(Consuming {
@@ -90,25 +91,29 @@ pub(crate) async fn measure(
     })
 }
 
-/// Follows the consumer by what it tells itself, which costs the database nothing, and asks the database at the end.
-async fn until_all_ended(database: &SecretString, listen: &str, targets: i64) -> anyhow::Result<()> {
+/// Waits for all outcomes. Follows the consumer's metrics, which does not load the database, and
+/// asks the database at the end.
+async fn wait_for_outcomes(database: &SecretString, listen: &str, targets: i64) -> anyhow::Result<()> {
     let targets = targets.unsigned_abs();
-    let (mut seen, mut moved) = (0, Instant::now());
+    let (mut ended, mut progress) = (0, Instant::now());
     loop {
-        let ended = ended(listen).await.unwrap_or_default();
-        if ended > seen {
-            (seen, moved) = (ended, Instant::now());
+        let now = ended_messages(listen).await.unwrap_or_default();
+        if now > ended {
+            (ended, progress) = (now, Instant::now());
         }
-        if ended >= targets && super::open(database).await? == 0 {
+        if ended >= targets && super::open_targets(database).await? == 0 {
             return Ok(());
         }
-        anyhow::ensure!(moved.elapsed() < PATIENCE, "the consumer stands still: {seen} of {targets}");
-        tokio::time::sleep(LOOK).await;
+        anyhow::ensure!(
+            progress.elapsed() < PROGRESS_TIMEOUT,
+            "the consumer makes no progress: {ended} of {targets} targets have an outcome"
+        );
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Messages that the consumer says have ended.
-async fn ended(listen: &str) -> anyhow::Result<u64> {
+/// How many emails have an outcome, by the consumer's metrics.
+async fn ended_messages(listen: &str) -> anyhow::Result<u64> {
     let mut stream = TcpStream::connect(listen).await?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").await?;
     let mut text = String::new();

@@ -1,5 +1,5 @@
-//! One size: seeds and bills; then publishes against Kafka's own load tool, and consumes against composing the same
-//! mails in memory.
+//! Measures notifications at one size: seeds and bills a month, then compares publishing with
+//! Kafka's own load tool, and consuming with composing the same emails in memory.
 
 mod compose;
 mod consume;
@@ -31,12 +31,12 @@ use crate::workers::Worker;
 const USAGE_PER_MEMBER: u32 = 5;
 const RUN: &str = "bench/notices";
 const RUN_UID: Uuid = Uuid::from_u128(2);
-/// What one chunk of the selection holds when a worker selects.
+/// Members in one chunk of the selection, as a worker selects.
 const CHUNK: i64 = 10_000;
-/// As the chart has it.
+/// The chart's default.
 const PARTITIONS: i32 = 12;
 
-/// What is used of this machine.
+/// The programs and files that are measured with.
 pub(crate) struct Tools<'a> {
     pub(crate) worker: &'a Path,
     pub(crate) price_book: &'a Path,
@@ -45,13 +45,17 @@ pub(crate) struct Tools<'a> {
     pub(crate) kafka: &'a Path,
 }
 
+/// Measures one size.
+///
+/// # Errors
+/// A file is missing, a server or program fails, or its result is incomplete.
 pub(crate) async fn measure(tools: &Tools<'_>, members: u64) -> anyhow::Result<Figures> {
     let text = std::fs::read_to_string(tools.price_book)
         .with_context(|| format!("cannot read {}", tools.price_book.display()))?;
     let book = PriceBook::parse(&text)?;
     let files = read_templates(tools.templates)?;
     let templates = Templates::parse(&files)?;
-    let kept = TemplateSet { sha256: templates.sha256().to_owned(), files };
+    let template_set = TemplateSet { sha256: templates.sha256().to_owned(), files };
     let month: BillingMonth = MONTH.parse()?;
     let server = Server::start()?;
     let database = server.database("bench", &wanted(&book.time_zone, book.currency.code())?).await?;
@@ -60,26 +64,27 @@ pub(crate) async fn measure(tools: &Tools<'_>, members: u64) -> anyhow::Result<F
     say(format_args!("{members} members: seeding and billing"));
     billing::seed(&worker, tools.price_book, members, USAGE_PER_MEMBER).await?;
     let billed = billing::bill(&server, &worker, &book, &text, month).await?;
-    fresh(&database).await?;
+    vacuum(&database).await?;
 
-    say(format_args!("{} bills: choosing targets", billed.bills));
+    say(format_args!("{} bills: selecting targets", billed.bills));
     let mut connection = connect(&database).await?;
-    let (run, selection) = begin(&database, &mut connection, month, &kept).await?;
+    let (run, selection) = begin(&database, &mut connection, month, &template_set).await?;
     anyhow::ensure!(run.targets == billed.bills, "{} targets of {} bills", run.targets, billed.bills);
-    fresh(&database).await?;
+    vacuum(&database).await?;
 
     let broker = Broker::start(tools.kafka, Java::Full)?;
     let targets = keys_of(&mut connection, &run).await?;
     let publishing = publish::measure(&broker, &worker, &server, &run, &targets).await?;
     say(format_args!("composing in memory, on one core"));
     let composing = compose::measure(&mut connection, &keys, &run, &book, templates, &targets).await?;
-    fresh(&database).await?;
+    vacuum(&database).await?;
     say(format_args!("one consumer"));
     let consuming = consume::measure(&broker, &worker, &server, &run).await?;
     Ok(Figures { bills: billed.bills.unsigned_abs(), selection, publishing, composing, consuming })
 }
 
-/// A run over everything, chosen but not yet published.
+/// Begins a run over all bills and selects its targets. Returns it with the time that the selection
+/// took.
 async fn begin(
     database: &SecretString,
     connection: &mut PgConnection,
@@ -102,18 +107,18 @@ async fn begin(
         BeginResult::Rejected(refusal) => bail!(refusal),
     };
     let run = store::notification::read_run(connection, RUN_UID).await?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let selected = store::notification::select_targets(connection, &run, CHUNK, |_| true).await?;
-    let selection = begun.elapsed();
+    let selection = started.elapsed();
     anyhow::ensure!(
         matches!(selected, SelectionResult::Complete { .. }),
-        "the selection came to {selected:?}"
+        "the selection ended with {selected:?}"
     );
     store::notification::open_round(&pool, id, 0).await?;
     Ok((store::notification::read_run(connection, RUN_UID).await?, selection))
 }
 
-/// All targets of the run, in order.
+/// All targets of the run, by member id.
 async fn keys_of(connection: &mut PgConnection, run: &RunFacts) -> anyhow::Result<Vec<BillKey>> {
     let mut keys: Vec<BillKey> = Vec::new();
     loop {
@@ -126,8 +131,8 @@ async fn keys_of(connection: &mut PgConnection, run: &RunFacts) -> anyhow::Resul
     }
 }
 
-/// Vacuumed and checkpointed: every measurement starts alike.
-async fn fresh(database: &SecretString) -> anyhow::Result<()> {
+/// Vacuums and checkpoints, so that every measurement starts in the same state.
+async fn vacuum(database: &SecretString) -> anyhow::Result<()> {
     for statement in ["vacuum analyze", "checkpoint"] {
         execute(database, statement).await?;
     }
@@ -144,8 +149,8 @@ fn read_templates(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     email::FILES.iter().map(read).collect()
 }
 
-/// How many targets have no outcome yet.
-async fn open(database: &SecretString) -> anyhow::Result<i64> {
+/// The number of targets without an outcome.
+async fn open_targets(database: &SecretString) -> anyhow::Result<i64> {
     one(database, &format!("select count(*) from notice_target where month = '{MONTH}' and outcome is null"))
         .await
 }

@@ -1,5 +1,5 @@
-//! Publishing against Kafka's own load tool: as many messages of the same size and kind, acknowledged alike, to as many
-//! partitions, in the same run.
+//! Measures publishing against Kafka's own load tool: the same number of messages, with the same
+//! size, acknowledgements and partitions, at the same broker.
 
 use std::fmt::Write as _;
 use std::process::Stdio;
@@ -18,22 +18,22 @@ use crate::say;
 use crate::server::Server;
 use crate::workers::{Took, Worker};
 
-/// Payloads that the load tool picks from; it holds them in memory.
+/// Payloads that the load tool picks from. It keeps them in memory.
 const PAYLOADS: usize = 10_000;
 const REFERENCE_TOPIC: &str = "reference";
 const TOPIC: &str = "monthend.notices";
-/// What the worker's producer is configured with, in the words of the other client. Whatever a topic's messages are
-/// batched by, both wait as long for company.
+/// The configuration of the worker's producer, in the names of the Java client. Both wait equally
+/// long to fill a batch.
 const PRODUCER: [&str; 5] =
     ["acks=all", "enable.idempotence=true", "compression.type=lz4", "linger.ms=10", "batch.size=262144"];
 
-/// What publishing everything once took.
+/// The result of publishing everything once.
 pub(crate) struct Publishing {
     pub(crate) messages: u64,
     pub(crate) took: Took,
-    /// Of the better of two tries, before and after.
+    /// The load tool's better time of two, one before and one after publishing.
     pub(crate) reference: Duration,
-    /// Bytes of one message, key apart.
+    /// Bytes of one message without its key.
     pub(crate) size: usize,
 }
 
@@ -46,7 +46,7 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<Publishing> {
     let mut payloads = String::new();
     let mut writer = NotificationMessageWriter::new(run.month, RUN);
-    // From everywhere, as ids grow longer.
+    // The sample covers the whole range, as ids grow longer.
     for target in targets.iter().step_by(targets.len().div_ceil(PAYLOADS).max(1)) {
         let (_, payload) = writer.message(target.member, target.revision);
         writeln!(payloads, "{}", std::str::from_utf8(payload)?)?;
@@ -68,27 +68,27 @@ pub(crate) async fn measure(
             .arg(format!("bootstrap.servers={}", broker.address()))
             .args(PRODUCER);
         let output = command.stderr(Stdio::inherit()).output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let rate = output.status.success().then(|| rate(&said, targets.len())).flatten();
-        let rate = rate.with_context(|| format!("the load tool did not tell a rate:\n{said}"))?;
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let rate = output.status.success().then(|| rate(&stdout, targets.len())).flatten();
+        let rate = rate.with_context(|| format!("the load tool did not report a rate:\n{stdout}"))?;
         let micros = u64::try_from(targets.len())? * 1_000_000 / rate.max(1);
         Ok(Duration::from_micros(micros))
     };
     let before = reference()?;
     say(format_args!("monthend publish"));
     let cpu = server.cpu()?;
-    let order = [
+    let options = [
         ("--run", RUN.to_owned()),
         ("--run-uid", RUN_UID.to_string()),
         ("--round", run.round.to_string()),
         ("--brokers", broker.address()),
         ("--partitions", PARTITIONS.to_string()),
     ];
-    let arguments = order.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    let arguments = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
     let took = worker.run(std::iter::once("publish".to_owned()).chain(arguments)).await?;
     let server_cpu = server.cpu()? - cpu;
     let after = reference()?;
-    say(format_args!("published in {:?}, {server_cpu:?} of it the database's CPU", took.wall));
+    say(format_args!("published in {:?}; the database used {server_cpu:?} of CPU time", took.wall));
     Ok(Publishing { messages: targets.len().try_into()?, took, reference: before.min(after), size })
 }
 
@@ -102,9 +102,10 @@ async fn make_topics(broker: &Broker) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Messages a second, from the load tool's last line: `1000000 records sent, 412371.1 records/sec (…), …`.
-fn rate(said: &str, messages: usize) -> Option<u64> {
-    let line = said.lines().rev().find(|line| line.starts_with(&format!("{messages} records sent")))?;
+/// Messages a second, from the load tool's last line: `1000000 records sent, 412371.1 records/sec
+/// (…), …`.
+fn rate(stdout: &str, messages: usize) -> Option<u64> {
+    let line = stdout.lines().rev().find(|line| line.starts_with(&format!("{messages} records sent")))?;
     let rate = line.split(", ").nth(1)?.split_once(" records/sec")?.0;
     rate.split('.').next()?.parse().ok()
 }

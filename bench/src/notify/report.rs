@@ -1,4 +1,4 @@
-//! The figures as a table, and whether the goals are met.
+//! Prints the figures as a table, and checks them against the goals.
 
 #![expect(clippy::float_arithmetic, reason = "ratios of measurements; nothing here is money")]
 #![expect(clippy::print_stdout, reason = "the report is what this program is run for")]
@@ -10,12 +10,14 @@ use super::consume::Consuming;
 use super::publish::Publishing;
 use crate::report::{Goal, HEAD, count, mib, row, seconds};
 
-const LEAST_PUBLISHING: f64 = 0.7;
-const LEAST_CONSUMING: f64 = 0.4;
-/// A process's memory at the largest size against the smallest.
-const MOST_MEMORY_GROWTH: f64 = 1.25;
+/// Publishing against the load tool.
+const MIN_PUBLISHING: f64 = 0.7;
+/// Consuming against composing in memory.
+const MIN_CONSUMING: f64 = 0.4;
+/// The memory of a process at the largest size against the smallest.
+const MAX_MEMORY_GROWTH: f64 = 1.25;
 
-/// What was measured at one size.
+/// The measurements at one size.
 pub(crate) struct Figures {
     pub(crate) bills: u64,
     pub(crate) selection: Duration,
@@ -32,7 +34,7 @@ impl Report {
         self.0.push(figures);
     }
 
-    /// Prints the report, and tells whether every goal is met.
+    /// Prints the report. True if every goal is met.
     pub(crate) fn print(&self) -> bool {
         println!("{HEAD}");
         let mut met = true;
@@ -53,7 +55,7 @@ impl Report {
                 let what =
                     format!("peak memory of {process}, {} against {} bills", largest.bills, smallest.bills);
                 let [large, small] = [large, small].map(mib);
-                let goal = Goal::AtMost(MOST_MEMORY_GROWTH);
+                let goal = Goal::AtMost(MAX_MEMORY_GROWTH);
                 met &=
                     row(&what, &format!("{large:.1} MiB"), &format!("{small:.1} MiB"), large / small, goal);
             }
@@ -69,22 +71,22 @@ impl Figures {
         let reference = rate(publishing.messages, publishing.reference);
         let mut met = row(
             &format!("{bills} bills: publishing"),
-            &a_second(published),
-            &a_second(reference),
+            &per_second(published),
+            &per_second(reference),
             published / reference,
-            Goal::AtLeast(LEAST_PUBLISHING),
+            Goal::AtLeast(MIN_PUBLISHING),
         );
         let consumed = rate(consuming.outcomes, consuming.span);
         let composed = rate(composing.bills, composing.took);
         met &= row(
             &format!("{bills} bills: consuming"),
-            &a_second(consumed),
-            &a_second(composed),
+            &per_second(consumed),
+            &per_second(composed),
             consumed / composed,
-            Goal::AtLeast(LEAST_CONSUMING),
+            Goal::AtLeast(MIN_CONSUMING),
         );
         println!(
-            "| {bills} bills: for information | chosen in {}, published in {} (peak {:.1} MiB); first outcomes after {}, consumed in {}, {} sent, CPU: consumer {}, database {}, broker {} (peak {:.1} MiB) | messages of {} bytes; mails of {:.1} kB | | | |",
+            "| {bills} bills: for information | targets selected in {}, published in {} (peak memory {:.1} MiB); first outcomes after {}, consumed in {}, {} sent, CPU time: consumer {}, database {}, broker {} (peak memory {:.1} MiB) | messages of {} bytes; emails of {:.1} kB | | | |",
             seconds(*selection),
             seconds(publishing.took.wall),
             mib(publishing.took.peak_memory),
@@ -96,7 +98,7 @@ impl Figures {
             seconds(consuming.broker_cpu),
             mib(consuming.peak_memory),
             publishing.size,
-            count(composing.bytes) / count(composing.mails.max(1)) / 1e3,
+            count(composing.bytes) / count(composing.emails.max(1)) / 1e3,
         );
         met
     }
@@ -106,6 +108,6 @@ fn rate(number: u64, time: Duration) -> f64 {
     count(number) / time.as_secs_f64()
 }
 
-fn a_second(rate: f64) -> String {
+fn per_second(rate: f64) -> String {
     format!("{rate:.0}/s")
 }
