@@ -1,5 +1,6 @@
-//! Renders a bill's database row as an email: decrypts the member's name and address, loads templates and price book, composes.
-//! A bill that cannot be rendered has a reason that names no person. Knows nothing of sending; `notify` and `rehearse` use it.
+//! Renders a bill's database row as an email: decrypts the member's name and address, loads
+//! templates and price book, composes. A bill that cannot be rendered has a reason that names no
+//! person. Knows nothing of sending; `notify` and `rehearse` use it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -57,8 +58,8 @@ impl ComposerCache {
     /// Loads what these rows of a run need and the cache does not have yet.
     ///
     /// # Errors
-    /// The database cannot be read, or has no such templates or price book. Content that cannot be parsed is no error
-    /// here: the rows that need it become [`Rendered::Failed`].
+    /// The database cannot be read, or has no such templates or price book. Content that cannot be
+    /// parsed is no error here: the rows that need it become [`Rendered::Failed`].
     pub(crate) async fn batch_context(
         &mut self,
         connection: &mut PgConnection,
