@@ -1,6 +1,7 @@
-//! What a consumer tells over HTTP: `/metrics`, `/healthz` and `/readyz`. Alive means that this answers; ready, that the
-//! consumer is in the database's book with the right keys. Kafka or the mail server being away makes it neither dead nor
-//! unready: nothing would be gained by another pod.
+//! The HTTP server of a consumer: `/metrics`, `/healthz` and `/readyz`. Healthy means that this
+//! server answers; ready, that the consumer is registered in the database and has the right
+//! encryption keys. An outage of Kafka or the mail server makes it neither unhealthy nor unready:
+//! another pod would not help.
 
 use std::net::SocketAddr;
 
@@ -17,12 +18,15 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::Metrics;
 
 #[derive(Clone)]
-struct Shown {
+struct ServerState {
     metrics: Metrics,
     ready: watch::Receiver<bool>,
 }
 
-/// Serves until `stop`.
+/// Serves until `stop` is cancelled.
+///
+/// # Errors
+/// The address cannot be listened on.
 pub(crate) async fn serve(
     listen: SocketAddr,
     metrics: Metrics,
@@ -34,23 +38,23 @@ pub(crate) async fn serve(
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(show_ready))
-        .with_state(Shown { metrics, ready });
+        .with_state(ServerState { metrics, ready });
     axum::serve(listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
         .with_context(|| format!("cannot serve on {listen}"))
 }
 
-async fn show_ready(State(shown): State<Shown>) -> Response {
-    if *shown.ready.borrow() {
+async fn show_ready(State(state): State<ServerState>) -> Response {
+    if *state.ready.borrow() {
         "ready\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: not in the database's book yet\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: not registered in the database yet\n").into_response()
     }
 }
 
-async fn show_metrics(State(shown): State<Shown>) -> Response {
-    match shown.metrics.render() {
+async fn show_metrics(State(state): State<ServerState>) -> Response {
+    match state.metrics.render() {
         Ok(text) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
         }
@@ -80,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_alive_at_once_and_ready_when_registered() {
+    async fn the_server_is_healthy_at_once_and_ready_after_registration() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = free.local_addr().unwrap();
         drop(free);

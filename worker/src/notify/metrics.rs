@@ -1,4 +1,4 @@
-//! What Prometheus reads of a consumer. Labels come from closed sets.
+//! The Prometheus metrics of a consumer. Labels come from closed sets.
 
 use std::time::Duration;
 
@@ -7,20 +7,21 @@ use prometheus::{
 };
 use store::notification::Outcome;
 
-/// What became of a message when it was taken up.
+/// How the pipeline handled a message when it prepared its batch.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Taken {
+pub(crate) enum MessageOutcome {
     Claimed,
-    /// In somebody's hands, or twice in one batch.
+    /// Claimed by another batch or consumer, or twice in one batch.
     Held,
-    /// Sent, superseded or ended otherwise before.
+    /// The target has an outcome already.
     Ended,
-    /// Of a run that is suspended or over.
+    /// The run is suspended or over.
     NotOpen,
+    /// No run can use it: it goes to the dead-letter topic.
     Unusable,
 }
 
-impl Taken {
+impl MessageOutcome {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Claimed => "claimed",
@@ -32,59 +33,62 @@ impl Taken {
     }
 }
 
-/// Clones count together.
+/// The metrics of one consumer. Clones share their values.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    pub(crate) registry: Registry,
+    registry: Registry,
     messages: IntCounterVec,
     sends: IntCounterVec,
-    duration: Histogram,
+    send_duration: Histogram,
     batch_size: Histogram,
     transport_up: IntGauge,
-    in_hand: IntGauge,
+    in_flight: IntGauge,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let messages = IntCounterVec::new(
-            Opts::new("monthend_notify_messages_total", "Messages taken up, by what they came to."),
+            Opts::new("monthend_notify_messages_total", "Messages prepared, by outcome."),
             &["outcome"],
         )?;
         let sends = IntCounterVec::new(
-            Opts::new("monthend_notify_sends_total", "Mails by what came of sending them."),
+            Opts::new("monthend_notify_sends_total", "Emails by the outcome of sending them."),
             &["outcome"],
         )?;
-        let duration = Histogram::with_opts(
+        let send_duration = Histogram::with_opts(
             HistogramOpts::new(
                 "monthend_notify_send_duration_seconds",
-                "From a mail's hand-over to the server's answer.",
+                "From handing an email over to the mail server's reply.",
             )
             .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0]),
         )?;
         let batch_size = Histogram::with_opts(
-            HistogramOpts::new("monthend_notify_batch_size", "Messages taken up at once.")
+            HistogramOpts::new("monthend_notify_batch_size", "Messages in one batch.")
                 .buckets(vec![1.0, 10.0, 50.0, 100.0, 250.0, 500.0, 750.0, 1000.0]),
         )?;
-        let transport_up =
-            IntGauge::new("monthend_notify_transport_up", "1 while the transport is to be had.")?;
-        let in_hand = IntGauge::new("monthend_notify_in_hand", "Bills under this consumer's lease.")?;
+        let transport_up = IntGauge::new(
+            "monthend_notify_transport_up",
+            "1 while the mail server is available, 0 while sending waits for it.",
+        )?;
+        let in_flight =
+            IntGauge::new("monthend_notify_in_hand", "Deliveries that this consumer holds a lease for.")?;
         registry.register(Box::new(messages.clone()))?;
         registry.register(Box::new(sends.clone()))?;
-        registry.register(Box::new(duration.clone()))?;
+        registry.register(Box::new(send_duration.clone()))?;
         registry.register(Box::new(batch_size.clone()))?;
         registry.register(Box::new(transport_up.clone()))?;
-        registry.register(Box::new(in_hand.clone()))?;
-        Ok(Self { registry, messages, sends, duration, batch_size, transport_up, in_hand })
+        registry.register(Box::new(in_flight.clone()))?;
+        Ok(Self { registry, messages, sends, send_duration, batch_size, transport_up, in_flight })
     }
 
-    pub(crate) fn taken(&self, taken: Taken, messages: usize) {
+    pub(crate) fn message(&self, outcome: MessageOutcome, messages: usize) {
         self.messages
-            .with_label_values(&[taken.as_str()])
+            .with_label_values(&[outcome.as_str()])
             .inc_by(u64::try_from(messages).unwrap_or(u64::MAX));
     }
 
-    pub(crate) fn sent(&self, outcome: Outcome) {
+    pub(crate) fn recorded(&self, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Sent => "sent",
             Outcome::Failed => "failed",
@@ -95,24 +99,24 @@ impl Metrics {
         self.sends.with_label_values(&[outcome]).inc();
     }
 
-    pub(crate) fn put_off(&self) {
+    pub(crate) fn deferred(&self) {
         self.sends.with_label_values(&["put_off"]).inc();
     }
 
-    pub(crate) fn handed_over_for(&self, long: Duration) {
-        self.duration.observe(long.as_secs_f64());
+    pub(crate) fn send_duration(&self, duration: Duration) {
+        self.send_duration.observe(duration.as_secs_f64());
     }
 
-    pub(crate) fn batch(&self, messages: usize) {
+    pub(crate) fn batch_size(&self, messages: usize) {
         self.batch_size.observe(f64::from(u32::try_from(messages).unwrap_or(u32::MAX)));
     }
 
-    pub(crate) fn state(&self, transport_up: bool, in_hand: usize) {
+    pub(crate) fn transport_and_leases(&self, transport_up: bool, in_flight: usize) {
         self.transport_up.set(i64::from(transport_up));
-        self.in_hand.set(i64::try_from(in_hand).unwrap_or(i64::MAX));
+        self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
     }
 
-    /// The text that Prometheus reads.
+    /// The metrics in Prometheus' text format.
     pub(crate) fn render(&self) -> Result<String, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -125,10 +129,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dashboard_shows_metrics_that_exist() {
+    fn every_metric_on_the_dashboard_exists() {
         let metrics = Metrics::new().unwrap();
-        metrics.taken(Taken::Claimed, 2);
-        metrics.sent(Outcome::Sent);
+        metrics.message(MessageOutcome::Claimed, 2);
+        metrics.recorded(Outcome::Sent);
         let text = metrics.render().unwrap();
         assert!(text.contains("monthend_notify_messages_total{outcome=\"claimed\"} 2"), "{text}");
         assert!(text.contains("monthend_notify_sends_total{outcome=\"sent\"} 1"), "{text}");

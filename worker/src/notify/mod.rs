@@ -1,5 +1,10 @@
-//! `monthend notify`: takes notices from Kafka and sees each to its end. Owns the command line, and how consumer, engine and
-//! the page of metrics begin and end together.
+//! `monthend notify`: reads claim checks from Kafka and sends an email for each. Owns the command
+//! line, and how the Kafka consumer, the sending pipeline and the HTTP server start and stop
+//! together.
+//!
+//! A message goes from [`kafka`], which reads batches and commits offsets, through [`pipeline`],
+//! which claims, renders, sends and records, to a [`transport`]: the mail server, reached by
+//! [`smtp`], or the mock. Each knows only the next.
 
 mod http_server;
 mod kafka;
@@ -8,6 +13,7 @@ mod mock_transport;
 mod pipeline;
 mod smtp;
 mod transport;
+mod transport_error;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,24 +29,28 @@ use worker_cli::KafkaArgs;
 use self::http_server::serve;
 use self::kafka::{ConsumerConfig, consume};
 use self::metrics::Metrics;
-use self::pipeline::engine::{Engine, EngineConfig, EngineError};
-use self::pipeline::sender::Retries;
-use self::transport::{Credentials, Transport};
+use self::pipeline::{Engine, EngineConfig, EngineError};
+use self::smtp::retry_policy::RetryPolicy;
+use self::smtp::server_address::Credentials;
+use self::transport::Transport;
 use crate::Global;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 
-/// Of the 60 seconds that a pod is given: for the engine to end what is handed over and give back the rest…
-const TO_DRAIN: Duration = Duration::from_secs(40);
-/// …and for the consumer to commit what has ended by then.
-const TO_COMMIT: Duration = Duration::from_secs(45);
+/// How long the engine may finish what is handed over and release the rest. A pod has 60 seconds to
+/// stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long the consumer may wait for finished batches and commit their offsets.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// Sends notices: takes claim checks from Kafka, renders and sends a mail for each, for ever
+/// Sends notices: reads claim checks from Kafka, renders and sends an email for each, until it is
+/// stopped
 #[derive(Debug, Args)]
 pub(crate) struct Notify {
-    /// smtp://HOST:PORT?tls=opportunistic|required|none, smtps://HOST:PORT, or mock://?latencyMs=5&failPerMillion=50000
+    /// smtp://HOST:PORT?tls=opportunistic|required|none, smtps://HOST:PORT, or
+    /// mock://?latencyMs=5&failPerMillion=50000
     #[arg(long, env = "NOTIFY_TRANSPORT", value_name = "URL")]
     transport: String,
-    /// Who logs in at the mail server
+    /// SMTP user name
     #[arg(
         long,
         env = "SMTP_USERNAME",
@@ -49,33 +59,33 @@ pub(crate) struct Notify {
         requires = "smtp_password"
     )]
     smtp_username: Option<String>,
-    /// With what
+    /// SMTP password
     #[arg(long, env = "SMTP_PASSWORD", hide_env_values = true, value_name = "PASSWORD",
           requires = "smtp_username", value_parser = crate::secret)]
     smtp_password: Option<SecretString>,
-    /// Whom the mails come from: "NAME <ADDRESS>"
+    /// Sender of the emails: "NAME <ADDRESS>"
     #[arg(long, env = "NOTIFY_FROM", value_name = "MAILBOX")]
     from: Mailbox,
-    /// Mails on their way at once
+    /// Connections to the mail server, each of which sends one email at a time
     #[arg(long, env = "NOTIFY_SESSIONS", default_value_t = 16,
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     sessions: u32,
-    /// How long a claim lasts without a sign of life
+    /// How long a claimed bill is reserved for this consumer without renewal
     #[arg(long, env = "NOTIFY_LEASE_SECONDS", default_value_t = 120,
           value_parser = clap::value_parser!(u64).range(10..=3600))]
     lease_seconds: u64,
-    /// After how long a mail is tried again that the server put off; longer each further time
+    /// Delay before a deferred email is tried again; each further delay is longer
     #[arg(long, env = "NOTIFY_RETRY_SECONDS", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=300))]
     retry_seconds: u64,
-    /// Messages that are worked on together
+    /// Messages in one batch, at most
     #[arg(long, env = "NOTIFY_BATCH", default_value_t = 1000,
           value_parser = clap::value_parser!(u16).range(1..=10_000))]
     batch: u16,
-    /// Who to write down as sending
+    /// Name of this consumer in the database
     #[arg(long, env = "HOSTNAME", default_value = "worker")]
     name: String,
-    /// Where /metrics, /healthz and /readyz are served
+    /// Address that serves /metrics, /healthz and /readyz
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
     #[command(flatten)]
@@ -86,42 +96,45 @@ impl Notify {
     pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
         let database = global.database_url()?.clone();
         let keyring = Arc::new(global.keys().or_exit(ExitStatus::Usage)?);
-        let batch = usize::from(self.batch);
+        let max_batch = usize::from(self.batch);
         let metrics = Metrics::new().or_exit(ExitStatus::Failed)?;
         let config = EngineConfig {
             name: self.name.clone(),
             transport: Transport::parse(&self.transport, self.credentials()).or_exit(ExitStatus::Usage)?,
             from: self.from.clone(),
-            sessions: self.sessions,
-            batch,
+            connections: self.sessions,
+            max_batch,
             lease: Duration::from_secs(self.lease_seconds),
-            retries: Retries { first_delay: Duration::from_secs(self.retry_seconds), ..Retries::default() },
-            first_pause: None,
+            retry_policy: RetryPolicy {
+                first_delay: Duration::from_secs(self.retry_seconds),
+                ..RetryPolicy::default()
+            },
+            first_probe_delay: None,
             metrics: metrics.clone(),
         };
         let mut engine = Engine::start(config, database, keyring);
-        let served = CancellationToken::new();
-        let _serves_until_the_end = served.clone().drop_guard();
-        let serving = tokio::spawn(serve(self.listen, metrics, engine.ready(), served));
+        let stop_server = CancellationToken::new();
+        let _stops_at_the_end = stop_server.clone().drop_guard();
+        let serving = tokio::spawn(serve(self.listen, metrics, engine.ready(), stop_server));
         let intake = engine.intake();
-        let consumer = ConsumerConfig { kafka: self.kafka.clone(), batch, grace: TO_COMMIT };
+        let consumer = ConsumerConfig { kafka: self.kafka.clone(), max_batch, drain_timeout: COMMIT_TIMEOUT };
         let consuming = consume(&consumer, &intake, stop);
         tokio::pin!(consuming);
         tokio::select! {
             () = stop.cancelled() => {}
             ended = &mut consuming => {
-                // By itself only when it can't begin.
+                // It ends by itself only when it cannot start.
                 ended.or_exit(ExitStatus::Usage)?;
-                return engine.drain(TO_DRAIN).await.map(|()| ExitStatus::Success).map_err(Into::into);
+                return engine.drain(DRAIN_TIMEOUT).await.map(|()| ExitStatus::Success).map_err(Into::into);
             }
             error = engine.failed() => return Err(error.into()),
             ended = serving => {
                 let ended = ended.or_exit(ExitStatus::Failed)?;
                 ended.or_exit(ExitStatus::Usage)?;
-                return Err(CommandError::new(ExitStatus::Failed, anyhow!("the page of metrics ended by itself")));
+                return Err(CommandError::new(ExitStatus::Failed, anyhow!("the HTTP server stopped unexpectedly")));
             }
         }
-        let (consumed, drained) = tokio::join!(consuming, engine.drain(TO_DRAIN));
+        let (consumed, drained) = tokio::join!(consuming, engine.drain(DRAIN_TIMEOUT));
         consumed.or_exit(ExitStatus::Usage)?;
         drained?;
         tracing::info!("stopped");

@@ -1,8 +1,8 @@
-//! The Kafka side of `monthend notify`: takes messages off the topic in batches, hands them to the engine and commits an
-//! offset once everything up to it has ended. Knows nothing of bills or mail.
+//! The consumer from start to stop: one client of the group after another, each with its poll loop.
 //!
-//! It never gives up: brokers that are away, a topic that is gone, offsets that were deleted are waited for, or begun again
-//! with. What comes twice is harmless, as the database decides what is sent.
+//! It never gives up: it waits for brokers that are down, creates a topic that is missing, and
+//! starts at the beginning when offsets were deleted. A message may therefore come twice, which is
+//! harmless: the database decides what is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,60 +12,71 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use worker_cli::KafkaArgs;
 
-use super::dead_letter::DeadLetters;
-use super::group_client::Client;
-use super::poll_loop::{Desk, Left};
-use super::topic_ensurer::Keeper;
+use super::dead_letter::DeadLetterPublisher;
+use super::group_client::GroupClient;
+use super::poll_loop::{PollLoop, PollLoopConfig, PollLoopEnd};
+use super::topic_ensurer::TopicEnsurer;
 use crate::kafka::Topics;
-use crate::notify::pipeline::engine::Intake;
+use crate::notify::pipeline::Intake;
 use crate::shutdown::stopped_within;
 
-/// Between the end of a client that can't go on and the beginning of the next.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Between the end of one client and the start of the next.
+const RECREATE_DELAY: Duration = Duration::from_secs(1);
 
-/// What a consumer works with.
+/// The configuration of a consumer.
 #[derive(Debug, Clone)]
 pub(crate) struct ConsumerConfig {
     pub(crate) kafka: KafkaArgs,
-    /// Messages that a batch has at most.
-    pub(crate) batch: usize,
-    /// From the stop on, how long batches in hand are waited for.
-    pub(crate) grace: Duration,
+    /// Messages in one batch, at most.
+    pub(crate) max_batch: usize,
+    /// How long unfinished batches are waited for after the stop.
+    pub(crate) drain_timeout: Duration,
 }
 
-/// Consumes until `stop` is cancelled, and then until what is in hand has ended, within the grace.
+/// Consumes until `stop` is cancelled, and then until the unfinished batches are done, within the
+/// drain timeout.
 ///
 /// # Errors
-/// The client library refuses the options. Nothing else ends it.
+/// The client library rejects the options. Nothing else ends it.
 pub(crate) async fn consume(
     config: &ConsumerConfig,
     intake: &Intake,
     stop: &CancellationToken,
 ) -> Result<(), KafkaError> {
-    let topic_away = Arc::new(Notify::new());
-    let dead_letters = DeadLetters::new(&config.kafka, Arc::clone(&topic_away))?;
-    let mut keeper = Keeper::start(Topics::new(&config.kafka)?, topic_away);
-    // Subscribing to a topic that is not there yet takes longer than making it first.
+    let ConsumerConfig { kafka, max_batch, drain_timeout } = config;
+    let topic_missing = Arc::new(Notify::new());
+    let dead_letters = DeadLetterPublisher::new(kafka, Arc::clone(&topic_missing))?;
+    let mut ensurer = TopicEnsurer::start(Topics::new(kafka)?, topic_missing);
+    // Subscribing to a missing topic takes longer than creating it first.
     tokio::select! {
-        () = keeper.first_look() => {}
+        () = ensurer.first_check() => {}
         () = stop.cancelled() => return Ok(()),
     }
     loop {
-        let client = Client::new(&config.kafka)?;
-        let left = Desk::new(config, &client, intake, &dead_letters, keeper.topic_away()).work(stop).await;
+        let client = GroupClient::new(kafka)?;
+        let poll_loop = PollLoop::new(PollLoopConfig {
+            kafka,
+            max_batch: *max_batch,
+            drain_timeout: *drain_timeout,
+            client: &client,
+            intake,
+            dead_letters: &dead_letters,
+            topic_missing: ensurer.topic_missing(),
+        });
+        let end = poll_loop.run(stop).await;
         client.leave().await;
-        match left {
-            Left::Stopped => return Ok(()),
-            Left::Fatal(error) => {
-                tracing::warn!("the client can't go on, another takes its place: {error}");
+        match end {
+            PollLoopEnd::Stopped => return Ok(()),
+            PollLoopEnd::Fatal(error) => {
+                tracing::warn!("the Kafka consumer cannot go on and is recreated: {error}");
             }
-            Left::Still => {
+            PollLoopEnd::Stalled => {
                 tracing::warn!(
-                    "the client brings none of the messages that there are, another takes its place"
+                    "the Kafka consumer receives none of the messages on the topic and is recreated"
                 );
             }
         }
-        if stopped_within(AGAIN_AFTER, stop).await {
+        if stopped_within(RECREATE_DELAY, stop).await {
             return Ok(());
         }
     }

@@ -1,5 +1,5 @@
-//! The dead-letter topic: messages that can't be used, as they came, with the reason in a header. A message is here
-//! before its offset is committed, or not committed at all.
+//! Publishes messages that cannot be used to the dead-letter topic, unchanged, with the reason in a
+//! header. A message is there before its offset is committed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,84 +16,84 @@ use super::batch::DeadLetter;
 use crate::kafka::{self, LastError};
 
 const REASON: &str = "monthend-reason";
-/// Where the message was: `TOPIC/PARTITION/OFFSET`.
+/// Where the message came from: `TOPIC/PARTITION/OFFSET`.
 const SOURCE: &str = "monthend-source";
-/// How many bytes of its payload are not here, if any.
-const CUT: &str = "monthend-bytes-cut";
+/// How many bytes of the payload were cut off, if any.
+const BYTES_CUT: &str = "monthend-bytes-cut";
 
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Where dead letters go.
 #[derive(Clone)]
-pub(super) struct DeadLetters {
+pub(super) struct DeadLetterPublisher {
     producer: FutureProducer<LastError>,
     topic: Arc<str>,
-    source: Arc<str>,
-    /// Told when the topic is missing.
-    topic_away: Arc<Notify>,
+    source_topic: Arc<str>,
+    /// Notified when the topic is missing.
+    topic_missing: Arc<Notify>,
 }
 
-impl DeadLetters {
+impl DeadLetterPublisher {
     /// # Errors
-    /// The client library refuses the options.
-    pub(super) fn new(options: &KafkaArgs, topic_away: Arc<Notify>) -> KafkaResult<Self> {
+    /// The client library rejects the options.
+    pub(super) fn new(options: &KafkaArgs, topic_missing: Arc<Notify>) -> KafkaResult<Self> {
         Ok(Self {
             producer: kafka::producer_config(options).create_with_context(LastError::default())?,
             topic: options.dlq_topic.as_str().into(),
-            source: options.topic.as_str().into(),
-            topic_away,
+            source_topic: options.topic.as_str().into(),
+            topic_missing,
         })
     }
 
-    /// Puts all of them on the topic, however long that takes.
-    pub(super) async fn bury(&self, letters: Vec<DeadLetter>) {
-        let mut left = letters;
-        while !left.is_empty() {
-            let sent = join_all(left.iter().map(|letter| self.send(letter))).await;
-            let mut failure = None;
-            let mut kept = sent.into_iter().map(|sent| sent.map_err(|error| failure = Some(error)).is_err());
-            left.retain(|letter| {
-                let again = kept.next().unwrap_or(true);
+    /// Publishes all of them, however long that takes.
+    pub(super) async fn publish(&self, letters: Vec<DeadLetter>) {
+        let mut unpublished = letters;
+        while !unpublished.is_empty() {
+            let results = join_all(unpublished.iter().map(|letter| self.send(letter))).await;
+            let mut last_error = None;
+            let mut failed =
+                results.into_iter().map(|sent| sent.map_err(|error| last_error = Some(error)).is_err());
+            unpublished.retain(|letter| {
+                let again = failed.next().unwrap_or(true);
                 if !again {
-                    let (partition, offset) = (letter.original.partition, letter.original.offset);
+                    let (partition, offset) = (letter.source.partition, letter.source.offset);
                     tracing::warn!(
                         partition,
                         offset,
                         reason = letter.reason,
-                        "put a message to the dead letters"
+                        "moved a message to the dead-letter topic"
                     );
                 }
                 again
             });
-            drop(kept);
-            if let Some(error) = failure {
+            drop(failed);
+            if let Some(error) = last_error {
                 if kafka::is_topic_missing(&error) {
-                    self.topic_away.notify_one();
+                    self.topic_missing.notify_one();
                 }
                 tracing::warn!(
                     topic = &*self.topic,
-                    messages = left.len(),
-                    "no dead letters can be written: {error}"
+                    messages = unpublished.len(),
+                    "cannot write to the dead-letter topic: {error}"
                 );
-                tokio::time::sleep(AGAIN_AFTER).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }
 
     async fn send(&self, letter: &DeadLetter) -> Result<(), KafkaError> {
-        let original = &letter.original;
-        let source = format!("{}/{}/{}", self.source, original.partition, original.offset);
+        let message = &letter.source;
+        let source = format!("{}/{}/{}", self.source_topic, message.partition, message.offset);
         let mut headers = OwnedHeaders::new()
             .insert(Header { key: REASON, value: Some(&letter.reason) })
             .insert(Header { key: SOURCE, value: Some(&source) });
-        if original.cut > 0 {
-            headers = headers.insert(Header { key: CUT, value: Some(&original.cut.to_string()) });
+        if message.bytes_cut > 0 {
+            headers = headers.insert(Header { key: BYTES_CUT, value: Some(&message.bytes_cut.to_string()) });
         }
         let record = FutureRecord {
             topic: &self.topic,
             partition: None,
-            payload: original.payload.as_deref(),
-            key: original.key.as_deref(),
+            payload: message.payload.as_deref(),
+            key: message.key.as_deref(),
             timestamp: None,
             headers: Some(headers),
         };

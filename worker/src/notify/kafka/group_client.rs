@@ -1,5 +1,5 @@
-//! A client of the brokers in its group, from joining to leaving, and the thread that commits for it: the library answers
-//! a commit only to those who wait for it.
+//! A client in its consumer group, from joining to leaving, and a thread that commits for it: the
+//! client library reports the result of a commit only to a caller that blocks.
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -11,93 +11,95 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 use worker_cli::KafkaArgs;
 
-use super::rebalance::{Event, Group};
+use super::rebalance::{GroupContext, GroupEvent};
 use crate::kafka::consumer_config;
 
-/// For saying good-bye to the group. Whoever doesn't is missed after the session's time-out.
-const TO_LEAVE: Duration = Duration::from_secs(5);
+/// How long leaving the group may take. A member that does not leave is removed after the session
+/// timeout.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Partitions, and the offset to go on from in each.
+/// Partitions, and the next offset to read in each.
 type Offsets = Vec<(i32, i64)>;
 
-/// Leaves its group when it goes, whatever the reason.
-pub(super) struct Client {
+/// Leaves its group when it is dropped.
+pub(super) struct GroupClient {
+    /// None once it has left.
     parts: Option<Parts>,
 }
 
 struct Parts {
-    consumer: Arc<StreamConsumer<Group>>,
+    consumer: Arc<StreamConsumer<GroupContext>>,
     commits: mpsc::Sender<Offsets>,
-    committer: JoinHandle<()>,
+    commit_thread: JoinHandle<()>,
 }
 
-impl Client {
+impl GroupClient {
     /// # Errors
-    /// The client library refuses the options.
+    /// The client library rejects the options.
     pub(super) fn new(options: &KafkaArgs) -> KafkaResult<Self> {
-        let consumer: StreamConsumer<Group> =
-            consumer_config(options).create_with_context(Group::default())?;
+        let consumer: StreamConsumer<GroupContext> =
+            consumer_config(options).create_with_context(GroupContext::default())?;
         consumer.subscribe(&[&options.topic])?;
         let consumer = Arc::new(consumer);
-        let (commits, asked) = mpsc::channel();
+        let (commits, requests) = mpsc::channel();
         let (client, topic) = (Arc::clone(&consumer), options.topic.clone());
-        let committer = std::thread::spawn(move || commit_all(&client, &topic, &asked));
-        Ok(Self { parts: Some(Parts { consumer, commits, committer }) })
+        let commit_thread = std::thread::spawn(move || commit_all(&client, &topic, &requests));
+        Ok(Self { parts: Some(Parts { consumer, commits, commit_thread }) })
     }
 
     fn parts(&self) -> &Parts {
-        self.parts.as_ref().expect("the parts are there until the client goes")
+        self.parts.as_ref().expect("the parts exist until the client leaves")
     }
 
-    pub(super) fn consumer(&self) -> &StreamConsumer<Group> {
+    pub(super) fn consumer(&self) -> &StreamConsumer<GroupContext> {
         &self.parts().consumer
     }
 
-    /// Commits offsets; the group's events tell what became of it.
+    /// Commits offsets. The result comes as a [`GroupEvent::Committed`].
     pub(super) fn commit(&self, offsets: Offsets) {
-        // The thread is there as long as this is.
+        // The thread lives as long as the sender.
         self.parts().commits.send(offsets).ok();
     }
 
-    /// Leaves the group, if that can be done in time.
+    /// Leaves the group, within a time-out.
     pub(super) async fn leave(mut self) {
-        if tokio::time::timeout(TO_LEAVE, self.part()).await.is_err() {
-            tracing::warn!("could not leave the group in time; the group will notice");
+        if tokio::time::timeout(LEAVE_TIMEOUT, self.start_leaving()).await.is_err() {
+            tracing::warn!("could not leave the consumer group in time; the brokers will remove the member");
         }
     }
 
-    /// The library may wait for brokers that are away, so this is left to a thread that nobody has to wait for.
-    fn part(&mut self) -> oneshot::Receiver<()> {
-        let (left, told) = oneshot::channel();
-        if let Some(Parts { consumer, commits, committer }) = self.parts.take() {
+    /// Leaves on a thread of its own, as the library may block on brokers that are down.
+    fn start_leaving(&mut self) -> oneshot::Receiver<()> {
+        let (left, result) = oneshot::channel();
+        if let Some(Parts { consumer, commits, commit_thread }) = self.parts.take() {
             consumer.context().close();
             drop(commits);
             std::thread::spawn(move || {
-                // Neither a thread that panicked nor a listener that has gone away keeps it from leaving.
-                committer.join().ok();
+                // It leaves even if the commit thread panicked or nobody waits for the result.
+                commit_thread.join().ok();
                 drop(consumer);
                 left.send(()).ok();
             });
         }
-        told
+        result
     }
 }
 
-impl Drop for Client {
+impl Drop for GroupClient {
     fn drop(&mut self) {
-        drop(self.part());
+        drop(self.start_leaving());
     }
 }
 
-fn commit_all(consumer: &StreamConsumer<Group>, topic: &str, asked: &mpsc::Receiver<Offsets>) {
-    for offsets in asked {
-        let refusal = commit(consumer, topic, &offsets).err();
+fn commit_all(consumer: &StreamConsumer<GroupContext>, topic: &str, requests: &mpsc::Receiver<Offsets>) {
+    for offsets in requests {
+        let error = commit(consumer, topic, &offsets).err();
         let partitions = offsets.into_iter().map(|(partition, _)| partition).collect();
-        consumer.context().note(Event::Committed { partitions, refusal });
+        consumer.context().push(GroupEvent::Committed { partitions, error });
     }
 }
 
-fn commit(consumer: &StreamConsumer<Group>, topic: &str, offsets: &Offsets) -> Result<(), KafkaError> {
+fn commit(consumer: &StreamConsumer<GroupContext>, topic: &str, offsets: &Offsets) -> Result<(), KafkaError> {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
     for (partition, next) in offsets {
         list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;

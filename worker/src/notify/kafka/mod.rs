@@ -1,4 +1,5 @@
-//! The Kafka side of `monthend notify`: reads messages from the topic and commits their offsets. Knows nothing of bills or
+//! The Kafka side of `monthend notify`: reads messages from the topic in batches, submits them to
+//! the pipeline, and commits an offset once everything up to it is done. Knows nothing of bills or
 //! email.
 
 mod batch;

@@ -1,7 +1,8 @@
-//! The loop over one client: gathers, hands in, notes what has ended, commits, and lets partitions go.
+//! The loop over one client: gathers messages, submits batches, commits offsets and gives up
+//! revoked partitions.
 //!
-//! The client is asked all the time, whatever the engine does: with no room for more it is paused, not left alone, so that
-//! the group never waits for a mail server.
+//! The client is polled all the time, even while the pipeline has no room: its partitions are then
+//! paused, so that the group never waits for a mail server.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -17,135 +18,137 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use worker_cli::KafkaArgs;
 
 use super::batch::Batch;
-use super::consumer::ConsumerConfig;
-use super::dead_letter::DeadLetters;
-use super::group_client::Client;
-use super::offset_tracker::{BatchNo, Ledger};
-use super::rebalance::{Event, Group};
-use super::stall_detector as still;
+use super::dead_letter::DeadLetterPublisher;
+use super::group_client::GroupClient;
+use super::offset_tracker::{BatchNumber, OffsetTracker};
+use super::rebalance::{GroupContext, GroupEvent};
+use super::stall_detector;
 use crate::kafka;
-use crate::notify::pipeline::engine::{Closed, Intake, Submitted};
+use crate::notify::pipeline::{EngineClosed, Intake, PendingBatch};
 
-/// Batches that have not ended, of which the engine has two and the rest wait for their dead letters.
-const IN_HAND: usize = 8;
-/// How long there may be no room before the client is paused: what it has fetched by then it fetches again.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Offsets are committed this long after the first of them is settled.
-const COMMIT_AFTER: Duration = Duration::from_millis(200);
-/// After a commit that was refused.
-const COMMIT_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How long a partition that is to be another's is kept until what is in hand of it has ended.
-const TO_LET_GO: Duration = Duration::from_secs(20);
-/// How long the answer to the last commit is waited for.
-const TO_COMMIT: Duration = Duration::from_secs(3);
-/// Between two lines about the same trouble.
-const TELL: Duration = Duration::from_secs(60);
+/// Batches that are not done. The pipeline has two of them; the rest wait for their dead letters.
+const MAX_UNFINISHED_BATCHES: usize = 8;
+/// How long there is no room before the partitions are paused: what the client has fetched by then
+/// is fetched again.
+const PAUSE_AFTER: Duration = Duration::from_millis(500);
+/// From the first offset that can be committed to the commit.
+const COMMIT_DELAY: Duration = Duration::from_millis(200);
+const COMMIT_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How long a revoked partition is kept until its unfinished batches are done.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the reply to a last commit is waited for.
+const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two log lines about the same error.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a poll loop works with.
+pub(super) struct PollLoopConfig<'a> {
+    pub(super) kafka: &'a KafkaArgs,
+    /// Messages in one batch, at most.
+    pub(super) max_batch: usize,
+    /// How long unfinished batches are waited for after the stop.
+    pub(super) drain_timeout: Duration,
+    pub(super) client: &'a GroupClient,
+    pub(super) intake: &'a Intake,
+    pub(super) dead_letters: &'a DeadLetterPublisher,
+    pub(super) topic_missing: &'a Notify,
+}
 
 /// Why the loop ended.
 #[derive(Debug)]
-pub(super) enum Left {
+pub(super) enum PollLoopEnd {
     Stopped,
-    /// The client can't go on; another can.
+    /// The client cannot go on; a new one can.
     Fatal(KafkaError),
-    /// The client brings nothing, though there is something.
-    Still,
+    /// The client receives nothing, though there are messages.
+    Stalled,
 }
 
-type Ended = (BatchNo, Result<(), Closed>);
+type FinishedBatch = (BatchNumber, Result<(), EngineClosed>);
 
-/// Partitions that are to be another's.
-struct Leaving {
+/// Partitions that are to be given up.
+struct Revocation {
     partitions: Vec<i32>,
-    until: Instant,
-    /// What is settled of them was committed, and the answer is waited for until then.
-    committed: Option<Instant>,
+    deadline: Instant,
+    /// Set when the offsets were committed: until when the reply is waited for.
+    commit_deadline: Option<Instant>,
 }
 
-pub(super) struct Desk<'a> {
-    config: &'a ConsumerConfig,
-    client: &'a Client,
-    consumer: &'a StreamConsumer<Group>,
-    intake: &'a Intake,
-    dead_letters: &'a DeadLetters,
-    topic_away: &'a Notify,
-    ledger: Ledger,
+pub(super) struct PollLoop<'a> {
+    config: PollLoopConfig<'a>,
+    consumer: &'a StreamConsumer<GroupContext>,
+    offsets: OffsetTracker,
     gathering: Batch,
-    /// A batch that the engine has no room for yet.
-    handing_in: Option<BoxFuture<'static, (Batch, Result<Submitted, Closed>)>>,
-    in_hand: FuturesUnordered<BoxFuture<'static, Ended>>,
-    leaving: Vec<Leaving>,
+    /// A batch that waits for room in the pipeline.
+    submitting: Option<BoxFuture<'static, (Batch, Result<PendingBatch, EngineClosed>)>>,
+    unfinished: FuturesUnordered<BoxFuture<'static, FinishedBatch>>,
+    revocations: Vec<Revocation>,
     full_since: Option<Instant>,
     paused: bool,
     commit_at: Option<Instant>,
     unanswered_commits: usize,
-    trouble: Option<(String, Instant)>,
-    /// Since when nothing came, with nothing in hand; put off by each look.
-    still_since: Instant,
-    /// Whether there are messages that don't come.
-    looking: Option<BoxFuture<'static, bool>>,
+    last_error: Option<(String, Instant)>,
+    /// Since when nothing has been received, with nothing unfinished. Each stall check restarts it.
+    idle_since: Instant,
+    /// Resolves to whether there are messages that the client does not receive.
+    stall_check: Option<BoxFuture<'static, bool>>,
 }
 
-impl<'a> Desk<'a> {
-    pub(super) fn new(
-        config: &'a ConsumerConfig,
-        client: &'a Client,
-        intake: &'a Intake,
-        dead_letters: &'a DeadLetters,
-        topic_away: &'a Notify,
-    ) -> Self {
+impl<'a> PollLoop<'a> {
+    pub(super) fn new(config: PollLoopConfig<'a>) -> Self {
         Self {
-            config,
-            client,
-            consumer: client.consumer(),
-            intake,
-            dead_letters,
-            topic_away,
-            ledger: Ledger::default(),
-            gathering: Batch::new(0, config.batch),
-            handing_in: None,
-            in_hand: FuturesUnordered::new(),
-            leaving: Vec::new(),
+            consumer: config.client.consumer(),
+            offsets: OffsetTracker::default(),
+            gathering: Batch::new(0, config.max_batch),
+            submitting: None,
+            unfinished: FuturesUnordered::new(),
+            revocations: Vec::new(),
             full_since: None,
             paused: false,
             commit_at: None,
             unanswered_commits: 0,
-            trouble: None,
-            still_since: Instant::now(),
-            looking: None,
+            last_error: None,
+            idle_since: Instant::now(),
+            stall_check: None,
+            config,
         }
     }
 
-    /// Works until `stop` is cancelled and what is in hand has ended, or the client can't go on.
-    pub(super) async fn work(mut self, stop: &CancellationToken) -> Left {
+    /// Runs until `stop` is cancelled and the unfinished batches are done, or the client cannot go
+    /// on.
+    pub(super) async fn run(mut self, stop: &CancellationToken) -> PollLoopEnd {
         let mut stream = self.consumer.stream();
         let group = self.consumer.context();
         while !stop.is_cancelled() {
-            self.hand_in();
-            self.let_go();
+            self.submit_if_due();
+            self.give_up_revoked();
             self.pause_or_resume();
-            self.look_if_still();
-            let wake_at = self.next_deadline();
-            let listening = !self.is_full() || self.paused;
+            self.start_stall_check_if_due();
+            let wake_at = self.next_wake_up();
+            let receiving = !self.is_full() || self.paused;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = group.news() => self.take_events(),
-                Some((batch, ended)) = self.in_hand.next(), if !self.in_hand.is_empty() => self.ended(batch, ended),
-                (batch, handed_in) = outcome(&mut self.handing_in) => self.handed_in(batch, handed_in),
-                () = tokio::time::sleep_until(wake_at) => self.commit_if_due(),
-                there_are_messages = outcome(&mut self.looking) => {
-                    self.looking = None;
-                    // Something may have come meanwhile.
-                    if there_are_messages && self.is_still() {
-                        return Left::Still;
-                    }
-                    self.still_since = Instant::now();
+                () = group.changed() => self.handle_group_events(),
+                Some((batch, result)) = self.unfinished.next(), if !self.unfinished.is_empty() => {
+                    self.on_finished(batch, result);
                 }
-                message = stream.next(), if listening => {
-                    if let Err(error) = self.take_all(message, &mut stream) {
-                        return Left::Fatal(error);
+                (batch, result) = resolved(&mut self.submitting) => self.on_submitted(batch, result),
+                () = tokio::time::sleep_until(wake_at) => self.commit_if_due(),
+                has_messages = resolved(&mut self.stall_check) => {
+                    self.stall_check = None;
+                    // Messages may have been received meanwhile.
+                    if has_messages && self.is_stall_check_due() {
+                        return PollLoopEnd::Stalled;
+                    }
+                    self.idle_since = Instant::now();
+                }
+                message = stream.next(), if receiving => {
+                    if let Err(error) = self.receive(message, &mut stream) {
+                        return PollLoopEnd::Fatal(error);
                     }
                 }
             }
@@ -153,120 +156,124 @@ impl<'a> Desk<'a> {
         self.drain(&mut stream).await
     }
 
-    /// Takes nothing more, waits for what is in hand, commits.
-    async fn drain(mut self, stream: &mut MessageStream<'_, Group>) -> Left {
-        let deadline = Instant::now() + self.config.grace;
-        // Not handed in, so not begun: the next consumer's.
-        self.gathering = Batch::new(BatchNo::MAX, 0);
-        self.handing_in = None;
+    /// Accepts nothing more, waits for the unfinished batches, and commits.
+    async fn drain(mut self, stream: &mut MessageStream<'_, GroupContext>) -> PollLoopEnd {
+        let deadline = Instant::now() + self.config.drain_timeout;
+        // A batch that is not submitted is left to the next consumer.
+        self.gathering = Batch::new(BatchNumber::MAX, 0);
+        self.submitting = None;
         self.paused = true;
-        self.pause(&self.all());
+        self.pause(&self.assigned());
         let group = self.consumer.context();
-        let mut last_commit: Option<Instant> = None;
+        let mut last_commit_deadline: Option<Instant> = None;
         loop {
-            self.let_go();
-            if self.in_hand.is_empty() {
-                // What is committed now is the last.
-                let until = *last_commit.get_or_insert_with(|| Instant::now() + TO_COMMIT);
+            self.give_up_revoked();
+            if self.unfinished.is_empty() {
+                let commit_deadline =
+                    *last_commit_deadline.get_or_insert_with(|| Instant::now() + LAST_COMMIT_TIMEOUT);
                 self.commit();
-                if (self.unanswered_commits == 0 && !self.ledger.has_news()) || Instant::now() >= until {
-                    return Left::Stopped;
+                let committed = self.unanswered_commits == 0 && !self.offsets.has_uncommitted();
+                if committed || Instant::now() >= commit_deadline {
+                    return PollLoopEnd::Stopped;
                 }
             }
-            let wake_at = self.next_deadline().min(last_commit.unwrap_or(deadline)).min(deadline);
+            let wake_at = self.next_wake_up().min(last_commit_deadline.unwrap_or(deadline)).min(deadline);
             tokio::select! {
                 biased;
-                () = group.news() => self.take_events(),
-                Some((batch, ended)) = self.in_hand.next(), if !self.in_hand.is_empty() => self.ended(batch, ended),
+                () = group.changed() => self.handle_group_events(),
+                Some((batch, result)) = self.unfinished.next(), if !self.unfinished.is_empty() => {
+                    self.on_finished(batch, result);
+                }
                 () = tokio::time::sleep_until(wake_at) => self.commit_if_due(),
-                // Only so that events come in; messages are the next consumer's.
+                // Polled for the group's events only: the messages are left to the next consumer.
                 _ = stream.next() => {}
             }
             if Instant::now() >= deadline {
                 tracing::warn!(
-                    batches = self.in_hand.len(),
-                    "batches are still in hand; their messages will come again"
+                    batches = self.unfinished.len(),
+                    "stopped with unfinished batches; their messages will be delivered again"
                 );
-                return Left::Stopped;
+                return PollLoopEnd::Stopped;
             }
         }
     }
 
     fn is_full(&self) -> bool {
-        self.gathering.len() >= self.config.batch
+        self.gathering.len() >= self.config.max_batch
     }
 
-    /// Gives the engine what is gathered, once it is enough or has waited long enough.
-    fn hand_in(&mut self) {
+    /// Submits the gathered batch once it is full or has waited long enough.
+    fn submit_if_due(&mut self) {
         let due = self.is_full() || self.gathering.due.is_some_and(|due| Instant::now() >= due);
-        if !due || self.handing_in.is_some() || self.in_hand.len() >= IN_HAND {
+        if !due || self.submitting.is_some() || self.unfinished.len() >= MAX_UNFINISHED_BATCHES {
             return;
         }
-        let next = Batch::new(self.gathering.number + 1, self.config.batch);
+        let next = Batch::new(self.gathering.number + 1, self.config.max_batch);
         let mut batch = std::mem::replace(&mut self.gathering, next);
         if batch.messages.is_empty() {
-            self.finish(batch, None);
+            self.track(batch, None);
             return;
         }
-        let (intake, messages) = (self.intake.clone(), std::mem::take(&mut batch.messages));
-        self.handing_in = Some(Box::pin(async move { (batch, intake.submit(messages).await) }));
+        let (intake, messages) = (self.config.intake.clone(), std::mem::take(&mut batch.messages));
+        self.submitting = Some(Box::pin(async move { (batch, intake.submit(messages).await) }));
     }
 
-    fn handed_in(&mut self, batch: Batch, handed_in: Result<Submitted, Closed>) {
-        self.handing_in = None;
-        match handed_in {
-            Ok(submitted) => self.finish(batch, Some(submitted)),
-            // Only when it is over with everything; never committed.
-            Err(Closed) => tracing::debug!(batch = batch.number, "the engine takes no more"),
+    fn on_submitted(&mut self, batch: Batch, result: Result<PendingBatch, EngineClosed>) {
+        self.submitting = None;
+        match result {
+            Ok(pending) => self.track(batch, Some(pending)),
+            // The consumer is stopping. The batch is never committed.
+            Err(EngineClosed) => tracing::debug!(batch = batch.number, "the engine accepts no more batches"),
         }
     }
 
-    /// Sees a batch to its end: what the engine has to say, and its dead letters.
-    fn finish(&mut self, mut batch: Batch, submitted: Option<Submitted>) {
-        let dead_letters = self.dead_letters.clone();
-        self.in_hand.push(Box::pin(async move {
-            if let Some(submitted) = submitted {
-                match submitted.await {
-                    Ok(done) => batch.bury(done.unusable),
+    /// Waits for a batch to be done in the pipeline, and publishes its dead letters.
+    fn track(&mut self, mut batch: Batch, pending: Option<PendingBatch>) {
+        let dead_letters = self.config.dead_letters.clone();
+        self.unfinished.push(Box::pin(async move {
+            if let Some(pending) = pending {
+                match pending.await {
+                    Ok(done) => batch.reject(done.unusable),
                     Err(closed) => return (batch.number, Err(closed)),
                 }
             }
-            dead_letters.bury(batch.dead).await;
+            dead_letters.publish(batch.dead_letters).await;
             (batch.number, Ok(()))
         }));
     }
 
-    fn ended(&mut self, batch: BatchNo, ended: Result<(), Closed>) {
-        self.still_since = Instant::now();
-        if ended.is_ok() {
-            self.ledger.end(batch);
-            if self.ledger.has_news() {
-                self.commit_at.get_or_insert_with(|| Instant::now() + COMMIT_AFTER);
+    fn on_finished(&mut self, batch: BatchNumber, result: Result<(), EngineClosed>) {
+        self.idle_since = Instant::now();
+        if result.is_ok() {
+            self.offsets.finish(batch);
+            if self.offsets.has_uncommitted() {
+                self.commit_at.get_or_insert_with(|| Instant::now() + COMMIT_DELAY);
             }
         }
     }
 
-    /// Takes a message and whatever else is there already.
-    fn take_all(
+    /// Receives a message, and whatever else the client has fetched already.
+    fn receive(
         &mut self,
         message: Option<KafkaResult<BorrowedMessage<'_>>>,
-        stream: &mut MessageStream<'_, Group>,
+        stream: &mut MessageStream<'_, GroupContext>,
     ) -> KafkaResult<()> {
         let mut next = message;
         while let Some(message) = next {
             match message {
                 Ok(message) => {
-                    self.trouble = None;
-                    self.still_since = Instant::now();
-                    if self.ledger.take(self.gathering.number, message.partition(), message.offset()) {
+                    self.last_error = None;
+                    self.idle_since = Instant::now();
+                    if self.offsets.add(self.gathering.number, message.partition(), message.offset()) {
                         self.gathering.add(&message);
                     }
                 }
                 Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(error),
                 Err(error) => {
-                    self.tell(&error);
-                    // The library follows no topic that is made anew: its leaders' terms begin again, and it takes them
-                    // for the past. And what is in hand is of the old one, of which nothing can be committed.
+                    self.log_error(&error);
+                    // The library cannot follow a topic that is created again: it takes the new
+                    // leader epochs, which start again, for outdated ones. And the offsets of
+                    // unfinished messages belong to the old topic.
                     if kafka::is_topic_missing(&error) {
                         return Err(error);
                     }
@@ -280,100 +287,107 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    /// Everything that came is over with, and there is room for more.
+    /// Everything that was received is done, and there is room for more.
     fn is_idle(&self) -> bool {
         !self.paused
             && self.gathering.len() == 0
-            && self.handing_in.is_none()
-            && self.in_hand.is_empty()
+            && self.submitting.is_none()
+            && self.unfinished.is_empty()
             && self.unanswered_commits == 0
-            && !self.ledger.has_news()
+            && !self.offsets.has_uncommitted()
     }
 
-    fn is_still(&self) -> bool {
-        self.is_idle() && self.still_since.elapsed() >= still::LOOK_AFTER
+    fn is_stall_check_due(&self) -> bool {
+        self.is_idle() && self.idle_since.elapsed() >= stall_detector::IDLE_BEFORE_CHECK
     }
 
-    fn look_if_still(&mut self) {
-        if self.looking.is_some() || !self.is_still() {
+    fn start_stall_check_if_due(&mut self) {
+        if self.stall_check.is_some() || !self.is_stall_check_due() {
             return;
         }
-        let (options, partitions) = (self.config.kafka.clone(), self.all());
-        let look = tokio::task::spawn_blocking(move || still::has_messages(&options, &partitions));
-        self.looking = Some(Box::pin(async move { look.await.unwrap_or(false) }));
+        let (options, partitions) = (self.config.kafka.clone(), self.assigned());
+        let check = tokio::task::spawn_blocking(move || {
+            stall_detector::has_uncommitted_messages(&options, &partitions)
+        });
+        self.stall_check = Some(Box::pin(async move { check.await.unwrap_or(false) }));
     }
 
-    fn tell(&mut self, error: &KafkaError) {
+    fn log_error(&mut self, error: &KafkaError) {
         if kafka::is_topic_missing(error) {
-            self.topic_away.notify_one();
+            self.config.topic_missing.notify_one();
         }
         let text = error.to_string();
-        if self.trouble.as_ref().is_none_or(|(said, at)| *said != text || at.elapsed() > TELL) {
+        let is_new =
+            self.last_error.as_ref().is_none_or(|(last, at)| *last != text || at.elapsed() > LOG_INTERVAL);
+        if is_new {
             tracing::warn!(topic = self.config.kafka.topic, "waiting for Kafka: {text}");
-            self.trouble = Some((text, Instant::now()));
+            self.last_error = Some((text, Instant::now()));
         }
     }
 
-    fn take_events(&mut self) {
-        for event in self.consumer.context().events() {
+    fn handle_group_events(&mut self) {
+        for event in self.consumer.context().take_events() {
             match event {
-                Event::Assigned(partitions) => {
+                GroupEvent::Assigned(partitions) => {
                     tracing::info!(?partitions, "took over partitions");
-                    self.still_since = Instant::now();
-                    partitions.iter().for_each(|partition| self.ledger.assign(*partition));
-                    // A partition may still be paused from the last time that it was here.
-                    let done = if self.paused { Consumer::pause } else { Consumer::resume };
-                    if let Err(error) = done(self.consumer, &self.list(&partitions)) {
-                        tracing::warn!("cannot pause or resume: {error}");
+                    self.idle_since = Instant::now();
+                    partitions.iter().for_each(|partition| self.offsets.assign(*partition));
+                    // A partition that was assigned before may still be paused.
+                    let set = if self.paused { Consumer::pause } else { Consumer::resume };
+                    if let Err(error) = set(self.consumer, &self.list(&partitions)) {
+                        tracing::warn!("cannot pause or resume partitions: {error}");
                     }
                 }
-                Event::Revoked(partitions) => {
-                    partitions.iter().for_each(|partition| self.ledger.leave(*partition));
+                GroupEvent::Revoked(partitions) => {
+                    partitions.iter().for_each(|partition| self.offsets.revoke(*partition));
                     self.pause(&partitions);
-                    let until = Instant::now() + TO_LET_GO;
-                    self.leaving.push(Leaving { partitions, until, committed: None });
+                    let deadline = Instant::now() + REVOKE_TIMEOUT;
+                    self.revocations.push(Revocation { partitions, deadline, commit_deadline: None });
                 }
-                Event::Lost(partitions) => {
-                    tracing::warn!(?partitions, "lost partitions; what is in hand of them is not committed");
-                    partitions.iter().for_each(|partition| self.ledger.forget(*partition));
+                GroupEvent::Lost(partitions) => {
+                    tracing::warn!(
+                        ?partitions,
+                        "lost partitions; their unfinished messages are not committed"
+                    );
+                    partitions.iter().for_each(|partition| self.offsets.remove(*partition));
                 }
-                Event::Committed { partitions, refusal } => {
+                GroupEvent::Committed { partitions, error } => {
                     self.unanswered_commits = self.unanswered_commits.saturating_sub(1);
-                    if let Some(refusal) = refusal {
-                        tracing::warn!(?partitions, "offsets could not be committed: {refusal}");
-                        partitions.iter().for_each(|partition| self.ledger.not_told(*partition));
+                    if let Some(error) = error {
+                        tracing::warn!(?partitions, "cannot commit offsets: {error}");
+                        partitions.iter().for_each(|partition| self.offsets.commit_failed(*partition));
                     }
-                    if self.ledger.has_news() {
-                        self.commit_at.get_or_insert_with(|| Instant::now() + COMMIT_AGAIN_AFTER);
+                    if self.offsets.has_uncommitted() {
+                        self.commit_at.get_or_insert_with(|| Instant::now() + COMMIT_RETRY_DELAY);
                     }
                 }
             }
         }
     }
 
-    /// Lets go of partitions of which everything has ended and is committed, or that were waited for long enough.
-    fn let_go(&mut self) {
+    /// Gives up revoked partitions whose batches are done and committed, or whose time is up.
+    fn give_up_revoked(&mut self) {
         let now = Instant::now();
-        let Some(mut leaving) = self.leaving.pop() else { return };
-        let busy = leaving.partitions.iter().any(|partition| self.ledger.is_busy(*partition));
-        if busy && now < leaving.until {
-            self.leaving.push(leaving);
+        let Some(mut revocation) = self.revocations.pop() else { return };
+        let pending = revocation.partitions.iter().any(|partition| self.offsets.is_pending(*partition));
+        if pending && now < revocation.deadline {
+            self.revocations.push(revocation);
             return;
         }
-        let answer_until = *leaving.committed.get_or_insert_with(|| {
+        let commit_deadline = *revocation.commit_deadline.get_or_insert_with(|| {
             self.commit();
-            now + TO_COMMIT
+            now + LAST_COMMIT_TIMEOUT
         });
-        if self.unanswered_commits > 0 && now < answer_until {
-            self.leaving.push(leaving);
+        if self.unanswered_commits > 0 && now < commit_deadline {
+            self.revocations.push(revocation);
             return;
         }
-        let partitions = &leaving.partitions;
-        tracing::info!(?partitions, busy, "let go of partitions");
+        let partitions = &revocation.partitions;
+        tracing::info!(?partitions, pending, "gave up partitions");
         if let Err(error) = self.consumer.incremental_unassign(&self.list(partitions)) {
-            tracing::warn!("cannot let go of partitions: {error}");
+            tracing::warn!("cannot give up partitions: {error}");
         }
-        partitions.iter().for_each(|partition| self.ledger.forget(*partition));
+        partitions.iter().for_each(|partition| self.offsets.remove(*partition));
     }
 
     fn commit_if_due(&mut self) {
@@ -384,40 +398,39 @@ impl<'a> Desk<'a> {
 
     fn commit(&mut self) {
         self.commit_at = None;
-        let settled = self.ledger.tell();
-        if !settled.is_empty() {
+        let offsets = self.offsets.start_commit();
+        if !offsets.is_empty() {
             self.unanswered_commits += 1;
-            self.client.commit(settled);
+            self.config.client.commit(offsets);
         }
     }
 
     fn pause_or_resume(&mut self) {
         if !self.is_full() {
             self.full_since = None;
-            if std::mem::take(&mut self.paused) {
-                let staying: Vec<i32> = self.all();
-                if let Err(error) = self.consumer.resume(&self.list(&staying)) {
-                    tracing::warn!("cannot go on consuming: {error}");
-                }
+            if std::mem::take(&mut self.paused)
+                && let Err(error) = self.consumer.resume(&self.list(&self.assigned()))
+            {
+                tracing::warn!("cannot resume partitions: {error}");
             }
             return;
         }
         let full_since = *self.full_since.get_or_insert_with(Instant::now);
-        if !self.paused && full_since.elapsed() >= PATIENCE {
+        if !self.paused && full_since.elapsed() >= PAUSE_AFTER {
             self.paused = true;
-            self.pause(&self.all());
+            self.pause(&self.assigned());
         }
     }
 
     fn pause(&self, partitions: &[i32]) {
         if let Err(error) = self.consumer.pause(&self.list(partitions)) {
-            tracing::warn!("cannot pause: {error}");
+            tracing::warn!("cannot pause partitions: {error}");
         }
     }
 
-    /// The partitions that are this consumer's and stay so.
-    fn all(&self) -> Vec<i32> {
-        self.ledger.staying().collect()
+    /// The partitions that are assigned and not revoked.
+    fn assigned(&self) -> Vec<i32> {
+        self.offsets.assigned().collect()
     }
 
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
@@ -428,19 +441,21 @@ impl<'a> Desk<'a> {
         list
     }
 
-    /// When to look again, whatever happens.
-    fn next_deadline(&self) -> Instant {
-        let due = self.gathering.due.filter(|_| self.handing_in.is_none() && self.in_hand.len() < IN_HAND);
-        let pause_at = self.full_since.filter(|_| !self.paused).map(|since| since + PATIENCE);
-        let leave_at = self.leaving.last().map(|leaving| leaving.committed.unwrap_or(leaving.until));
-        let still_at = Some(self.still_since + still::LOOK_AFTER);
-        let still_at = still_at.filter(|_| self.looking.is_none() && self.is_idle());
-        let soonest = [due, pause_at, leave_at, self.commit_at, still_at].into_iter().flatten().min();
-        soonest.unwrap_or_else(|| Instant::now() + TELL)
+    /// When the loop has something to do at the latest.
+    fn next_wake_up(&self) -> Instant {
+        let can_submit = self.submitting.is_none() && self.unfinished.len() < MAX_UNFINISHED_BATCHES;
+        let submit_at = self.gathering.due.filter(|_| can_submit);
+        let pause_at = self.full_since.filter(|_| !self.paused).map(|since| since + PAUSE_AFTER);
+        let give_up_at = self.revocations.last().map(|last| last.commit_deadline.unwrap_or(last.deadline));
+        let check_at = Some(self.idle_since + stall_detector::IDLE_BEFORE_CHECK);
+        let check_at = check_at.filter(|_| self.stall_check.is_none() && self.is_idle());
+        let times = [submit_at, pause_at, give_up_at, self.commit_at, check_at];
+        times.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + LOG_INTERVAL)
     }
 }
 
-async fn outcome<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+/// The result of a future, once there is one.
+async fn resolved<T>(future: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,

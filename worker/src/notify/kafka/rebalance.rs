@@ -1,6 +1,8 @@
-//! The consumer's side of its group: notes what the brokers assign, take away and answer, for the loop to act on.
+//! The consumer's side of group rebalancing: queues what the brokers assign, revoke and reply, for
+//! the poll loop to handle.
 //!
-//! A partition that is to be another's is not let go here, but by the loop, once what is in hand of it is settled.
+//! A revoked partition is not given up here. The poll loop does that, once its unfinished batches
+//! are done.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,89 +20,89 @@ use crate::kafka;
 
 /// What happened in the group.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum GroupEvent {
     Assigned(Vec<i32>),
-    /// To be let go by the loop.
+    /// To be given up by the poll loop.
     Revoked(Vec<i32>),
-    /// Gone already: another may have them.
+    /// Lost already: another consumer may have them.
     Lost(Vec<i32>),
-    /// The answer to a commit of these partitions' offsets.
+    /// The reply to a commit of these partitions' offsets.
     Committed {
         partitions: Vec<i32>,
-        refusal: Option<KafkaError>,
+        error: Option<KafkaError>,
     },
 }
 
-/// What the client library calls back.
+/// The callbacks of the client library.
 #[derive(Debug, Default)]
-pub(super) struct Group {
-    events: Mutex<VecDeque<Event>>,
-    news: Notify,
+pub(super) struct GroupContext {
+    events: Mutex<VecDeque<GroupEvent>>,
+    changed: Notify,
     closing: AtomicBool,
 }
 
-impl Group {
-    /// What happened since the last time.
-    pub(super) fn events(&self) -> VecDeque<Event> {
+impl GroupContext {
+    /// Takes the events since the last call.
+    pub(super) fn take_events(&self) -> VecDeque<GroupEvent> {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until something has happened.
-    pub(super) async fn news(&self) {
-        self.news.notified().await;
+    /// Waits for an event.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
-    /// From now on partitions are let go at once: the loop is over.
+    /// From now on, revoked partitions are given up at once: the poll loop has ended.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn note(&self, event: Event) {
+    pub(super) fn push(&self, event: GroupEvent) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
-        self.news.notify_one();
+        self.changed.notify_one();
     }
 }
 
-impl ClientContext for Group {
+impl ClientContext for GroupContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         kafka::log(level, facility, line);
     }
 
-    // The loop gets it from the stream as well.
-    fn error(&self, _: KafkaError, said: &str) {
-        tracing::debug!("{said}");
+    // The poll loop gets the error from the stream as well.
+    fn error(&self, _: KafkaError, text: &str) {
+        tracing::debug!("{text}");
     }
 }
 
-impl ConsumerContext for Group {
+impl ConsumerContext for GroupContext {
     fn rebalance(
         &self,
         consumer: &BaseConsumer<Self>,
-        what: RDKafkaRespErr,
+        event: RDKafkaRespErr,
         partitions: &mut TopicPartitionList,
     ) {
-        let numbers = numbers(partitions);
-        let done = match what {
+        let numbers = partition_numbers(partitions);
+        let result = match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.note(Event::Assigned(numbers));
+                self.push(GroupEvent::Assigned(numbers));
                 consumer.incremental_assign(partitions)
             }
             _ if self.closing.load(Ordering::SeqCst) => consumer.incremental_unassign(partitions),
             _ if consumer.assignment_lost() => {
-                self.note(Event::Lost(numbers));
+                self.push(GroupEvent::Lost(numbers));
                 consumer.incremental_unassign(partitions)
             }
             _ => {
-                self.note(Event::Revoked(numbers));
+                self.push(GroupEvent::Revoked(numbers));
                 Ok(())
             }
         };
-        if let Err(error) = done {
-            tracing::warn!("cannot take or let go of partitions: {error}");
+        if let Err(error) = result {
+            tracing::warn!("cannot take over or give up partitions: {error}");
         }
     }
 }
 
-fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
+fn partition_numbers(partitions: &TopicPartitionList) -> Vec<i32> {
     partitions.elements().iter().map(|element| element.partition()).collect()
 }

@@ -1,5 +1,6 @@
-//! Whether messages lie on the topic that nobody brings. A client can miss that its topic was deleted and made anew while
-//! it was joining its group, and then stands still for good: it takes the new leaders' terms for the past.
+//! Detects a stalled Kafka client: messages are on the topic, and the client receives none of them.
+//! This happens when the topic is deleted and created again while the client joins its group: it
+//! takes the leader epochs of the new topic for outdated ones.
 
 use std::time::Duration;
 
@@ -10,31 +11,31 @@ use worker_cli::KafkaArgs;
 
 use crate::kafka::consumer_config;
 
-/// Without a message for so long, with nothing in hand, it is looked whether there are any.
-pub(super) const LOOK_AFTER: Duration = Duration::from_secs(20);
-/// For one question to the brokers.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// After so long without a message and with nothing unfinished, the topic is checked.
+pub(super) const IDLE_BEFORE_CHECK: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether what is committed of any of these partitions is not its end. Asked with a client of its own, which knows nothing
-/// from before; what can't be told is no. Blocks.
-pub(super) fn has_messages(options: &KafkaArgs, partitions: &[i32]) -> bool {
-    look(options, partitions).unwrap_or_else(|error| {
-        tracing::debug!("cannot see whether anything was left on the topic: {error}");
+/// Whether any of these partitions has messages beyond its committed offset. Asks with a new
+/// client, which has no outdated knowledge. False when the brokers do not answer. Blocks the
+/// thread.
+pub(super) fn has_uncommitted_messages(options: &KafkaArgs, partitions: &[i32]) -> bool {
+    check(options, partitions).unwrap_or_else(|error| {
+        tracing::debug!("cannot check the topic for uncommitted messages: {error}");
         false
     })
 }
 
-fn look(options: &KafkaArgs, partitions: &[i32]) -> KafkaResult<bool> {
+fn check(options: &KafkaArgs, partitions: &[i32]) -> KafkaResult<bool> {
     if partitions.is_empty() {
         return Ok(false);
     }
     let client: BaseConsumer = consumer_config(options).create()?;
-    let mut asked = TopicPartitionList::with_capacity(partitions.len());
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
-        asked.add_partition(&options.topic, *partition);
+        list.add_partition(&options.topic, *partition);
     }
-    for element in client.committed_offsets(asked, PATIENCE)?.elements() {
-        let (low, end) = client.fetch_watermarks(&options.topic, element.partition(), PATIENCE)?;
+    for element in client.committed_offsets(list, REQUEST_TIMEOUT)?.elements() {
+        let (low, end) = client.fetch_watermarks(&options.topic, element.partition(), REQUEST_TIMEOUT)?;
         let next = match element.offset() {
             Offset::Offset(next) => next,
             _ => low,

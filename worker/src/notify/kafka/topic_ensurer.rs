@@ -1,4 +1,5 @@
-//! Keeps the topics: makes what is missing when somebody misses it, and looks now and then. Ends with its value.
+//! Ensures that the topics exist: checks them at regular intervals, and as soon as somebody misses
+//! one. Stops when its value is dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,58 +9,56 @@ use tokio::task::JoinSet;
 
 use crate::kafka::{TopicError, Topics};
 
-/// Between two looks without a reason.
-const LOOK: Duration = Duration::from_secs(60);
-/// Between two looks, whatever the reason.
-const SHORTEST: Duration = Duration::from_secs(2);
-/// How long the first look is waited for: with brokers away, everything else can as well begin.
-const FIRST: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long to wait for the first check. With the brokers down, consuming can start without it.
+const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) struct Keeper {
-    topic_away: Arc<Notify>,
-    looked: watch::Receiver<bool>,
+pub(super) struct TopicEnsurer {
+    topic_missing: Arc<Notify>,
+    checked: watch::Receiver<bool>,
     _task: JoinSet<()>,
 }
 
-impl Keeper {
-    pub(super) fn start(topics: Topics, topic_away: Arc<Notify>) -> Self {
-        let (has_looked, looked) = watch::channel(false);
+impl TopicEnsurer {
+    /// Checks at once, then at intervals, and whenever `topic_missing` is notified.
+    pub(super) fn start(topics: Topics, topic_missing: Arc<Notify>) -> Self {
+        let (set_checked, checked) = watch::channel(false);
         let mut task = JoinSet::new();
-        task.spawn(keep(topics, Arc::clone(&topic_away), has_looked));
-        Self { topic_away, looked, _task: task }
+        task.spawn(run(topics, Arc::clone(&topic_missing), set_checked));
+        Self { topic_missing, checked, _task: task }
     }
 
-    /// Waits for the first look, for a while.
-    pub(super) async fn first_look(&mut self) {
-        // Either way the work begins.
-        tokio::time::timeout(FIRST, self.looked.wait_for(|looked| *looked)).await.ok();
+    /// Waits for the first check, within a time-out.
+    pub(super) async fn first_check(&mut self) {
+        tokio::time::timeout(FIRST_CHECK_TIMEOUT, self.checked.wait_for(|checked| *checked)).await.ok();
     }
 
-    /// To be told when the topic is missing.
-    pub(super) fn topic_away(&self) -> &Notify {
-        &self.topic_away
+    /// To be notified when the topic is missing.
+    pub(super) fn topic_missing(&self) -> &Notify {
+        &self.topic_missing
     }
 }
 
-async fn keep(topics: Topics, topic_away: Arc<Notify>, has_looked: watch::Sender<bool>) {
-    let mut trouble: Option<String> = None;
+async fn run(topics: Topics, topic_missing: Arc<Notify>, checked: watch::Sender<bool>) {
+    let mut last_error: Option<String> = None;
     loop {
         match topics.ensure().await {
-            Ok(()) => trouble = None,
+            Ok(()) => last_error = None,
             Err(error) => {
                 let text = logging::chain(&error);
-                if trouble.as_ref() != Some(&text) {
+                if last_error.as_ref() != Some(&text) {
                     match &error {
-                        TopicError::Away { .. } => tracing::warn!("waiting: {text}"),
+                        TopicError::Away { .. } => tracing::warn!("waiting for Kafka: {text}"),
                         _ => tracing::error!("{text}"),
                     }
-                    trouble = Some(text);
+                    last_error = Some(text);
                 }
             }
         }
-        has_looked.send_replace(true);
-        tokio::time::sleep(SHORTEST).await;
-        // The error is the time-out, which is as good a reason to look.
-        tokio::time::timeout(LOOK, topic_away.notified()).await.ok();
+        checked.send_replace(true);
+        tokio::time::sleep(MIN_CHECK_INTERVAL).await;
+        // A time-out is as good a reason for a check as a notification.
+        tokio::time::timeout(CHECK_INTERVAL, topic_missing.notified()).await.ok();
     }
 }

@@ -1,46 +1,46 @@
-//! Keeps what is in hand: renews leases, and tells that this consumer lives and what troubles it.
+//! Keeps this consumer's claims alive: renews leases, and reports to the database that the consumer
+//! lives and why it may not be sending.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use store::notification::{self, ClaimedDelivery, ConsumerId};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use super::sender::Shared;
+use super::shared_state::SharedState;
 use crate::database_retry::{RetryError, RetryingConnection, retry};
 
-/// How often others are told that this consumer lives, well within the half minute after which it counts as gone.
-const BETWEEN_BEATS: Duration = Duration::from_secs(3);
-/// From a change in the database to the same in memory; far more than it takes.
-const TO_SETTLE_DOWN: Duration = Duration::from_millis(50);
-/// Leases that are renewed at once.
-const AT_ONCE: usize = 1000;
+/// A consumer counts as gone after half a minute without a heartbeat.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
+/// How long a change takes, at most, from the database to this process's memory.
+const RECHECK_DELAY: Duration = Duration::from_millis(50);
+const LEASES_PER_STATEMENT: usize = 1000;
 
-pub(crate) struct Heartbeat {
-    pub(crate) database: RetryingConnection,
-    pub(crate) consumer: ConsumerId,
-    pub(crate) lease: Duration,
-    pub(crate) shared: Arc<Shared>,
+pub(super) struct Heartbeat {
+    pub(super) database: RetryingConnection,
+    pub(super) consumer: ConsumerId,
+    pub(super) lease: Duration,
+    pub(super) shared: Arc<SharedState>,
 }
 
 impl Heartbeat {
-    /// Until it is dropped.
-    pub(crate) async fn beat(mut self) -> Result<(), RetryError> {
-        let between_renewals = self.lease / 3;
-        let mut ticks = tokio::time::interval(BETWEEN_BEATS.min(between_renewals / 2));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self) -> Result<(), RetryError> {
+        let renewal_interval = self.lease / 3;
+        let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL.min(renewal_interval / 2));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut renewed = Instant::now();
         loop {
             ticks.tick().await;
-            // The next tick would come too late.
-            if renewed.elapsed() + ticks.period() > between_renewals {
+            // The next tick would be too late.
+            if renewed.elapsed() + ticks.period() > renewal_interval {
                 renewed = Instant::now();
-                self.renew().await?;
+                self.renew_leases().await?;
             }
-            let trouble = self.shared.weather.trouble();
-            self.shared.metrics.state(trouble.is_none(), self.shared.hands.count());
-            let (consumer, runs) = (self.consumer, self.shared.pace.runs());
+            let trouble = self.shared.circuit_breaker.open_reason();
+            self.shared.metrics.transport_and_leases(trouble.is_none(), self.shared.in_flight.len());
+            let (consumer, runs) = (self.consumer, self.shared.rate_limiter.runs());
             let facts = retry!(self.database, |connection| async {
                 notification::record_heartbeat(connection, consumer, trouble.as_deref()).await?;
                 if runs.is_empty() {
@@ -49,39 +49,40 @@ impl Heartbeat {
                     notification::read_latest_runs(connection, &runs).await
                 }
             })?;
-            self.shared.pace.note(&facts);
+            self.shared.rate_limiter.update(&facts);
         }
     }
 
-    async fn renew(&mut self) -> Result<(), RetryError> {
-        let claimed = self.shared.hands.claimed();
-        let suspected = self.renew_these(&claimed).await?;
-        if suspected.is_empty() {
+    async fn renew_leases(&mut self) -> Result<(), RetryError> {
+        let claimed = self.shared.in_flight.claimed();
+        let not_renewed = self.renew(&claimed).await?;
+        if not_renewed.is_empty() {
             return Ok(());
         }
-        // What has just been handed over or has ended is not renewed either. In a moment that shows here, too.
-        tokio::time::sleep(TO_SETTLE_DOWN).await;
-        let suspected: Vec<ClaimedDelivery> =
-            suspected.into_iter().filter(|hand| self.shared.hands.is_claimed(hand)).collect();
-        let lost = self.renew_these(&suspected).await?;
+        // A delivery that has just been handed over or has ended is not renewed either. Memory
+        // shows that a moment later.
+        tokio::time::sleep(RECHECK_DELAY).await;
+        let still_claimed: Vec<ClaimedDelivery> =
+            not_renewed.into_iter().filter(|delivery| self.shared.in_flight.is_claimed(delivery)).collect();
+        let lost = self.renew(&still_claimed).await?;
         if !lost.is_empty() {
-            tracing::warn!(lost = lost.len(), "leases ran out; others may have the bills");
-            self.shared.hands.let_go(&lost);
+            tracing::warn!(lost = lost.len(), "leases expired; other consumers may claim the bills");
+            self.shared.in_flight.remove(&lost);
         }
         Ok(())
     }
 
-    /// Returns those that could not be renewed.
-    async fn renew_these(&mut self, hands: &[ClaimedDelivery]) -> Result<Vec<ClaimedDelivery>, RetryError> {
+    /// Returns the deliveries whose leases were not renewed.
+    async fn renew(&mut self, deliveries: &[ClaimedDelivery]) -> Result<Vec<ClaimedDelivery>, RetryError> {
         let (consumer, lease) = (self.consumer, self.lease);
-        let mut lost = Vec::new();
-        for part in hands.chunks(AT_ONCE) {
+        let mut not_renewed = Vec::new();
+        for part in deliveries.chunks(LEASES_PER_STATEMENT) {
             let renewed = retry!(self.database, |connection| notification::renew_leases(
                 connection, consumer, lease, part
             ))?;
             let renewed: HashSet<ClaimedDelivery> = renewed.into_iter().collect();
-            lost.extend(part.iter().filter(|hand| !renewed.contains(hand)));
+            not_renewed.extend(part.iter().filter(|delivery| !renewed.contains(delivery)));
         }
-        Ok(lost)
+        Ok(not_renewed)
     }
 }

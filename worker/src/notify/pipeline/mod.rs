@@ -1,13 +1,24 @@
-//! From a batch of messages to recorded outcomes: claim, render, send, record. Knows nothing of Kafka, and of a transport
-//! only what it answers.
+//! From a batch of messages to recorded outcomes: claim, render, send, record. Knows nothing of
+//! Kafka, and of a mail server only what a transport answers.
 
-pub(super) mod engine;
+mod ack;
+mod claimed_email;
+mod engine;
 mod heartbeat;
-pub(super) mod in_flight;
+mod in_flight;
+mod intake;
+mod lock;
 mod prepare;
 mod rate_limiter;
 mod recorder;
 mod retry_queue;
-pub(super) mod sender;
+mod send_queue;
+mod sender;
+mod shared_state;
 #[cfg(test)]
 mod tests;
+
+pub(super) use self::engine::{Engine, EngineConfig, EngineError};
+#[cfg(test)]
+pub(super) use self::intake::BatchDone;
+pub(super) use self::intake::{EngineClosed, Intake, PendingBatch};

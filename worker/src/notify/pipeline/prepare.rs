@@ -1,5 +1,5 @@
-//! From messages to mails: for each run of a batch one claim, one reading, and composing on all cores. What needs no
-//! mail is settled here.
+//! From messages to emails: for each run of a batch one claim, one read, and rendering on all
+//! cores. A message that needs no email is acknowledged here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,59 +10,52 @@ use store::notification::{
     self, BillKey, ClaimResult, ClaimedDelivery, ConsumerId, DeliveryOutcome, GrantedClaim,
     NotificationState, Outcome, RunFacts,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::engine::BatchDone;
-use super::in_flight::{Batch, Mail, Ticket};
-use super::recorder::{Entry, Pen};
-use super::retry_queue::Parked;
-use super::sender::Shared;
+use super::ack::{Ack, BatchProgress};
+use super::claimed_email::ClaimedEmail;
+use super::intake::SubmittedBatch;
+use super::recorder::{RecorderHandle, WriteRequest};
+use super::retry_queue::RetryQueue;
+use super::shared_state::SharedState;
 use crate::database_retry::{RetryError, RetryingConnection, retry};
-use crate::notify::metrics::Taken;
+use crate::notify::metrics::MessageOutcome;
 use crate::render::{ComposerCache, Rendered, render_all};
 
-/// A batch as it is handed in.
-pub(crate) struct Handed {
-    pub(crate) messages: Vec<NotificationMessage>,
-    pub(crate) done: oneshot::Sender<BatchDone>,
-    pub(crate) room: OwnedSemaphorePermit,
-}
-
-pub(crate) struct Preparer {
-    pub(crate) batches: mpsc::UnboundedReceiver<Handed>,
-    pub(crate) database: RetryingConnection,
-    pub(crate) consumer: ConsumerId,
-    pub(crate) lease: Duration,
-    pub(crate) composers: ComposerCache,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) pen: Pen,
-    pub(crate) parked: Arc<Parked>,
-    /// Parked mails beyond which no batch is taken up.
-    pub(crate) most_parked: usize,
-    pub(crate) stop: CancellationToken,
+pub(super) struct Preparer {
+    pub(super) batches: mpsc::UnboundedReceiver<SubmittedBatch>,
+    pub(super) database: RetryingConnection,
+    pub(super) consumer: ConsumerId,
+    pub(super) lease: Duration,
+    pub(super) composers: ComposerCache,
+    pub(super) shared: Arc<SharedState>,
+    pub(super) recorder: RecorderHandle,
+    pub(super) retry_queue: Arc<RetryQueue>,
+    /// With so many emails in the retry queue, no batch is prepared.
+    pub(super) max_retries_waiting: usize,
 }
 
 impl Preparer {
-    /// Until it is told to stop, or nobody hands in any more.
-    pub(crate) async fn run(mut self) -> Result<(), RetryError> {
-        let stop = self.stop.clone();
+    /// Prepares batches until it is stopped, or the intake is dropped.
+    pub(super) async fn run(mut self) -> Result<(), RetryError> {
+        let stop = self.shared.stop.clone();
         loop {
             let next = async {
-                self.parked.room(self.most_parked).await;
+                self.retry_queue.wait_for_room(self.max_retries_waiting).await;
                 self.batches.recv().await
             };
-            let handed = tokio::select! {
+            let submitted = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                handed = next => handed,
+                submitted = next => submitted,
             };
-            let Some(Handed { messages, done, room }) = handed else { return Ok(()) };
-            self.shared.metrics.batch(messages.len());
-            let batch = Batch::new(messages.len(), done, room);
+            let Some(SubmittedBatch { messages, done, capacity }) = submitted else { return Ok(()) };
+            self.shared.metrics.batch_size(messages.len());
+            let batch = BatchProgress::new(messages.len(), done, capacity);
             match self.prepare(&batch, messages).await {
-                // The batch stays undone; what was claimed of it is given back, or runs out.
+                // The batch is never done. What was claimed of it is released, or its lease
+                // expires.
                 Err(RetryError::Stopped) => return Ok(()),
                 prepared => prepared?,
             }
@@ -71,82 +64,81 @@ impl Preparer {
 
     async fn prepare(
         &mut self,
-        batch: &Arc<Batch>,
+        batch: &Arc<BatchProgress>,
         messages: Vec<NotificationMessage>,
     ) -> Result<(), RetryError> {
         let mut by_run: BTreeMap<String, Vec<(usize, NotificationMessage)>> = BTreeMap::new();
-        for (place, message) in messages.into_iter().enumerate() {
+        for (index, message) in messages.into_iter().enumerate() {
             match by_run.get_mut(&message.run) {
-                Some(own) => own.push((place, message)),
-                None => drop(by_run.insert(message.run.clone(), vec![(place, message)])),
+                Some(of_run) => of_run.push((index, message)),
+                None => drop(by_run.insert(message.run.clone(), vec![(index, message)])),
             }
         }
         let names: Vec<String> = by_run.keys().cloned().collect();
         let facts = retry!(self.database, |connection| notification::read_latest_runs(connection, &names))?;
-        self.shared.pace.note(&facts);
+        self.shared.rate_limiter.update(&facts);
         let facts: HashMap<&str, &RunFacts> = facts.iter().map(|run| (run.run.as_str(), run)).collect();
-        for (name, own) in by_run {
+        for (name, of_run) in by_run {
             let run = facts.get(name.as_str()).copied();
-            self.prepare_run(batch, run, own).await?;
+            self.prepare_run(batch, run, of_run).await?;
         }
         Ok(())
     }
 
     async fn prepare_run(
         &mut self,
-        batch: &Arc<Batch>,
+        batch: &Arc<BatchProgress>,
         run: Option<&RunFacts>,
         messages: Vec<(usize, NotificationMessage)>,
     ) -> Result<(), RetryError> {
+        let indexes_of = |messages: &[(usize, NotificationMessage)]| -> Vec<usize> {
+            messages.iter().map(|(index, _)| *index).collect()
+        };
         let Some(run) = run else {
-            self.refuse(batch, messages.iter().map(|(place, _)| *place), "no run of this name is known");
+            self.reject(batch, indexes_of(&messages), "there is no run of this name");
             return Ok(());
         };
         if run.rehearsal {
-            self.refuse(
-                batch,
-                messages.iter().map(|(place, _)| *place),
-                "the run is a rehearsal, which sends nothing",
-            );
+            self.reject(batch, indexes_of(&messages), "the run is a rehearsal, which sends nothing");
             return Ok(());
         }
-        let (own, others): (Vec<_>, Vec<_>) =
+        let (messages, other_month): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|(_, message)| message.month == run.month);
-        self.refuse(batch, others.iter().map(|(place, _)| *place), "the run is about another month");
+        self.reject(batch, indexes_of(&other_month), "the run is for another month");
         if run.state != NotificationState::Open {
-            self.settle(Taken::NotOpen, own.iter().map(|_| batch.ticket()));
+            self.acknowledge(MessageOutcome::NotOpen, messages.iter().map(|_| batch.ack()));
             return Ok(());
         }
-        let mut places: HashMap<BillKey, usize> = HashMap::with_capacity(own.len());
-        for (place, message) in own {
+        let mut indexes: HashMap<BillKey, usize> = HashMap::with_capacity(messages.len());
+        for (index, message) in messages {
             let key = BillKey { member: message.member, revision: message.revision };
-            if places.insert(key, place).is_some() {
-                self.settle(Taken::Held, [batch.ticket()]);
+            if indexes.insert(key, index).is_some() {
+                self.acknowledge(MessageOutcome::Held, [batch.ack()]);
             }
         }
-        if places.is_empty() {
+        if indexes.is_empty() {
             return Ok(());
         }
-        let mut keys: Vec<BillKey> = places.keys().copied().collect();
+        let mut keys: Vec<BillKey> = indexes.keys().copied().collect();
         keys.sort_unstable();
         let (consumer, lease) = (self.consumer, self.lease);
         let ClaimResult { claimed, unavailable, not_targets } =
             retry!(self.database, |connection| notification::claim_deliveries(
                 connection, run, consumer, lease, &keys
             ))?;
-        self.shared.hands.take(claimed.iter().map(|claimed| claimed.delivery));
+        self.shared.in_flight.add(claimed.iter().map(|claimed| claimed.delivery));
         let ended = keys.len() - claimed.len() - unavailable.len() - not_targets.len();
-        self.settle(Taken::Held, unavailable.iter().map(|_| batch.ticket()));
-        self.settle(Taken::Ended, (0..ended).map(|_| batch.ticket()));
-        let places = not_targets.iter().filter_map(|key| places.get(key).copied());
-        self.refuse(batch, places, "the bill is no target of the run");
-        self.shared.metrics.taken(Taken::Claimed, claimed.len());
-        self.compose(batch, run, claimed).await
+        self.acknowledge(MessageOutcome::Held, unavailable.iter().map(|_| batch.ack()));
+        self.acknowledge(MessageOutcome::Ended, (0..ended).map(|_| batch.ack()));
+        let not_targets = not_targets.iter().filter_map(|key| indexes.get(key).copied());
+        self.reject(batch, not_targets, "the bill is no target of the run");
+        self.shared.metrics.message(MessageOutcome::Claimed, claimed.len());
+        self.render(batch, run, claimed).await
     }
 
-    async fn compose(
+    async fn render(
         &mut self,
-        batch: &Arc<Batch>,
+        batch: &Arc<BatchProgress>,
         run: &RunFacts,
         claimed: Vec<GrantedClaim>,
     ) -> Result<(), RetryError> {
@@ -163,8 +155,8 @@ impl Preparer {
         let (context, rows) = match read {
             Ok(read) => read,
             Err(error) => {
-                for GrantedClaim { delivery: hand, .. } in claimed {
-                    self.pen.write(Entry::GiveBack { hand, ticket: None });
+                for GrantedClaim { delivery, .. } in claimed {
+                    self.recorder.write(WriteRequest::Release { delivery, ack: None });
                 }
                 return Err(error);
             }
@@ -172,51 +164,51 @@ impl Preparer {
         let mut claims: HashMap<BillKey, GrantedClaim> =
             claimed.into_iter().map(|claimed| (claimed.delivery.key, claimed)).collect();
         let now = Instant::now();
-        let mut mails = Vec::with_capacity(rows.len());
+        let mut emails = Vec::with_capacity(rows.len());
         for (key, rendered) in render_all(&context, rows).await {
-            let Some(GrantedClaim { delivery: hand, tries, since_first_try }) = claims.remove(&key) else {
+            let Some(GrantedClaim { delivery, tries, since_first_try }) = claims.remove(&key) else {
                 continue;
             };
-            let ticket = batch.ticket();
+            let ack = batch.ack();
             match rendered {
                 Rendered::Email(email) => {
                     let first_try = since_first_try.and_then(|ago| now.checked_sub(ago));
-                    mails.push(Mail { hand, email, tries, first_try, ticket });
+                    emails.push(ClaimedEmail { delivery, email, tries, first_try, ack });
                 }
-                Rendered::NoAddress => self.end(hand, Outcome::Skipped, "NO_ADDRESS".to_owned(), ticket),
-                Rendered::Failed(reason) => self.end(hand, Outcome::Failed, reason, ticket),
+                Rendered::NoAddress => {
+                    self.end(delivery, Outcome::Skipped, "NO_ADDRESS".to_owned(), ack);
+                }
+                Rendered::Failed(reason) => self.end(delivery, Outcome::Failed, reason, ack),
             }
         }
-        for GrantedClaim { delivery: hand, .. } in claims.into_values() {
+        for GrantedClaim { delivery, .. } in claims.into_values() {
             let reason = "NO_BILL: the bill or its member is not in the database".to_owned();
-            self.end(hand, Outcome::Failed, reason, batch.ticket());
+            self.end(delivery, Outcome::Failed, reason, batch.ack());
         }
-        self.shared.queue.put(mails);
+        self.shared.queue.push(emails);
         Ok(())
     }
 
-    fn end(&self, hand: ClaimedDelivery, outcome: Outcome, reason: String, ticket: Ticket) {
-        self.pen.write(Entry::End {
-            ended: DeliveryOutcome { delivery: hand, outcome, reason: Some(reason) },
-            ticket,
-        });
+    fn end(&self, delivery: ClaimedDelivery, outcome: Outcome, reason: String, ack: Ack) {
+        let ended = DeliveryOutcome { delivery, outcome, reason: Some(reason) };
+        self.recorder.write(WriteRequest::End { ended, ack });
     }
 
-    fn settle(&self, taken: Taken, tickets: impl IntoIterator<Item = Ticket>) {
-        let mut settled = 0;
-        for mut ticket in tickets {
-            ticket.settle();
-            settled += 1;
+    fn acknowledge(&self, outcome: MessageOutcome, acks: impl IntoIterator<Item = Ack>) {
+        let mut messages = 0;
+        for mut ack in acks {
+            ack.acknowledge();
+            messages += 1;
         }
-        self.shared.metrics.taken(taken, settled);
+        self.shared.metrics.message(outcome, messages);
     }
 
-    fn refuse(&self, batch: &Arc<Batch>, places: impl Iterator<Item = usize>, reason: &str) {
-        let mut refused = 0;
-        for place in places {
-            batch.unusable(place, reason.to_owned());
-            refused += 1;
+    fn reject(&self, batch: &Arc<BatchProgress>, indexes: impl IntoIterator<Item = usize>, reason: &str) {
+        let mut messages = 0;
+        for index in indexes {
+            batch.reject(index, reason.to_owned());
+            messages += 1;
         }
-        self.shared.metrics.taken(Taken::Unusable, refused);
+        self.shared.metrics.message(MessageOutcome::Unusable, messages);
     }
 }

@@ -1,91 +1,106 @@
-//! `maxPerSecond` over all consumers: slots are handed out by the database, a few at a time, and each mail waits for its
-//! own.
+//! `maxPerSecond` of a run, over all consumers: the database reserves time slots, a few at once,
+//! and each email waits for its own slot.
 
 use std::collections::HashMap;
-use std::sync::Mutex as Lock;
+use std::sync::Mutex as SyncMutex;
 use std::time::Duration;
 
 use store::notification::{self, NotificationId, RunFacts, SendSlots};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::in_flight::locked;
+use super::lock::lock;
 use crate::database_retry::{RetryError, RetryingConnection, retry};
 
-/// How far ahead slots are taken, as a part of a second: what a process takes with it when it dies is not made up for.
-const PART_OF_A_SECOND: u32 = 10;
+/// How often a second slots are reserved, at full rate. Slots that a process reserved before it
+/// died stay unused.
+const RESERVATIONS_PER_SECOND: u32 = 10;
 
-/// The runs that mails were claimed for with their limits, and the slots that were taken and not used yet.
-pub(crate) struct Pace {
-    runs: Lock<HashMap<NotificationId, (String, Option<u32>)>>,
-    taken: Mutex<Taken>,
+/// The limits of the runs that are being sent, and the slots that are reserved and not used yet.
+pub(super) struct RateLimiter {
+    runs: SyncMutex<HashMap<NotificationId, RunLimit>>,
+    reservations: Mutex<Reservations>,
 }
 
-struct Taken {
+struct RunLimit {
+    run: String,
+    max_per_second: Option<u32>,
+}
+
+struct Reservations {
     database: RetryingConnection,
-    slots: HashMap<NotificationId, Row>,
+    slots: HashMap<NotificationId, ReservedSlots>,
 }
 
-/// Slots one after another.
-struct Row {
+/// Slots at regular intervals.
+struct ReservedSlots {
     next: Instant,
-    apart: Duration,
+    interval: Duration,
     left: u32,
 }
 
-impl Pace {
-    pub(crate) fn new(database: RetryingConnection) -> Self {
-        Self { runs: Lock::default(), taken: Mutex::new(Taken { database, slots: HashMap::new() }) }
+impl ReservedSlots {
+    /// A slot whose time has passed is not made up for.
+    fn is_usable(&self, now: Instant) -> bool {
+        self.left > 0 && self.next + self.interval >= now
+    }
+}
+
+impl RateLimiter {
+    pub(super) fn new(database: RetryingConnection) -> Self {
+        let reservations = Mutex::new(Reservations { database, slots: HashMap::new() });
+        Self { runs: SyncMutex::default(), reservations }
     }
 
-    /// Takes note of the limits of runs. They may change while a run goes.
-    pub(crate) fn note<'a>(&self, facts: impl IntoIterator<Item = &'a RunFacts>) {
-        let mut runs = locked(&self.runs);
+    /// Takes over the limits of runs, which may change while a run is being sent.
+    pub(super) fn update<'a>(&self, facts: impl IntoIterator<Item = &'a RunFacts>) {
+        let mut runs = lock(&self.runs);
         for run in facts {
             if run.state.is_over() {
                 runs.remove(&run.id);
             } else {
-                let limit = run.max_per_second.and_then(|limit| u32::try_from(limit).ok());
-                runs.insert(run.id, (run.run.clone(), limit));
+                let max_per_second = run.max_per_second.and_then(|limit| u32::try_from(limit).ok());
+                runs.insert(run.id, RunLimit { run: run.run.clone(), max_per_second });
             }
         }
     }
 
     /// The runs that are not known to be over.
-    pub(crate) fn runs(&self) -> Vec<String> {
-        locked(&self.runs).values().map(|(run, _)| run.clone()).collect()
+    pub(super) fn runs(&self) -> Vec<String> {
+        lock(&self.runs).values().map(|limit| limit.run.clone()).collect()
     }
 
-    /// When the run's next mail may go; none: at once.
-    pub(crate) async fn slot(
+    /// When the run's next email may be sent; none: at once. `connections` limits how many slots
+    /// are reserved at once.
+    pub(super) async fn next_slot(
         &self,
         run: NotificationId,
-        sessions: u32,
+        connections: u32,
     ) -> Result<Option<Instant>, RetryError> {
-        let Some(limit) = locked(&self.runs).get(&run).and_then(|(_, limit)| *limit) else { return Ok(None) };
-        let mut taken = self.taken.lock().await;
-        let Taken { database, slots } = &mut *taken;
+        let Some(limit) = lock(&self.runs).get(&run).and_then(|limit| limit.max_per_second) else {
+            return Ok(None);
+        };
+        let mut reservations = self.reservations.lock().await;
+        let Reservations { database, slots } = &mut *reservations;
         let now = Instant::now();
-        // Slots that went by unused are not saved up.
-        let usable = slots.get_mut(&run).filter(|row| row.left > 0 && row.next + row.apart >= now);
-        let row = match usable {
-            Some(row) => row,
+        let reserved = match slots.get_mut(&run).filter(|reserved| reserved.is_usable(now)) {
+            Some(reserved) => reserved,
             None => {
-                let left = (limit / PART_OF_A_SECOND).clamp(1, sessions);
-                let SendSlots { first_in, interval: apart } =
+                let left = (limit / RESERVATIONS_PER_SECOND).clamp(1, connections);
+                let SendSlots { first_in, interval } =
                     retry!(*database, |connection| notification::reserve_send_slots(connection, run, left))?;
-                if apart.is_zero() {
+                if interval.is_zero() {
                     slots.remove(&run);
                     return Ok(None);
                 }
-                slots.retain(|_, row| row.left > 0 && row.next + row.apart >= now);
-                let row = Row { next: Instant::now() + first_in, apart, left };
-                slots.entry(run).insert_entry(row).into_mut()
+                slots.retain(|_, reserved| reserved.is_usable(now));
+                let reserved = ReservedSlots { next: Instant::now() + first_in, interval, left };
+                slots.entry(run).insert_entry(reserved).into_mut()
             }
         };
-        let slot = row.next;
-        row.next += row.apart;
-        row.left -= 1;
+        let slot = reserved.next;
+        reserved.next += reserved.interval;
+        reserved.left -= 1;
         Ok(Some(slot))
     }
 }

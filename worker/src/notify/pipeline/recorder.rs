@@ -1,8 +1,9 @@
-//! What becomes of the mails in hand, on its way into the database. One task writes for all sessions: as much at once as
-//! is waiting, in one transaction, so that sessions wait for each other's commit instead of each for its own.
+//! Records in the database what happens to the deliveries in flight. One task writes for all
+//! senders: everything that is waiting goes into one transaction, so that senders share a commit
+//! instead of each waiting for its own.
 //!
-//! A session asks for its next hand-over after it has told the last one's outcome; as both are written in that order or
-//! together, no session ever has two mails handed over.
+//! A sender asks for its next hand-over after it has reported the last outcome. Both are written in
+//! that order or together, so no sender ever has two deliveries handed over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,240 +14,231 @@ use store::notification::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::in_flight::{Hands, Mail, Ticket};
-use super::retry_queue::Parked;
+use super::ack::Ack;
+use super::claimed_email::ClaimedEmail;
+use super::in_flight::InFlight;
+use super::retry_queue::RetryQueue;
 use crate::database_retry::{RetryError, RetryingConnection, retry};
 use crate::notify::metrics::Metrics;
 
-/// What is written at once at most.
-const AT_ONCE: usize = 1000;
+/// Requests that are written together, at most.
+const MAX_REQUESTS: usize = 1000;
 
-/// How long the first to ask waits for the other sessions: a transaction costs about as much for one as for all of them.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long the first request waits for those of other senders: a transaction costs about as much
+/// for one as for all.
+const GATHER_TIMEOUT: Duration = Duration::from_millis(5);
 
-/// What a session wants written.
-pub(crate) enum Entry {
-    /// May this be handed over now?
-    HandOver {
-        hand: ClaimedDelivery,
-        grant: oneshot::Sender<bool>,
-    },
-    End {
-        ended: DeliveryOutcome,
-        ticket: Ticket,
-    },
-    /// To be tried again at `due`. `counts`: the server was asked.
-    PutOff {
-        mail: Box<Mail>,
-        counts: bool,
-        due: Instant,
-    },
-    /// Somebody else may have it. Settled: this time by another message.
-    GiveBack {
-        hand: ClaimedDelivery,
-        ticket: Option<Ticket>,
-    },
+/// What a sender wants recorded.
+pub(super) enum WriteRequest {
+    /// Asks whether the content may be sent now.
+    HandOver { delivery: ClaimedDelivery, granted: oneshot::Sender<bool> },
+    /// The delivery has an outcome.
+    End { ended: DeliveryOutcome, ack: Ack },
+    /// The delivery is tried again at `due`. `counts`: the try counts, as the server was asked.
+    Defer { email: Box<ClaimedEmail>, counts: bool, due: Instant },
+    /// The delivery is free for other consumers. With an `ack`, another message will lead to it.
+    Release { delivery: ClaimedDelivery, ack: Option<Ack> },
 }
 
-impl Entry {
+impl WriteRequest {
     fn is_hand_over(&self) -> bool {
         matches!(self, Self::HandOver { .. })
     }
 }
 
-/// Where entries go. The ledger ends when the last of these is gone.
+/// Where requests are sent. The recorder ends when the last of these is dropped.
 #[derive(Clone)]
-pub(crate) struct Pen(mpsc::UnboundedSender<Entry>);
+pub(super) struct RecorderHandle(mpsc::UnboundedSender<WriteRequest>);
 
-impl Pen {
-    /// Whether the mail may go. False as well when nobody can say any more.
-    pub(crate) async fn hand_over(&self, hand: ClaimedDelivery) -> bool {
-        let (grant, granted) = oneshot::channel();
-        self.write(Entry::HandOver { hand, grant });
-        granted.await.unwrap_or(false)
+impl RecorderHandle {
+    /// Whether the content may be sent. False as well when the recorder has ended.
+    pub(super) async fn hand_over(&self, delivery: ClaimedDelivery) -> bool {
+        let (granted, answer) = oneshot::channel();
+        self.write(WriteRequest::HandOver { delivery, granted });
+        answer.await.unwrap_or(false)
     }
 
-    pub(crate) fn end(&self, mail: Mail, outcome: Outcome, reason: Option<String>) {
-        self.write(Entry::End {
-            ended: DeliveryOutcome { delivery: mail.hand, outcome, reason },
-            ticket: mail.ticket,
-        });
+    pub(super) fn end(&self, email: ClaimedEmail, outcome: Outcome, reason: Option<String>) {
+        let ended = DeliveryOutcome { delivery: email.delivery, outcome, reason };
+        self.write(WriteRequest::End { ended, ack: email.ack });
     }
 
-    pub(crate) fn write(&self, entry: Entry) {
-        // Without a ledger the engine is ending, and its leases tell the rest.
-        drop(self.0.send(entry));
+    pub(super) fn write(&self, request: WriteRequest) {
+        // Without a recorder the engine is ending, and the leases decide about the deliveries.
+        drop(self.0.send(request));
     }
 }
 
-pub(crate) struct Ledger {
-    entries: mpsc::UnboundedReceiver<Entry>,
-    /// Who can ask for a hand-over.
-    sessions: usize,
+pub(super) struct Recorder {
+    requests: mpsc::UnboundedReceiver<WriteRequest>,
+    /// How many senders can ask for a hand-over.
+    senders: usize,
     database: RetryingConnection,
     consumer: ConsumerId,
     lease: Duration,
-    hands: Arc<Hands>,
-    parked: Arc<Parked>,
+    in_flight: Arc<InFlight>,
+    retry_queue: Arc<RetryQueue>,
     metrics: Metrics,
 }
 
-/// Entries by what is done with them.
+/// Requests that are written together, sorted by kind.
 #[derive(Default)]
-struct Page {
+struct WriteBatch {
     hand_overs: Vec<(ClaimedDelivery, oneshot::Sender<bool>)>,
     ended: Vec<DeliveryOutcome>,
-    tickets: Vec<Ticket>,
-    put_off: Vec<(Box<Mail>, bool, Instant)>,
-    given_back: Vec<(ClaimedDelivery, Option<Ticket>)>,
+    acks: Vec<Ack>,
+    deferred: Vec<(Box<ClaimedEmail>, bool, Instant)>,
+    released: Vec<(ClaimedDelivery, Option<Ack>)>,
 }
 
-impl Ledger {
-    pub(crate) fn new(
+impl Recorder {
+    pub(super) fn new(
         database: RetryingConnection,
-        sessions: usize,
+        senders: usize,
         consumer: ConsumerId,
         lease: Duration,
-        hands: Arc<Hands>,
-        parked: Arc<Parked>,
+        in_flight: Arc<InFlight>,
+        retry_queue: Arc<RetryQueue>,
         metrics: Metrics,
-    ) -> (Self, Pen) {
-        let (pen, entries) = mpsc::unbounded_channel();
-        (Self { entries, sessions, database, consumer, lease, hands, parked, metrics }, Pen(pen))
+    ) -> (Self, RecorderHandle) {
+        let (handle, requests) = mpsc::unbounded_channel();
+        let recorder = Self { requests, senders, database, consumer, lease, in_flight, retry_queue, metrics };
+        (recorder, RecorderHandle(handle))
     }
 
-    /// Writes until all pens are gone and everything is written.
-    pub(crate) async fn keep(mut self) -> Result<(), RetryError> {
-        let mut waiting = Vec::with_capacity(AT_ONCE);
+    /// Writes until all handles are dropped and everything is written.
+    pub(super) async fn run(mut self) -> Result<(), RetryError> {
+        let mut waiting = Vec::with_capacity(MAX_REQUESTS);
         loop {
-            if self.entries.recv_many(&mut waiting, AT_ONCE).await == 0 {
+            if self.requests.recv_many(&mut waiting, MAX_REQUESTS).await == 0 {
                 return Ok(());
             }
             self.gather(&mut waiting).await;
-            let mut page = Page::default();
-            for entry in waiting.drain(..) {
-                page.add(entry);
+            let mut batch = WriteBatch::default();
+            for request in waiting.drain(..) {
+                batch.add(request);
             }
-            self.write(page).await?;
+            self.write(batch).await?;
         }
     }
 
-    /// Until every session has asked, there is a page full, or the first has waited long enough.
-    async fn gather(&mut self, waiting: &mut Vec<Entry>) {
-        let until = Instant::now() + GATHER;
-        let asked = |waiting: &[Entry]| waiting.iter().filter(|entry| entry.is_hand_over()).count();
-        while waiting.len() < AT_ONCE && asked(waiting) < self.sessions {
-            let more = self.entries.recv_many(waiting, AT_ONCE - waiting.len());
-            if tokio::time::timeout_at(until, more).await.unwrap_or(0) == 0 {
+    /// Waits until every sender has asked, the batch is full, or the timeout has passed.
+    async fn gather(&mut self, waiting: &mut Vec<WriteRequest>) {
+        let deadline = Instant::now() + GATHER_TIMEOUT;
+        let hand_overs =
+            |waiting: &[WriteRequest]| waiting.iter().filter(|request| request.is_hand_over()).count();
+        while waiting.len() < MAX_REQUESTS && hand_overs(waiting) < self.senders {
+            let more = self.requests.recv_many(waiting, MAX_REQUESTS - waiting.len());
+            if tokio::time::timeout_at(deadline, more).await.unwrap_or(0) == 0 {
                 return;
             }
         }
     }
 
-    async fn write(&mut self, page: Page) -> Result<(), RetryError> {
-        let Page { hand_overs, ended, tickets, put_off, given_back } = page;
-        // A session has let its last mail go before the next one counts as handed over.
-        if !put_off.is_empty() {
-            self.put_off(put_off).await?;
+    async fn write(&mut self, batch: WriteBatch) -> Result<(), RetryError> {
+        let WriteBatch { hand_overs, ended, acks, deferred, released } = batch;
+        // A sender's last delivery must not be handed over any more when its next one is.
+        if !deferred.is_empty() {
+            self.defer(deferred).await?;
         }
-        if !given_back.is_empty() {
-            self.give_back(given_back).await?;
+        if !released.is_empty() {
+            self.release(released).await?;
         }
-        self.advance(hand_overs, ended, tickets).await
+        self.advance(hand_overs, ended, acks).await
     }
 
     async fn advance(
         &mut self,
         hand_overs: Vec<(ClaimedDelivery, oneshot::Sender<bool>)>,
         ended: Vec<DeliveryOutcome>,
-        tickets: Vec<Ticket>,
+        acks: Vec<Ack>,
     ) -> Result<(), RetryError> {
         if hand_overs.is_empty() && ended.is_empty() {
             return Ok(());
         }
         let (consumer, lease) = (self.consumer, self.lease);
-        let asked: Vec<ClaimedDelivery> = hand_overs.iter().map(|(hand, _)| *hand).collect();
-        self.hands.hand_over(&asked, true);
+        let asked: Vec<ClaimedDelivery> = hand_overs.iter().map(|(delivery, _)| *delivery).collect();
+        self.in_flight.set_handed_over(&asked, true);
         let HandOverResult { mut granted, recorded, lost, .. } =
             retry!(self.database, |connection| notification::hand_over_and_record(
                 connection, consumer, lease, &asked, &ended
             ))?;
-        granted.sort_unstable_by_key(order);
-        for (hand, grant) in hand_overs {
-            let may = granted.binary_search_by_key(&order(&hand), order).is_ok();
-            // A session that is gone sends nothing, and its hand-over becomes an unknown outcome.
-            let _ = grant.send(may);
+        granted.sort_unstable_by_key(sort_key);
+        for (delivery, sender) in hand_overs {
+            let may_send = granted.binary_search_by_key(&sort_key(&delivery), sort_key).is_ok();
+            // A sender that is gone sends nothing, and its hand-over becomes an unknown outcome.
+            let _ = sender.send(may_send);
         }
         if !lost.is_empty() {
             tracing::warn!(
                 lost = lost.len(),
-                "outcomes came after their leases had run out, and do not count"
+                "outcomes came after their leases had expired, and do not count"
             );
         }
         for ended in ended.iter().filter(|ended| !lost.contains(&ended.delivery)) {
-            self.metrics.sent(ended.outcome);
+            self.metrics.recorded(ended.outcome);
         }
-        self.hands.let_go(recorded.iter().chain(&lost));
-        for mut ticket in tickets {
-            ticket.settle();
+        self.in_flight.remove(recorded.iter().chain(&lost));
+        for mut ack in acks {
+            ack.acknowledge();
         }
         Ok(())
     }
 
-    async fn put_off(&mut self, mails: Vec<(Box<Mail>, bool, Instant)>) -> Result<(), RetryError> {
+    async fn defer(&mut self, emails: Vec<(Box<ClaimedEmail>, bool, Instant)>) -> Result<(), RetryError> {
         let (consumer, lease) = (self.consumer, self.lease);
-        let asked: Vec<Postponement> = mails
+        let asked: Vec<Postponement> = emails
             .iter()
-            .map(|(mail, counts, _)| Postponement { delivery: mail.hand, counts_as_try: *counts })
+            .map(|(email, counts, _)| Postponement { delivery: email.delivery, counts_as_try: *counts })
             .collect();
         let held = retry!(self.database, |connection| notification::postpone_deliveries(
             connection, consumer, lease, &asked
         ))?;
         let now = Instant::now();
-        for (mut mail, _, due) in mails {
-            mail.ticket.settle();
-            match held.iter().find(|held| held.delivery == mail.hand) {
+        for (mut email, _, due) in emails {
+            email.ack.acknowledge();
+            match held.iter().find(|held| held.delivery == email.delivery) {
                 Some(held) => {
-                    self.hands.hand_over([&mail.hand], false);
-                    mail.tries = held.tries;
-                    mail.first_try = held.since_first_try.and_then(|ago| now.checked_sub(ago));
-                    self.metrics.put_off();
-                    self.parked.park(*mail, due);
+                    self.in_flight.set_handed_over([&email.delivery], false);
+                    email.tries = held.tries;
+                    email.first_try = held.since_first_try.and_then(|ago| now.checked_sub(ago));
+                    self.metrics.deferred();
+                    self.retry_queue.push(*email, due);
                 }
-                None => self.hands.let_go([&mail.hand]),
+                None => self.in_flight.remove([&email.delivery]),
             }
         }
         Ok(())
     }
 
-    async fn give_back(&mut self, given: Vec<(ClaimedDelivery, Option<Ticket>)>) -> Result<(), RetryError> {
+    async fn release(&mut self, released: Vec<(ClaimedDelivery, Option<Ack>)>) -> Result<(), RetryError> {
         let consumer = self.consumer;
-        let hands: Vec<ClaimedDelivery> = given.iter().map(|(hand, _)| *hand).collect();
-        self.hands.let_go(&hands);
-        for part in hands.chunks(AT_ONCE) {
+        let deliveries: Vec<ClaimedDelivery> = released.iter().map(|(delivery, _)| *delivery).collect();
+        self.in_flight.remove(&deliveries);
+        for part in deliveries.chunks(MAX_REQUESTS) {
             retry!(self.database, |connection| notification::release_claims(connection, consumer, part))?;
         }
-        for mut ticket in given.into_iter().filter_map(|(_, ticket)| ticket) {
-            ticket.settle();
+        for mut ack in released.into_iter().filter_map(|(_, ack)| ack) {
+            ack.acknowledge();
         }
         Ok(())
     }
 }
 
-impl Page {
-    fn add(&mut self, entry: Entry) {
-        match entry {
-            Entry::HandOver { hand, grant } => self.hand_overs.push((hand, grant)),
-            Entry::End { ended, ticket } => {
+impl WriteBatch {
+    fn add(&mut self, request: WriteRequest) {
+        match request {
+            WriteRequest::HandOver { delivery, granted } => self.hand_overs.push((delivery, granted)),
+            WriteRequest::End { ended, ack } => {
                 self.ended.push(ended);
-                self.tickets.push(ticket);
+                self.acks.push(ack);
             }
-            Entry::PutOff { mail, counts, due } => self.put_off.push((mail, counts, due)),
-            Entry::GiveBack { hand, ticket } => self.given_back.push((hand, ticket)),
+            WriteRequest::Defer { email, counts, due } => self.deferred.push((email, counts, due)),
+            WriteRequest::Release { delivery, ack } => self.released.push((delivery, ack)),
         }
     }
 }
 
-fn order(hand: &ClaimedDelivery) -> (i64, i64) {
-    (hand.run.0, hand.key.member.get())
+fn sort_key(delivery: &ClaimedDelivery) -> (i64, i64) {
+    (delivery.run.0, delivery.key.member.get())
 }

@@ -1,4 +1,5 @@
-//! Mails that a server put off, until their next try.
+//! The emails that the mail server deferred, until their next try. When that is,
+//! `smtp::retry_policy` decides.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -6,50 +7,53 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::in_flight::{Hands, Mail, Queue, locked};
+use super::claimed_email::ClaimedEmail;
+use super::in_flight::InFlight;
+use super::lock::lock;
+use super::send_queue::SendQueue;
 
 #[derive(Default)]
-pub(crate) struct Parked {
-    places: Mutex<Places>,
-    changed: watch::Sender<usize>,
+pub(super) struct RetryQueue {
+    waiting: Mutex<Waiting>,
+    len: watch::Sender<usize>,
 }
 
-/// Mails by the time of their next try; the number tells those of one moment apart.
+/// Emails by the time of their next try. The number distinguishes emails of the same time.
 #[derive(Default)]
-struct Places {
-    mails: BTreeMap<(Instant, u64), Mail>,
-    next: u64,
+struct Waiting {
+    emails: BTreeMap<(Instant, u64), ClaimedEmail>,
+    next_number: u64,
 }
 
-impl Parked {
-    pub(crate) fn park(&self, mail: Mail, due: Instant) {
-        let count = {
-            let mut places = locked(&self.places);
-            let number = places.next;
-            places.next += 1;
-            places.mails.insert((due, number), mail);
-            places.mails.len()
+impl RetryQueue {
+    pub(super) fn push(&self, email: ClaimedEmail, due: Instant) {
+        let len = {
+            let mut waiting = lock(&self.waiting);
+            let number = waiting.next_number;
+            waiting.next_number += 1;
+            waiting.emails.insert((due, number), email);
+            waiting.emails.len()
         };
-        self.changed.send_replace(count);
+        self.len.send_replace(len);
     }
 
-    /// Waits until fewer than `most` are here: each of them is memory.
-    pub(crate) async fn room(&self, most: usize) {
-        // The sender lives as long as this does.
-        drop(self.changed.subscribe().wait_for(|parked| *parked < most).await);
+    /// Waits until fewer than `max` emails are here, as each of them takes memory.
+    pub(super) async fn wait_for_room(&self, max: usize) {
+        // The sender lives as long as this queue.
+        drop(self.len.subscribe().wait_for(|len| *len < max).await);
     }
 
-    pub(crate) fn drain(&self) -> Vec<Mail> {
-        let mails = std::mem::take(&mut locked(&self.places).mails);
-        self.changed.send_replace(0);
-        mails.into_values().collect()
+    pub(super) fn drain(&self) -> Vec<ClaimedEmail> {
+        let emails = std::mem::take(&mut lock(&self.waiting).emails);
+        self.len.send_replace(0);
+        emails.into_values().collect()
     }
 
-    /// Moves mails to the queue when they are due, for ever.
-    pub(crate) async fn release(self: Arc<Self>, queue: Arc<Queue>, hands: Arc<Hands>) {
-        let mut changes = self.changed.subscribe();
+    /// Moves emails to the send queue when they are due. Never returns.
+    pub(super) async fn move_due_emails(self: Arc<Self>, queue: Arc<SendQueue>, in_flight: Arc<InFlight>) {
+        let mut changes = self.len.subscribe();
         loop {
-            let next = locked(&self.places).mails.keys().next().map(|(due, _)| *due);
+            let next = lock(&self.waiting).emails.keys().next().map(|(due, _)| *due);
             let due = async {
                 match next {
                     Some(due) => tokio::time::sleep_until(due).await,
@@ -60,25 +64,25 @@ impl Parked {
                 () = due => {}
                 _ = changes.changed() => {}
             }
-            while let Some(mail) = self.take_due(Instant::now()) {
-                if hands.hold(&mail.hand) {
-                    queue.put_first(mail);
+            while let Some(email) = self.pop_due(Instant::now()) {
+                if in_flight.contains(&email.delivery) {
+                    queue.push_front(email);
                 }
             }
         }
     }
 
-    fn take_due(&self, now: Instant) -> Option<Mail> {
-        let (mail, count) = {
-            let mut places = locked(&self.places);
-            let first = places.mails.first_entry()?;
+    fn pop_due(&self, now: Instant) -> Option<ClaimedEmail> {
+        let (email, len) = {
+            let mut waiting = lock(&self.waiting);
+            let first = waiting.emails.first_entry()?;
             if first.key().0 > now {
                 return None;
             }
-            let mail = first.remove();
-            (mail, places.mails.len())
+            let email = first.remove();
+            (email, waiting.emails.len())
         };
-        self.changed.send_replace(count);
-        Some(mail)
+        self.len.send_replace(len);
+        Some(email)
     }
 }

@@ -1,4 +1,5 @@
-//! A stream that remembers whether anything written to it failed to get out.
+//! A stream that records whether a write on it failed: what was being written then did not leave
+//! this machine completely.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,28 +11,28 @@ use std::task::{Context, Poll, ready};
 use lettre::transport::smtp::client::AsyncTokioStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A connection whose failed writes show in `cut`.
+/// A connection that sets `write_failed` when a write or flush fails.
 #[derive(Debug)]
-pub(crate) struct Wire<S> {
+pub(super) struct WriteTrackingStream<S> {
     stream: S,
     peer: SocketAddr,
-    cut: Arc<AtomicBool>,
+    write_failed: Arc<AtomicBool>,
 }
 
-impl<S> Wire<S> {
-    pub(crate) fn new(stream: S, peer: SocketAddr, cut: Arc<AtomicBool>) -> Self {
-        Self { stream, peer, cut }
+impl<S> WriteTrackingStream<S> {
+    pub(super) fn new(stream: S, peer: SocketAddr, write_failed: Arc<AtomicBool>) -> Self {
+        Self { stream, peer, write_failed }
     }
 
-    fn note<T>(&self, written: io::Result<T>) -> Poll<io::Result<T>> {
+    fn track<T>(&self, written: io::Result<T>) -> Poll<io::Result<T>> {
         if written.is_err() {
-            self.cut.store(true, Ordering::Relaxed);
+            self.write_failed.store(true, Ordering::Relaxed);
         }
         Poll::Ready(written)
     }
 }
 
-impl<S> AsyncTokioStream for Wire<S>
+impl<S> AsyncTokioStream for WriteTrackingStream<S>
 where
     S: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug,
 {
@@ -40,7 +41,7 @@ where
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTrackingStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -50,19 +51,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTrackingStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
-        self.note(written)
+        self.track(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
-        self.note(flushed)
+        self.track(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,4 +1,4 @@
-//! The consumer on a real broker, with a test in the engine's place that decides when a batch has ended.
+//! The consumer on a real broker. A fake engine decides when a batch is done.
 
 mod broker_outages;
 mod rebalancing;
@@ -15,7 +15,7 @@ use worker_cli::KafkaArgs;
 
 use super::{ConsumerConfig, consume};
 use crate::kafka::testing::{TestTopics as _, options, until};
-use crate::notify::pipeline::engine::{BatchDone, Intake};
+use crate::notify::pipeline::{BatchDone, Intake};
 
 const BATCH: usize = 100;
 const SOON: Duration = Duration::from_secs(30);
@@ -33,15 +33,15 @@ fn messages(members: std::ops::RangeInclusive<i64>) -> Vec<Vec<u8>> {
     members.map(|member| message(member).format()).collect()
 }
 
-/// Where batches of any number of consumers end.
+/// Counts the messages that any number of consumers submit.
 #[derive(Clone, Default)]
-struct Desk {
-    /// How often each member's message has come.
+struct Sink {
+    /// How often each member's message was submitted.
     seen: Arc<Mutex<BTreeMap<i64, usize>>>,
     largest: Arc<Mutex<usize>>,
 }
 
-impl Desk {
+impl Sink {
     fn seen(&self) -> BTreeMap<i64, usize> {
         self.seen.lock().unwrap().clone()
     }
@@ -50,7 +50,7 @@ impl Desk {
         self.seen.lock().unwrap().len()
     }
 
-    fn note(&self, messages: &[NotificationMessage]) {
+    fn record(&self, messages: &[NotificationMessage]) {
         let mut seen = self.seen.lock().unwrap();
         for message in messages {
             *seen.entry(message.member.get()).or_default() += 1;
@@ -60,21 +60,25 @@ impl Desk {
     }
 }
 
-/// A consumer that runs.
-struct Running {
+/// A running consumer.
+struct RunningConsumer {
     stop: CancellationToken,
     task: JoinHandle<()>,
-    /// While true, batches are taken and do not end.
+    /// While true, batches are received and not done.
     hold: watch::Sender<bool>,
 }
 
-impl Running {
-    fn start(options: &KafkaArgs, desk: &Desk, held: bool) -> Self {
-        let (batches, taken) = mpsc::channel(1);
+impl RunningConsumer {
+    fn start(options: &KafkaArgs, sink: &Sink, held: bool) -> Self {
+        let (batches, submitted) = mpsc::channel(1);
         let (hold, held) = watch::channel(held);
         let stop = CancellationToken::new();
-        tokio::spawn(end_batches(taken, desk.clone(), held, stop.clone()));
-        let config = ConsumerConfig { kafka: options.clone(), batch: BATCH, grace: Duration::from_secs(10) };
+        tokio::spawn(run_fake_engine(submitted, sink.clone(), held, stop.clone()));
+        let config = ConsumerConfig {
+            kafka: options.clone(),
+            max_batch: BATCH,
+            drain_timeout: Duration::from_secs(10),
+        };
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             consume(&config, &Intake::to(batches), &stopped).await.unwrap();
@@ -87,108 +91,109 @@ impl Running {
         self.task.await.unwrap();
     }
 
-    /// Ends it on the spot: what is in hand is not waited for, nothing is committed.
-    fn abandon(self) {
+    /// Aborts it: unfinished batches are not waited for, and nothing is committed.
+    fn abort(self) {
         self.task.abort();
     }
 }
 
-/// An engine that has two batches in hand at once, finds members above 1,000,000 unusable, and on a stop keeps what is
-/// held.
-async fn end_batches(
-    mut taken: mpsc::Receiver<(Vec<NotificationMessage>, oneshot::Sender<BatchDone>)>,
-    desk: Desk,
+/// An engine that has room for two batches, finds members above 1,000,000 unusable, and never
+/// finishes what is held when it is stopped.
+async fn run_fake_engine(
+    mut submitted: mpsc::Receiver<(Vec<NotificationMessage>, oneshot::Sender<BatchDone>)>,
+    sink: Sink,
     held: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
     let room = Arc::new(tokio::sync::Semaphore::new(2));
     loop {
-        let place = Arc::clone(&room).acquire_owned().await.unwrap();
-        let Some((messages, done)) = taken.recv().await else { return };
-        desk.note(&messages);
+        let permit = Arc::clone(&room).acquire_owned().await.unwrap();
+        let Some((messages, done)) = submitted.recv().await else { return };
+        sink.record(&messages);
         let (mut held, stop) = (held.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
                 biased;
                 released = held.wait_for(|held| !held) => {
-                    // Dropping the sender says that the batch never ends.
+                    // Dropping the sender means that the batch is never done.
                     let Ok(_) = released else { return };
                 }
                 () = stop.cancelled() => return,
             }
-            let place_of = |(at, message): (usize, &NotificationMessage)| {
-                (message.member.get() > 1_000_000).then(|| (at, "nobody like this".to_owned()))
+            let rejected = |(index, message): (usize, &NotificationMessage)| {
+                (message.member.get() > 1_000_000).then(|| (index, "no such member".to_owned()))
             };
-            done.send(BatchDone { unusable: messages.iter().enumerate().filter_map(place_of).collect() })
+            done.send(BatchDone { unusable: messages.iter().enumerate().filter_map(rejected).collect() })
                 .ok();
-            drop(place);
+            drop(permit);
         });
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_message_comes_and_is_committed() {
+async fn every_message_is_submitted_and_committed() {
     let options = options();
     options.make_topics().await;
     options.put(messages(1..=2000)).await;
-    let desk = Desk::default();
-    let running = Running::start(&options, &desk, false);
-    until("all messages", SOON, || desk.distinct() == 2000).await;
+    let sink = Sink::default();
+    let running = RunningConsumer::start(&options, &sink, false);
+    until("all messages", SOON, || sink.distinct() == 2000).await;
     until("their commits", SOON, || options.lag() == 0).await;
-    assert!(desk.seen().values().all(|times| *times == 1), "none came twice");
-    assert_eq!(*desk.largest.lock().unwrap(), BATCH);
-    // A few that come alone don't wait for others.
+    assert!(sink.seen().values().all(|times| *times == 1), "no message came twice");
+    assert_eq!(*sink.largest.lock().unwrap(), BATCH);
+    // A few messages do not wait for a full batch.
     options.put(messages(2001..=2003)).await;
-    until("the last few", SOON, || desk.distinct() == 2003 && options.lag() == 0).await;
+    until("the last few", SOON, || sink.distinct() == 2003 && options.lag() == 0).await;
     running.stop().await;
     assert_eq!(options.members(), 0, "it has left the group");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_committed_before_its_batch_has_ended() {
+async fn nothing_is_committed_before_its_batch_is_done() {
     let options = options();
     options.make_topics().await;
     options.put(messages(1..=150)).await;
-    let desk = Desk::default();
-    let first = Running::start(&options, &desk, true);
-    until("two batches", SOON, || desk.distinct() == 150).await;
+    let sink = Sink::default();
+    let first = RunningConsumer::start(&options, &sink, true);
+    until("two batches", SOON, || sink.distinct() == 150).await;
     assert_eq!(options.committed(), BTreeMap::new());
     first.stop().await;
-    assert_eq!(options.committed(), BTreeMap::new(), "nor at the end");
-    // Another gets all of it again.
-    let second = Running::start(&options, &desk, false);
+    assert_eq!(options.committed(), BTreeMap::new(), "nor when the consumer stops");
+    // The next consumer gets all of it again.
+    let second = RunningConsumer::start(&options, &sink, false);
     until("commits", SOON, || options.lag() == 0).await;
-    assert!(desk.seen().values().all(|times| *times == 2), "{:?}", desk.seen());
+    assert!(sink.seen().values().all(|times| *times == 2), "{:?}", sink.seen());
     second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ends_after_the_stop_is_committed() {
+async fn a_batch_that_is_done_after_the_stop_is_committed() {
     let options = options();
     options.make_topics().await;
     options.put(messages(1..=150)).await;
-    let (batches, mut taken) = mpsc::channel(2);
-    let config = ConsumerConfig { kafka: options.clone(), batch: 1000, grace: Duration::from_secs(10) };
+    let (batches, mut submitted) = mpsc::channel(2);
+    let config =
+        ConsumerConfig { kafka: options.clone(), max_batch: 1000, drain_timeout: Duration::from_secs(10) };
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let task = tokio::spawn(async move { consume(&config, &Intake::to(batches), &stopped).await.unwrap() });
-    let (mut open, mut came) = (Vec::new(), 0);
-    while came < 150 {
+    let (mut pending, mut count) = (Vec::new(), 0);
+    while count < 150 {
         let (messages, done): (Vec<NotificationMessage>, oneshot::Sender<BatchDone>) =
-            taken.recv().await.unwrap();
-        came += messages.len();
-        open.push(done);
+            submitted.recv().await.unwrap();
+        count += messages.len();
+        pending.push(done);
     }
     stop.cancel();
-    until("the end of gathering", SOON, || taken.is_closed() || taken.is_empty()).await;
+    until("the end of gathering", SOON, || submitted.is_closed() || submitted.is_empty()).await;
     assert!(!task.is_finished());
-    open.into_iter().for_each(|done| done.send(BatchDone::default()).unwrap());
+    pending.into_iter().for_each(|done| done.send(BatchDone::default()).unwrap());
     task.await.unwrap();
     assert_eq!(options.lag(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_of_no_use_goes_to_the_dead_letters() {
+async fn an_unusable_message_goes_to_the_dead_letter_topic() {
     let options = options();
     options.make_topics().await;
     let good = String::from_utf8(message(7).format()).unwrap();
@@ -196,47 +201,47 @@ async fn what_is_of_no_use_goes_to_the_dead_letters() {
     let long = format!("{{\"v\":1,\"pad\":\"{}\"}}", "x".repeat(100_000));
     let payloads = [good.as_str(), "", "kim@example.com", &unusable, "{\"v\":2}", &long];
     options.put(payloads).await;
-    let desk = Desk::default();
-    let running = Running::start(&options, &desk, false);
+    let sink = Sink::default();
+    let running = RunningConsumer::start(&options, &sink, false);
     until("commits", SOON, || options.lag() == 0).await;
-    assert_eq!(desk.seen().keys().copied().collect::<Vec<_>>(), [7, 1_000_001]);
-    let dead = options.read(&options.dlq_topic);
-    let mut reasons: Vec<_> = dead
+    assert_eq!(sink.seen().keys().copied().collect::<Vec<_>>(), [7, 1_000_001]);
+    let letters = options.read(&options.dlq_topic);
+    let mut reasons: Vec<_> = letters
         .iter()
-        .map(|dead| (dead.key.as_deref().unwrap(), dead.headers["monthend-reason"].as_str()))
+        .map(|letter| (letter.key.as_deref().unwrap(), letter.headers["monthend-reason"].as_str()))
         .collect();
     reasons.sort_unstable();
     let expected = [
         ("1", "the message is empty"),
         ("2", "the message is not valid JSON: syntax error in line 1, column 1"),
-        ("3", "nobody like this"),
+        ("3", "no such member"),
         ("4", "`v` is not 1, the only supported version"),
         ("5", "the message has 100016 bytes, more than the maximum of 1024"),
     ];
     assert_eq!(reasons, expected);
-    for letter in &dead {
-        let at: usize = letter.key.as_deref().unwrap().parse().unwrap();
-        assert!(payloads[at].starts_with(&letter.payload));
+    for letter in &letters {
+        let index: usize = letter.key.as_deref().unwrap().parse().unwrap();
+        assert!(payloads[index].starts_with(&letter.payload));
         let cut = letter.headers.get("monthend-bytes-cut").map_or(0, |cut| cut.parse().unwrap());
-        assert_eq!(letter.payload.len() + cut, payloads[at].len());
+        assert_eq!(letter.payload.len() + cut, payloads[index].len());
         assert!(letter.headers["monthend-source"].starts_with(&options.topic), "{:?}", letter.headers);
     }
     running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_without_room_is_waited_for() {
+async fn the_consumer_waits_for_an_engine_without_room() {
     let options = options();
     options.make_topics().await;
     options.put(messages(1..=3000)).await;
-    let desk = Desk::default();
-    let running = Running::start(&options, &desk, true);
-    until("a full engine", SOON, || desk.distinct() == 2 * BATCH).await;
-    // Longer than the consumer waits before it pauses.
+    let sink = Sink::default();
+    let running = RunningConsumer::start(&options, &sink, true);
+    until("a full engine", SOON, || sink.distinct() == 2 * BATCH).await;
+    // Longer than the consumer waits before it pauses its partitions.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(desk.distinct(), 2 * BATCH);
+    assert_eq!(sink.distinct(), 2 * BATCH);
     running.hold.send_replace(false);
-    until("the rest", SOON, || desk.distinct() == 3000 && options.lag() == 0).await;
-    assert!(desk.seen().values().all(|times| *times == 1), "what was fetched twice is handed in once");
+    until("the rest", SOON, || sink.distinct() == 3000 && options.lag() == 0).await;
+    assert!(sink.seen().values().all(|times| *times == 1), "what was fetched twice is submitted once");
     running.stop().await;
 }

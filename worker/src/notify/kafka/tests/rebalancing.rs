@@ -1,9 +1,10 @@
-//! Consumers that come and go: partitions change hands with nothing in hand of them.
+//! Consumers that join and leave the group: a partition moves to another consumer once nothing of
+//! it is unfinished.
 
 use super::*;
 
-/// Keeps the topic busy while consumers come and go, and returns how many messages there were.
-async fn feed(options: KafkaArgs, stop: CancellationToken) -> i64 {
+/// Publishes messages while consumers join and leave, and returns how many.
+async fn publish_until_stopped(options: KafkaArgs, stop: CancellationToken) -> i64 {
     let mut next = 1;
     while !stop.is_cancelled() {
         options.put(messages(next..=next + 199)).await;
@@ -14,25 +15,25 @@ async fn feed(options: KafkaArgs, stop: CancellationToken) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn partitions_change_hands_settled() {
+async fn no_message_comes_twice_when_partitions_move() {
     let options = options();
     options.make_topics().await;
-    let desk = Desk::default();
-    let fed = CancellationToken::new();
-    let feeding = tokio::spawn(feed(options.clone(), fed.clone()));
-    let first = Running::start(&options, &desk, false);
-    until("the first to work", SOON, || desk.distinct() > 1000).await;
-    let mut others: Vec<_> = (0..3).map(|_| Running::start(&options, &desk, false)).collect();
+    let sink = Sink::default();
+    let stop_publishing = CancellationToken::new();
+    let publishing = tokio::spawn(publish_until_stopped(options.clone(), stop_publishing.clone()));
+    let first = RunningConsumer::start(&options, &sink, false);
+    until("the first to work", SOON, || sink.distinct() > 1000).await;
+    let mut others: Vec<_> = (0..3).map(|_| RunningConsumer::start(&options, &sink, false)).collect();
     until("all to be there", SOON, || options.members() == 4).await;
-    let seen = desk.distinct();
-    until("all to work", SOON, || desk.distinct() > seen + 2000).await;
+    let seen = sink.distinct();
+    until("all to work", SOON, || sink.distinct() > seen + 2000).await;
     first.stop().await;
     others.pop().unwrap().stop().await;
     until("two to be left", SOON, || options.members() == 2).await;
-    fed.cancel();
-    let total = usize::try_from(feeding.await.unwrap()).unwrap();
-    until("the rest", SOON, || desk.distinct() == total && options.lag() == 0).await;
-    let twice = desk.seen().values().filter(|times| **times > 1).count();
+    stop_publishing.cancel();
+    let total = usize::try_from(publishing.await.unwrap()).unwrap();
+    until("the rest", SOON, || sink.distinct() == total && options.lag() == 0).await;
+    let twice = sink.seen().values().filter(|times| **times > 1).count();
     assert_eq!(twice, 0, "of {total} messages");
     for other in others {
         other.stop().await;
@@ -40,17 +41,17 @@ async fn partitions_change_hands_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_is_kept_until_what_is_in_hand_of_it_has_ended() {
+async fn a_partition_is_kept_until_its_batches_are_done() {
     let options = options();
     options.make_topics().await;
     options.put(messages(1..=150)).await;
-    let (slow, quick) = (Desk::default(), Desk::default());
-    let first = Running::start(&options, &slow, true);
+    let (slow, quick) = (Sink::default(), Sink::default());
+    let first = RunningConsumer::start(&options, &slow, true);
     until("its batches", SOON, || slow.distinct() == 150).await;
-    let second = Running::start(&options, &quick, false);
+    let second = RunningConsumer::start(&options, &quick, false);
     until("the second to be there", SOON, || options.members() == 2).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!((quick.distinct(), options.committed()), (0, BTreeMap::new()), "nothing has changed hands");
+    assert_eq!((quick.distinct(), options.committed()), (0, BTreeMap::new()), "no partition has moved");
     first.hold.send_replace(false);
     until("commits", SOON, || options.lag() == 0).await;
     options.put(messages(151..=1000)).await;
@@ -65,13 +66,13 @@ async fn the_group_does_not_wait_for_an_engine_without_room() {
     let options = options();
     options.make_topics().await;
     options.put(messages(1..=3000)).await;
-    let (stuck, free) = (Desk::default(), Desk::default());
-    let first = Running::start(&options, &stuck, true);
+    let (stuck, free) = (Sink::default(), Sink::default());
+    let first = RunningConsumer::start(&options, &stuck, true);
     until("a full engine", SOON, || stuck.distinct() == 2 * BATCH).await;
-    let second = Running::start(&options, &free, false);
-    // Partitions are let go after a while, and what was in hand of them comes again.
+    let second = RunningConsumer::start(&options, &free, false);
+    // Its partitions are given up after a while, and their unfinished messages come again.
     until("the other to get its share", 2 * SOON, || free.distinct() > 500).await;
-    first.abandon();
+    first.abort();
     until("the other to get everything", 2 * SOON, || free.distinct() == 3000 && options.lag() == 0).await;
     second.stop().await;
 }

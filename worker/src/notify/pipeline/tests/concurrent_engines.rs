@@ -1,4 +1,4 @@
-//! Several engines, and several batches.
+//! Several engines and several batches at once.
 
 use super::mail_server::{Act, MailServer, Stage};
 use super::*;
@@ -31,12 +31,12 @@ async fn two_engines_with_the_same_messages_send_each_once() {
 async fn two_recovery_runs_at_once_send_each_bill_once() {
     let fixture = Fixture::new(40).await;
     let first = fixture.run(1).await;
-    fixture.server.play(|step| match step.stage {
-        Stage::Rcpt => Act::Say("550 5.1.1 no"),
-        _ => Act::Go,
+    fixture.server.script(|step| match step.stage {
+        Stage::Rcpt => Act::Reply("550 5.1.1 no"),
+        _ => Act::Accept,
     });
     fixture.send(&first).await;
-    fixture.server.play(|_| Act::Go);
+    fixture.server.script(|_| Act::Accept);
     let (one, two) = (
         fixture.run_with(2, Selection::Failed, None).await,
         fixture.run_with(3, Selection::Failed, None).await,
@@ -46,7 +46,7 @@ async fn two_recovery_runs_at_once_send_each_bill_once() {
     let engine = fixture.engine();
     let mixed = messages.0.into_iter().zip(messages.1).flat_map(|(a, b)| [a, b]).collect();
     engine.intake().submit(mixed).await.unwrap().await.unwrap();
-    // What was held by the other run is republished, and found to be over.
+    // What the other run held is published again, and already has an outcome.
     for run in [&one, &two] {
         engine.intake().submit(fixture.messages(run).await).await.unwrap().await.unwrap();
         fixture.ended(run).await;
@@ -59,14 +59,14 @@ async fn two_recovery_runs_at_once_send_each_bill_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whose_lease_was_lost_sends_nothing() {
+async fn after_a_lost_lease_nothing_is_sent() {
     let fixture = Fixture::new(20).await;
     let run = fixture.run(1).await;
     let messages = fixture.messages(&run).await;
-    // The first engine's server is away.
-    let elsewhere = MailServer::start().await;
-    elsewhere.go_away();
-    let transport = Transport::parse(&format!("smtp://127.0.0.1:{}", elsewhere.port), None).unwrap();
+    // The first engine's server is down.
+    let other_server = MailServer::start().await;
+    other_server.shut_down();
+    let transport = Transport::parse(&format!("smtp://127.0.0.1:{}", other_server.port), None).unwrap();
     let lease = Duration::from_secs(6);
     let first = fixture.start(EngineConfig { transport, lease, ..fixture.config() });
     let lost = first.intake().submit(messages.clone()).await.unwrap();
@@ -76,15 +76,15 @@ async fn whose_lease_was_lost_sends_nothing() {
     second.intake().submit(messages).await.unwrap().await.unwrap();
     second.drain(LIMIT).await.unwrap();
     assert_eq!(fixture.counts(&run).await, "SENT 20");
-    elsewhere.come_back().await;
+    other_server.restart().await;
     tokio::time::timeout(LIMIT, lost).await.unwrap().unwrap();
     first.drain(LIMIT).await.unwrap();
-    assert_eq!(elsewhere.received().len(), 0);
+    assert_eq!(other_server.received().len(), 0);
     fixture.check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_holds_over_two_engines() {
+async fn two_engines_share_a_rate_limit() {
     let fixture = Fixture::new(60).await;
     let run = fixture.run_with(1, Selection::Ready, Some(25)).await;
     let messages = fixture.messages(&run).await;
@@ -98,25 +98,25 @@ async fn a_limit_holds_over_two_engines() {
     drop((a.unwrap(), b.unwrap()));
     one.drain(LIMIT).await.unwrap();
     two.drain(LIMIT).await.unwrap();
-    let mut at: Vec<_> = fixture.server.received().iter().map(|mail| mail.at).collect();
+    let mut at: Vec<_> = fixture.server.received().iter().map(|email| email.at).collect();
     at.sort();
-    let long = at[59] - at[0];
-    assert!(long >= Duration::from_millis(59 * 40 - 200), "60 mails at 25 a second within {long:?}");
-    assert!(long < Duration::from_secs(10), "60 mails at 25 a second took {long:?}");
-    for second in at.windows(30) {
-        let long = second[29] - second[0];
-        assert!(long > Duration::from_millis(900), "30 mails within {long:?}");
+    let total = at[59] - at[0];
+    assert!(total >= Duration::from_millis(59 * 40 - 200), "60 emails at 25 a second within {total:?}");
+    assert!(total < Duration::from_secs(10), "60 emails at 25 a second took {total:?}");
+    for window in at.windows(30) {
+        let time = window[29] - window[0];
+        assert!(time > Duration::from_millis(900), "30 emails within {time:?}");
     }
     fixture.check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_can_change_while_a_run_goes() {
+async fn a_rate_limit_can_change_while_a_run_is_sent() {
     let fixture = Fixture::new(100).await;
     let run = fixture.run_with(1, Selection::Ready, Some(1)).await;
     let engine = fixture.engine();
     let done = engine.intake().submit(fixture.messages(&run).await).await.unwrap();
-    wait_until("the first mails", || !fixture.server.received().is_empty()).await;
+    wait_until("the first emails", || !fixture.server.received().is_empty()).await;
     notification::update_settings(&fixture.operator, run.id, false, None).await.unwrap();
     tokio::time::timeout(LIMIT, done).await.unwrap().unwrap();
     engine.drain(LIMIT).await.unwrap();
@@ -125,9 +125,9 @@ async fn a_limit_can_change_while_a_run_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_than_two_batches_are_in_hand() {
+async fn a_third_batch_waits_for_room() {
     let fixture = Fixture::new(30).await;
-    fixture.server.play(|step| if step.stage == Stage::End { Act::Hang } else { Act::Go });
+    fixture.server.script(|step| if step.stage == Stage::End { Act::Hang } else { Act::Accept });
     let run = fixture.run(1).await;
     let messages = fixture.messages(&run).await;
     let engine = fixture.engine();
@@ -136,5 +136,9 @@ async fn no_more_than_two_batches_are_in_hand() {
     let _two = intake.submit(messages[10..20].to_vec()).await.unwrap();
     let third = intake.submit(messages[20..].to_vec());
     assert!(tokio::time::timeout(Duration::from_millis(500), third).await.is_err());
-    assert_eq!(fixture.one("select count(*) from delivery").await, "20", "the second is prepared meanwhile");
+    assert_eq!(
+        fixture.one("select count(*) from delivery").await,
+        "20",
+        "the second batch is prepared meanwhile"
+    );
 }

@@ -1,4 +1,5 @@
-//! A mail server on a real socket that does as each test tells it, step by step, and keeps what it was sent.
+//! A mail server on a real socket, whose reply at each step a test decides. Keeps the emails that
+//! it receives.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-/// Where a conversation is, before the server answers.
+/// A step of an SMTP session, before the server replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
     Greeting,
@@ -19,28 +20,31 @@ pub(super) enum Stage {
     Mail,
     Rcpt,
     Data,
-    /// 354 is said, nothing of the content is read.
+    /// After the reply 354, before the content is read.
     Content,
-    /// The dot is here, and the mail with it.
+    /// After the dot that ends the content.
     End,
 }
 
-/// One step of one conversation.
+/// One step of one session.
 pub(super) struct Step<'a> {
     pub(super) stage: Stage,
-    /// Whom the mail is for, from RCPT on.
+    /// The recipient, from RCPT on.
     pub(super) to: &'a str,
     /// How often this stage was reached before, for this recipient.
     pub(super) before: usize,
-    /// Mails that this connection has brought.
-    pub(super) mails: usize,
+    /// Emails that came over this connection before.
+    pub(super) emails: usize,
 }
 
+/// What the server does at a step.
 pub(super) enum Act {
-    Go,
-    Say(&'static str),
-    Late(Duration),
-    /// Never answers.
+    /// The usual reply.
+    Accept,
+    Reply(&'static str),
+    /// The usual reply, after a delay.
+    Delay(Duration),
+    /// No reply.
     Hang,
     /// Closes the connection.
     Drop,
@@ -65,11 +69,11 @@ impl Received {
 
 struct State {
     script: Script,
-    offers: Vec<&'static str>,
+    extensions: Vec<&'static str>,
     received: Vec<Received>,
     seen: HashMap<(Stage, String), usize>,
-    /// What was said, without contents.
-    heard: Vec<String>,
+    /// The lines that clients sent, without contents.
+    commands: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -79,7 +83,7 @@ pub(super) enum Security {
     Starttls(TlsAcceptor),
 }
 
-/// A server that lasts as long as this does.
+/// A server that runs until it is dropped.
 pub(super) struct MailServer {
     pub(super) port: u16,
     state: Arc<Mutex<State>>,
@@ -94,11 +98,11 @@ impl MailServer {
 
     pub(super) async fn with(security: Security) -> Self {
         let state = State {
-            script: Arc::new(|_| Act::Go),
-            offers: vec!["8BITMIME", "SMTPUTF8", "SIZE 10000000"],
+            script: Arc::new(|_| Act::Accept),
+            extensions: vec!["8BITMIME", "SMTPUTF8", "SIZE 10000000"],
             received: Vec::new(),
             seen: HashMap::new(),
-            heard: Vec::new(),
+            commands: Vec::new(),
         };
         let state = Arc::new(Mutex::new(state));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -121,29 +125,29 @@ impl MailServer {
                 accepted.set_nodelay(true).unwrap();
                 let (state, security, running) = (state.clone(), security.clone(), running.clone());
                 tokio::spawn(async move {
-                    let talk = Talk { state, greeted: false, secure: false };
-                    let conversation = async {
+                    let session = Session { state, greeted: false, secure: false };
+                    let running_session = async {
                         match security {
-                            Security::None => drop(talk.converse(accepted, false).await),
+                            Security::None => drop(session.run_session(accepted, false).await),
                             Security::Implicit(tls) => {
                                 if let Ok(stream) = tls.accept(accepted).await {
-                                    drop(talk.converse(stream, false).await);
+                                    drop(session.run_session(stream, false).await);
                                 }
                             }
                             Security::Starttls(tls) => {
-                                let state = talk.state.clone();
-                                if let Some(plain) = talk.converse(accepted, true).await
+                                let state = session.state.clone();
+                                if let Some(plain) = session.run_session(accepted, true).await
                                     && let Ok(stream) = tls.accept(plain).await
                                 {
-                                    let talk = Talk { state, greeted: true, secure: true };
-                                    drop(talk.converse(stream, false).await);
+                                    let session = Session { state, greeted: true, secure: true };
+                                    drop(session.run_session(stream, false).await);
                                 }
                             }
                         }
                     };
                     tokio::select! {
                         () = running.cancelled() => {}
-                        () = conversation => {}
+                        () = running_session => {}
                     }
                 });
             }
@@ -151,11 +155,11 @@ impl MailServer {
     }
 
     /// Closes the port and every connection.
-    pub(super) fn go_away(&self) {
+    pub(super) fn shut_down(&self) {
         self.running.lock().unwrap().cancel();
     }
 
-    pub(super) async fn come_back(&self) {
+    pub(super) async fn restart(&self) {
         let address = format!("127.0.0.1:{}", self.port);
         for _ in 0..200 {
             if let Ok(listener) = TcpListener::bind(&address).await {
@@ -163,174 +167,178 @@ impl MailServer {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{address} is not free again");
+        panic!("{address} is still in use");
     }
 
-    /// From the next step on.
-    pub(super) fn play(&self, script: impl Fn(&Step<'_>) -> Act + Send + Sync + 'static) {
+    /// Sets what the server does from the next step on.
+    pub(super) fn script(&self, script: impl Fn(&Step<'_>) -> Act + Send + Sync + 'static) {
         self.state.lock().unwrap().script = Arc::new(script);
     }
 
-    pub(super) fn offer(&self, offers: &[&'static str]) {
-        self.state.lock().unwrap().offers = offers.to_vec();
+    pub(super) fn set_extensions(&self, extensions: &[&'static str]) {
+        self.state.lock().unwrap().extensions = extensions.to_vec();
     }
 
     pub(super) fn received(&self) -> Vec<Received> {
         self.state.lock().unwrap().received.clone()
     }
 
-    /// How often a stage was reached, whoever the mail was for.
-    pub(super) fn reached(&self, stage: Stage) -> usize {
+    /// How often a stage was reached, for all recipients.
+    pub(super) fn times_reached(&self, stage: Stage) -> usize {
         self.state.lock().unwrap().seen.iter().filter(|((at, _), _)| *at == stage).map(|(_, n)| n).sum()
     }
 
-    pub(super) fn heard(&self) -> Vec<String> {
-        self.state.lock().unwrap().heard.clone()
+    pub(super) fn commands(&self) -> Vec<String> {
+        self.state.lock().unwrap().commands.clone()
     }
 }
 
 impl Drop for MailServer {
     fn drop(&mut self) {
-        self.go_away();
+        self.shut_down();
     }
 }
 
-struct Talk {
+struct Session {
     state: Arc<Mutex<State>>,
     greeted: bool,
     secure: bool,
 }
 
 /// The connection is to be closed.
-struct Over;
+struct Closed;
 
-impl Talk {
+impl Session {
     /// Returns the stream when the client wants TLS on it.
-    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, starttls: bool) -> Option<S> {
+    async fn run_session<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, starttls: bool) -> Option<S> {
         let mut stream = BufReader::new(stream);
-        let talked = self.talk(&mut stream, starttls).await;
-        matches!(talked, Ok(true)).then(|| stream.into_inner())
+        let result = self.run_commands(&mut stream, starttls).await;
+        matches!(result, Ok(true)).then(|| stream.into_inner())
     }
 
-    async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn run_commands<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: &mut BufReader<S>,
         starttls: bool,
-    ) -> Result<bool, Over> {
-        let (mut to, mut mails) = (String::new(), 0);
+    ) -> Result<bool, Closed> {
+        let (mut to, mut emails) = (String::new(), 0);
         if !self.greeted {
-            self.answer(stream, Stage::Greeting, "", 0, "220 mail.test ready").await?;
+            self.reply(stream, Stage::Greeting, "", 0, "220 mail.test ready").await?;
         }
         loop {
             let mut line = String::new();
-            if stream.read_line(&mut line).await.map_err(|_| Over)? == 0 {
-                return Err(Over);
+            if stream.read_line(&mut line).await.map_err(|_| Closed)? == 0 {
+                return Err(Closed);
             }
             let line = line.trim_end();
-            self.state.lock().unwrap().heard.push(format!("{}{line}", if self.secure { "TLS " } else { "" }));
+            self.state
+                .lock()
+                .unwrap()
+                .commands
+                .push(format!("{}{line}", if self.secure { "TLS " } else { "" }));
             let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
             match verb.as_str() {
                 "EHLO" => {
-                    let mut offers: Vec<&str> = self.state.lock().unwrap().offers.clone();
+                    let mut extensions: Vec<&str> = self.state.lock().unwrap().extensions.clone();
                     if starttls {
-                        offers.push("STARTTLS");
+                        extensions.push("STARTTLS");
                     }
-                    let last = offers.pop().unwrap_or("HELP");
+                    let last = extensions.pop().unwrap_or("HELP");
                     let mut lines = vec!["250-mail.test".to_owned()];
-                    lines.extend(offers.iter().map(|offer| format!("250-{offer}")));
+                    lines.extend(extensions.iter().map(|extension| format!("250-{extension}")));
                     lines.push(format!("250 {last}"));
-                    self.answer(stream, Stage::Ehlo, "", mails, &lines.join("\r\n")).await?;
+                    self.reply(stream, Stage::Ehlo, "", emails, &lines.join("\r\n")).await?;
                 }
                 "STARTTLS" => {
-                    say(stream, "220 go on").await?;
+                    write_line(stream, "220 go on").await?;
                     return Ok(true);
                 }
-                "AUTH" => drop(self.answer(stream, Stage::Auth, "", mails, "235 welcome").await?),
-                "MAIL" => drop(self.answer(stream, Stage::Mail, "", mails, "250 ok").await?),
+                "AUTH" => drop(self.reply(stream, Stage::Auth, "", emails, "235 welcome").await?),
+                "MAIL" => drop(self.reply(stream, Stage::Mail, "", emails, "250 ok").await?),
                 "RCPT" => {
                     to = line.trim_start_matches("RCPT TO:<").split('>').next().unwrap().to_owned();
-                    self.answer(stream, Stage::Rcpt, &to, mails, "250 ok").await?;
+                    self.reply(stream, Stage::Rcpt, &to, emails, "250 ok").await?;
                 }
                 "DATA" => {
-                    if self.answer(stream, Stage::Data, &to, mails, "354 go on").await? {
-                        self.act(Stage::Content, &to, mails).await?;
+                    if self.reply(stream, Stage::Data, &to, emails, "354 go on").await? {
+                        self.act(Stage::Content, &to, emails).await?;
                         let content = read_content(stream).await?;
                         let received = Received { to: to.clone(), content, at: Instant::now() };
-                        // A mail that is refused now was not taken.
-                        let taken = self.taken(received);
-                        if self.answer(stream, Stage::End, &to, mails, "250 taken").await? {
-                            mails += 1;
+                        // An email that is rejected now was not received.
+                        let index = self.keep(received);
+                        if self.reply(stream, Stage::End, &to, emails, "250 received").await? {
+                            emails += 1;
                         } else {
-                            self.state.lock().unwrap().received.remove(taken);
+                            self.state.lock().unwrap().received.remove(index);
                         }
                     }
                 }
-                "RSET" | "NOOP" => say(stream, "250 ok").await?,
+                "RSET" | "NOOP" => write_line(stream, "250 ok").await?,
                 "QUIT" => {
-                    say(stream, "221 bye").await?;
-                    return Err(Over);
+                    write_line(stream, "221 bye").await?;
+                    return Err(Closed);
                 }
-                _ => say(stream, "502 what?").await?,
+                _ => write_line(stream, "502 what?").await?,
             }
         }
     }
 
-    fn taken(&self, received: Received) -> usize {
+    fn keep(&self, received: Received) -> usize {
         let mut state = self.state.lock().unwrap();
         state.received.push(received);
         state.received.len() - 1
     }
 
-    /// True when the script lets the usual answer pass.
-    async fn answer(
+    /// Replies as the script says. True if that is the usual reply.
+    async fn reply(
         &self,
         stream: &mut (impl AsyncWrite + Unpin),
         stage: Stage,
         to: &str,
-        mails: usize,
+        emails: usize,
         usual: &str,
-    ) -> Result<bool, Over> {
-        let said = self.act(stage, to, mails).await?;
-        say(stream, said.unwrap_or(usual)).await?;
-        if said.is_some_and(|said| said.starts_with("421")) {
-            return Err(Over);
+    ) -> Result<bool, Closed> {
+        let scripted = self.act(stage, to, emails).await?;
+        write_line(stream, scripted.unwrap_or(usual)).await?;
+        if scripted.is_some_and(|reply| reply.starts_with("421")) {
+            return Err(Closed);
         }
-        Ok(said.is_none())
+        Ok(scripted.is_none())
     }
 
-    async fn act(&self, stage: Stage, to: &str, mails: usize) -> Result<Option<&'static str>, Over> {
+    async fn act(&self, stage: Stage, to: &str, emails: usize) -> Result<Option<&'static str>, Closed> {
         let act = {
             let mut state = self.state.lock().unwrap();
             let seen = state.seen.entry((stage, to.to_owned())).or_default();
             *seen += 1;
             let before = *seen - 1;
             let script = state.script.clone();
-            script(&Step { stage, to, before, mails })
+            script(&Step { stage, to, before, emails })
         };
         match act {
-            Act::Go => Ok(None),
-            Act::Say(words) => Ok(Some(words)),
-            Act::Late(long) => {
-                tokio::time::sleep(long).await;
+            Act::Accept => Ok(None),
+            Act::Reply(reply) => Ok(Some(reply)),
+            Act::Delay(delay) => {
+                tokio::time::sleep(delay).await;
                 Ok(None)
             }
             Act::Hang => std::future::pending().await,
-            Act::Drop => Err(Over),
+            Act::Drop => Err(Closed),
         }
     }
 }
 
-async fn say(stream: &mut (impl AsyncWrite + Unpin), words: &str) -> Result<(), Over> {
-    stream.write_all(format!("{words}\r\n").as_bytes()).await.map_err(|_| Over)?;
-    stream.flush().await.map_err(|_| Over)
+async fn write_line(stream: &mut (impl AsyncWrite + Unpin), line: &str) -> Result<(), Closed> {
+    stream.write_all(format!("{line}\r\n").as_bytes()).await.map_err(|_| Closed)?;
+    stream.flush().await.map_err(|_| Closed)
 }
 
-async fn read_content<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Result<String, Over> {
+async fn read_content<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Result<String, Closed> {
     let mut content = String::new();
     loop {
         let start = content.len();
-        if stream.read_line(&mut content).await.map_err(|_| Over)? == 0 {
-            return Err(Over);
+        if stream.read_line(&mut content).await.map_err(|_| Closed)? == 0 {
+            return Err(Closed);
         }
         if &content[start..] == ".\r\n" {
             content.truncate(start);

@@ -1,5 +1,6 @@
-//! The engine on a real PostgreSQL and against a mail server on real sockets. Each test has a database of its own; the
-//! engine works under the worker's role. After each disturbance, what the server received is held against the database.
+//! The engine with a real PostgreSQL and a mail server on real sockets. Each test has its own
+//! database; the engine uses the worker's role. After each failure, the emails that the server
+//! received are compared with the database.
 
 mod concurrent_engines;
 mod mail_server;
@@ -22,10 +23,11 @@ use store::notification::{self, BeginRequest, BeginResult, RunFacts, Scope, Sele
 use store::testing::TestDatabase;
 
 use self::mail_server::MailServer;
-use super::engine::{Engine, EngineConfig};
-use super::sender::Retries;
+use super::{Engine, EngineConfig};
 use crate::notify::metrics::Metrics;
-use crate::notify::transport::{Credentials, Transport};
+use crate::notify::smtp::retry_policy::RetryPolicy;
+use crate::notify::smtp::server_address::Credentials;
+use crate::notify::transport::Transport;
 
 const MONTH: &str = "2026-10";
 const LIMIT: Duration = Duration::from_secs(30);
@@ -126,11 +128,11 @@ impl Fixture {
         self.run_with(uid, Selection::Ready, None).await
     }
 
-    /// A run that has chosen its targets.
+    /// A run whose targets are selected.
     async fn run_with(&self, uid: u128, selection: Selection, max_per_second: Option<i32>) -> RunFacts {
         let files = notice_templates();
         let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
-        let asked = BeginRequest {
+        let request = BeginRequest {
             run: &format!("test/notices-{uid}"),
             run_uid: Uuid::from_u128(uid),
             month: MONTH.parse().unwrap(),
@@ -140,13 +142,13 @@ impl Fixture {
             templates: &TemplateSet { sha256, files },
             max_per_second,
         };
-        let BeginResult::Started(_) = notification::begin_run(&self.operator, &asked).await.unwrap() else {
+        let BeginResult::Started(_) = notification::begin_run(&self.operator, &request).await.unwrap() else {
             panic!("refused")
         };
         let mut worker = self.database.connect_as("monthend_worker").await;
-        let facts = notification::read_run(&mut worker, asked.run_uid).await.unwrap();
+        let facts = notification::read_run(&mut worker, request.run_uid).await.unwrap();
         notification::select_targets(&mut worker, &facts, 1000, |_| true).await.unwrap();
-        notification::read_run(&mut worker, asked.run_uid).await.unwrap()
+        notification::read_run(&mut worker, request.run_uid).await.unwrap()
     }
 
     fn transport(&self) -> Transport {
@@ -158,11 +160,11 @@ impl Fixture {
             name: "test".to_owned(),
             transport: self.transport(),
             from: "Monthend <billing@example.com>".parse().unwrap(),
-            sessions: 4,
-            batch: 1000,
+            connections: 4,
+            max_batch: 1000,
             lease: Duration::from_secs(20),
-            retries: Retries { first_delay: Duration::from_millis(20), ..Retries::default() },
-            first_pause: Some(Duration::from_millis(50)),
+            retry_policy: RetryPolicy { first_delay: Duration::from_millis(20), ..RetryPolicy::default() },
+            first_probe_delay: Some(Duration::from_millis(50)),
             metrics: Metrics::new().unwrap(),
         }
     }
@@ -175,7 +177,7 @@ impl Fixture {
         self.start(self.config())
     }
 
-    /// Messages of all the run's open targets.
+    /// The messages of all open targets of the run.
     async fn messages(&self, run: &RunFacts) -> Vec<NotificationMessage> {
         let mut worker = self.database.connect_as("monthend_worker").await;
         let keys = notification::read_open_targets(&mut worker, run, None, 10_000).await.unwrap();
@@ -189,7 +191,7 @@ impl Fixture {
             .collect()
     }
 
-    /// Sends all the run's open targets through an engine of their own.
+    /// Sends all open targets of the run with a new engine.
     async fn send(&self, run: &RunFacts) {
         let engine = self.engine();
         let messages = self.messages(run).await;
@@ -200,17 +202,17 @@ impl Fixture {
         engine.drain(LIMIT).await.unwrap();
     }
 
-    /// Waits until the query gives the text.
-    async fn until(&self, query: &str, wanted: &str) {
+    /// Waits until the query returns the text.
+    async fn until(&self, query: &str, expected: &str) {
         let mut seen = String::new();
         for _ in 0..600 {
             seen = self.one(query).await;
-            if seen == wanted {
+            if seen == expected {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("{query}: {seen}, not {wanted}");
+        panic!("{query}: {seen}, not {expected}");
     }
 
     /// Waits until every target of the run has an outcome.
@@ -222,7 +224,7 @@ impl Fixture {
         self.until(&open, "0").await;
     }
 
-    /// How many targets of the run ended how: `FAILED 2, SENT 3`.
+    /// The number of targets of the run by outcome: `FAILED 2, SENT 3`.
     async fn counts(&self, run: &RunFacts) -> String {
         self.one(&format!(
             "select string_agg(outcome || ' ' || n, ', ' order by outcome) from (
@@ -243,15 +245,16 @@ impl Fixture {
         .await
     }
 
-    /// Lets every lease run out, and settles.
+    /// Lets every lease expire, and settles the deliveries.
     async fn expire(&self) {
         self.sql("update delivery set lease_until = clock_timestamp() - interval '1 s' where lease_until is not null")
             .await;
         notification::end_expired_leases(&self.operator, MONTH.parse().unwrap()).await.unwrap();
     }
 
-    /// Nothing is in hand; whatever is SENT was received exactly once, and whatever was received is SENT or UNKNOWN; each
-    /// by whom it was for; the deliveries agree with the targets of the run that made them.
+    /// Asserts that nothing is claimed; that each SENT delivery was received exactly once, and each
+    /// received email is SENT or UNKNOWN and went to its member; and that the deliveries agree with
+    /// the targets of their runs.
     async fn check(&self) {
         assert_eq!(
             self.one("select count(*) from delivery where state in ('CLAIMED', 'HANDED_OVER')").await,
@@ -263,26 +266,29 @@ impl Fixture {
                 .await
                 .unwrap();
         let mut received: BTreeMap<String, usize> = BTreeMap::new();
-        for mail in self.server.received() {
-            let member: i64 = mail.bill().split('.').nth(1).unwrap().parse().unwrap();
-            assert_eq!(mail.to, address(member));
-            *received.entry(mail.bill().to_owned()).or_default() += 1;
+        for email in self.server.received() {
+            let member: i64 = email.bill().split('.').nth(1).unwrap().parse().unwrap();
+            assert_eq!(email.to, address(member));
+            *received.entry(email.bill().to_owned()).or_default() += 1;
         }
         for (member, revision, state, attempt) in rows {
-            let mails = received.remove(&format!("{MONTH}.{member}.{revision}")).unwrap_or(0);
-            let right = match state.as_str() {
-                "SENT" => mails == 1 || (attempt > 1 && mails == 2),
-                "UNKNOWN" => mails <= 1,
-                _ => mails == 0,
+            let emails = received.remove(&format!("{MONTH}.{member}.{revision}")).unwrap_or(0);
+            let consistent = match state.as_str() {
+                "SENT" => emails == 1 || (attempt > 1 && emails == 2),
+                "UNKNOWN" => emails <= 1,
+                _ => emails == 0,
             };
-            assert!(right, "member {member} is {state} after {attempt} attempts, and got {mails} mails");
+            assert!(
+                consistent,
+                "member {member} is {state} after {attempt} attempts, and got {emails} emails"
+            );
         }
-        assert_eq!(received, BTreeMap::new(), "mails without a delivery");
-        let apart = "select count(*) from delivery d join notice_target t
+        assert_eq!(received, BTreeMap::new(), "emails without a delivery");
+        let differing = "select count(*) from delivery d join notice_target t
                          on t.month = d.month and t.member_id = d.member_id and t.revision = d.revision
                             and t.notification = d.notification
                      where d.state <> 'PENDING' and t.outcome::text is distinct from d.state::text";
-        assert_eq!(self.one(apart).await, "0");
+        assert_eq!(self.one(differing).await, "0");
     }
 }
 
@@ -290,10 +296,10 @@ fn address(member: i64) -> String {
     format!("haneul.canary{member}@secret.example.net")
 }
 
-/// The member of an address.
+/// The member of an address; 0 of none.
 fn member_of(address: &str) -> i64 {
     let digits: String = address.chars().filter(char::is_ascii_digit).collect();
-    digits.parse().unwrap()
+    digits.parse().unwrap_or(0)
 }
 
 fn notice_templates() -> BTreeMap<String, String> {
@@ -309,12 +315,12 @@ fn as_role(url: &SecretString, role: &str) -> SecretString {
     SecretString::from(format!("{url}{separator}options=-c%20role%3D{role}"))
 }
 
-async fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..1200 {
-        if so() {
+        if condition() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("it did not come to this: {what}");
+    panic!("waited too long for: {what}");
 }

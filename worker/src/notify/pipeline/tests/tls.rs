@@ -8,7 +8,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use super::mail_server::{Act, MailServer, Security, Stage};
 use super::*;
 
-/// What a server for `localhost` shows, and the file of whoever vouches for it.
+/// A certificate for `localhost`, and a folder with the authority's certificate.
 fn certificate() -> (TlsAcceptor, tempfile::TempDir) {
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -23,46 +23,47 @@ fn certificate() -> (TlsAcceptor, tempfile::TempDir) {
     (TlsAcceptor::from(Arc::new(config)), folder)
 }
 
-fn login() -> Option<Credentials> {
+fn credentials() -> Option<Credentials> {
     Some(Credentials { username: "monthend".to_owned(), password: SecretString::from("pass-canary") })
 }
 
-async fn send(fixture: &Fixture, address: &str, login: Option<Credentials>) -> (Engine, RunFacts) {
+async fn send(fixture: &Fixture, address: &str, credentials: Option<Credentials>) -> (Engine, RunFacts) {
     let run = fixture.run(1).await;
-    let transport = Transport::parse(address, login).unwrap();
+    let transport = Transport::parse(address, credentials).unwrap();
     let engine = fixture.start(EngineConfig { transport, ..fixture.config() });
     drop(engine.intake().submit(fixture.messages(&run).await).await.unwrap());
     (engine, run)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mails_and_passwords_go_over_tls() {
+async fn emails_and_passwords_are_sent_over_tls() {
     for (scheme, implicit) in [("smtps", true), ("smtp", false)] {
         let (tls, folder) = certificate();
         let security = if implicit { Security::Implicit(tls) } else { Security::Starttls(tls) };
         let fixture = Fixture::with(8, MailServer::with(security).await).await;
-        fixture.server.offer(&["8BITMIME", "AUTH PLAIN LOGIN"]);
+        fixture.server.set_extensions(&["8BITMIME", "AUTH PLAIN LOGIN"]);
         let ca = folder.path().join("ca.pem").display().to_string();
         let address = format!("{scheme}://localhost:{}?caFile={ca}", fixture.server.port);
-        let (engine, run) = send(&fixture, &address, login()).await;
+        let (engine, run) = send(&fixture, &address, credentials()).await;
         fixture.ended(&run).await;
         engine.drain(LIMIT).await.unwrap();
         assert_eq!(fixture.counts(&run).await, "SENT 8");
-        let heard = fixture.server.heard();
-        assert!(heard.iter().any(|line| line.contains("AUTH PLAIN ")), "{heard:?}");
+        let commands = fixture.server.commands();
+        assert!(commands.iter().any(|line| line.contains("AUTH PLAIN ")), "{commands:?}");
         assert!(
             implicit
-                || heard.iter().filter(|line| line.contains("AUTH")).all(|line| line.starts_with("TLS "))
+                || commands.iter().filter(|line| line.contains("AUTH")).all(|line| line.starts_with("TLS "))
         );
         fixture.check().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_nobody_vouches_for_gets_nothing() {
+async fn an_untrusted_server_gets_nothing() {
     let (tls, _folder) = certificate();
     let fixture = Fixture::with(2, MailServer::with(Security::Implicit(tls)).await).await;
-    let (engine, run) = send(&fixture, &format!("smtps://localhost:{}", fixture.server.port), login()).await;
+    let (engine, run) =
+        send(&fixture, &format!("smtps://localhost:{}", fixture.server.port), credentials()).await;
     let trouble =
         "select count(*) from consumer where trouble like '%cannot agree on TLS: invalid peer certificate%'";
     fixture.until(trouble, "1").await;
@@ -71,15 +72,15 @@ async fn a_server_that_nobody_vouches_for_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_does_not_go_in_the_clear_unless_that_is_said() {
+async fn a_password_is_sent_unencrypted_only_if_configured() {
     let fixture = Fixture::new(2).await;
-    fixture.server.offer(&["AUTH PLAIN LOGIN"]);
+    fixture.server.set_extensions(&["AUTH PLAIN LOGIN"]);
     let address = format!("smtp://localhost:{}", fixture.server.port);
-    let (engine, run) = send(&fixture, &address, login()).await;
+    let (engine, run) = send(&fixture, &address, credentials()).await;
     fixture.until("select count(*) from consumer where trouble like '%no STARTTLS%'", "1").await;
     engine.drain(LIMIT).await.unwrap();
-    assert!(fixture.server.heard().iter().all(|line| !line.contains("AUTH")));
-    let (engine, _) = send(&fixture, &format!("{address}?tls=none"), login()).await;
+    assert!(fixture.server.commands().iter().all(|line| !line.contains("AUTH")));
+    let (engine, _) = send(&fixture, &format!("{address}?tls=none"), credentials()).await;
     fixture.ended(&run).await;
     engine.drain(LIMIT).await.unwrap();
     assert_eq!(fixture.counts(&run).await, "SENT 2");
@@ -87,19 +88,19 @@ async fn a_password_does_not_go_in_the_clear_unless_that_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_login_fails_nobody() {
+async fn a_rejected_login_fails_no_delivery() {
     let fixture = Fixture::new(5).await;
-    fixture.server.offer(&["AUTH LOGIN PLAIN"]);
-    fixture.server.play(|step| match step.stage {
-        Stage::Auth => Act::Say("535 5.7.8 wrong password"),
-        _ => Act::Go,
+    fixture.server.set_extensions(&["AUTH LOGIN PLAIN"]);
+    fixture.server.script(|step| match step.stage {
+        Stage::Auth => Act::Reply("535 5.7.8 wrong password"),
+        _ => Act::Accept,
     });
     let (engine, run) =
-        send(&fixture, &format!("smtp://localhost:{}?tls=none", fixture.server.port), login()).await;
+        send(&fixture, &format!("smtp://localhost:{}?tls=none", fixture.server.port), credentials()).await;
     let trouble = "select string_agg(trouble, '') from consumer where trouble is not null";
-    let told = format!("smtp://localhost:{}: the login: 535 5.7.8 wrong password", fixture.server.port);
-    fixture.until(trouble, &told).await;
-    fixture.server.play(|_| Act::Go);
+    let expected = format!("smtp://localhost:{}: the login: 535 5.7.8 wrong password", fixture.server.port);
+    fixture.until(trouble, &expected).await;
+    fixture.server.script(|_| Act::Accept);
     fixture.ended(&run).await;
     engine.drain(LIMIT).await.unwrap();
     assert_eq!(fixture.counts(&run).await, "SENT 5");
