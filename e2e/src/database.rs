@@ -172,7 +172,7 @@ async fn workers_wait(pool: &PgPool, workers: i64) -> Result<()> {
         async || {
             let waiting: i64 = sqlx::query_scalar(
                 "select count(*) from pg_stat_activity
-             where datname = current_database() and usename = 'monthend_worker' and wait_event_type = 'TableLock'",
+             where datname = current_database() and usename = 'monthend_worker' and wait_event_type = 'Lock'",
             )
             .fetch_one(pool)
             .await?;
