@@ -1,8 +1,8 @@
-//! The labels and names that the operator puts on what it makes.
+//! The labels and names of the objects that the operator creates.
 
 /// The name of the product, for `app.kubernetes.io/name`.
 pub const APP: &str = "monthend";
-/// Server-side apply's field manager, and the controller's name in Events.
+/// The field manager of server-side apply, and the controller's name in Events.
 pub const MANAGER: &str = "monthend-operator";
 
 pub const NAME: &str = "app.kubernetes.io/name";
@@ -10,11 +10,10 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// The run that an object works for. A name over 63 characters is cut, as the object's own name is: match by
-/// [`RUN_UID`] where it matters.
+/// The name of the object's run. A name of more than 63 characters is cut, so select objects by [`RUN_UID`].
 pub const RUN: &str = "monthend.dev/run";
 pub const RUN_UID: &str = "monthend.dev/run-uid";
 pub const MONTH: &str = "monthend.dev/month";
 
-/// Keeps a run until its workers are gone and its draft is settled.
+/// Keeps a deleted run until its workers have stopped and its work is rejected or cancelled.
 pub const FINALIZER: &str = "monthend.dev/run";

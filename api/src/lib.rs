@@ -1,26 +1,29 @@
-//! The custom resources: their types, conditions and labels. The CRDs in `crds/` are generated from here. Knows no
-//! client, decides nothing, and refuses in the API server (CEL) whatever can be refused without looking elsewhere.
+//! The custom resources: their types, conditions, reasons and labels. The CRDs in `crds/` are generated from here. Has no
+//! client and decides nothing. Whatever is invalid by itself is rejected in the API server, by CEL rules.
 
 #![expect(
     unreachable_pub,
-    reason = "the KubeSchema derive copies each struct into a function, where pub reaches nothing"
+    reason = "the KubeSchema derive copies each struct into a function, where pub has no effect"
 )]
-#![expect(clippy::duplicated_attributes, reason = "each printer column has a type of its own")]
+#![expect(clippy::duplicated_attributes, reason = "each printer column has its own type_ attribute")]
 
 pub mod billing_run;
 pub mod conditions;
 pub mod labels;
 mod limit;
+mod member_range;
 pub mod notification_run;
+pub mod reasons;
 pub mod run;
 
-pub use billing_run::{BillingRun, BillingRunSpec, BillingRunStatus, MemberRange};
+pub use billing_run::{BillingRun, BillingRunSpec, BillingRunStatus};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 pub use limit::{Limit, LimitError};
+pub use member_range::MemberRange;
 pub use notification_run::{NotificationRun, NotificationRunSpec, NotificationRunStatus};
 
-/// Every CRD of the product, in the order in which their files are written.
+/// Every CRD, in the order of the generated files.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![BillingRun::crd(), NotificationRun::crd()]
 }

@@ -13,7 +13,7 @@ pub enum Limit {
     Percent(String),
 }
 
-/// The text of a percentage isn't one. The API server refuses it first; this is for objects that slipped past.
+/// The text is not a percentage. The API server rejects it first; this is for objects that it did not check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitError(String);
 
@@ -28,11 +28,14 @@ impl std::error::Error for LimitError {}
 const PERCENT_DIGITS: usize = 6;
 
 impl Limit {
-    /// Whether `part` of `whole` is over the limit.
+    /// Whether `part` of `whole` is over the limit, compared exactly.
+    ///
+    /// # Errors
+    /// The limit is a text that is not a percentage.
     pub fn is_exceeded(&self, part: i64, whole: i64) -> Result<bool, LimitError> {
         Ok(match self {
             Self::Count(most) => part > *most,
-            // part / whole > percent / 100, in integers: percent comes in millionths.
+            // part / whole > percent / 100, in integers: the percentage is in millionths.
             Self::Percent(text) => {
                 i128::from(part) * 100 * 1_000_000 > percent_millionths(text)? * i128::from(whole)
             }
@@ -105,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_percentage_is_named() {
+    fn an_invalid_percentage_is_quoted_in_the_error() {
         for text in ["", "%", "5", "-1%", "1.%", ".5%", "101%", "100.000001%", "1,5%", "0.0000001%", "１%"] {
             let error = percent(text).is_exceeded(1, 1).unwrap_err().to_string();
             assert_eq!(
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_both_forms() {
+    fn a_limit_is_read_as_a_count_or_a_percentage() {
         assert_eq!(serde_json::from_str::<Limit>("7").unwrap(), Limit::Count(7));
         assert_eq!(serde_json::from_str::<Limit>("\"0.5%\"").unwrap(), percent("0.5%"));
     }

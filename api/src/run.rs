@@ -1,4 +1,4 @@
-//! What every kind of run has, by the same names, so that one loop works with each of them.
+//! What every kind of run has in common, so that one reconcile loop can work with each kind.
 
 use std::{fmt, hash::Hash};
 
@@ -15,7 +15,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A custom resource that asks for something to be done once.
+/// A custom resource that asks for work to be done once.
 pub trait Run:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + HasSpec<Spec: RunSpec>
@@ -28,26 +28,29 @@ pub trait Run:
     + Sync
     + 'static
 {
+    /// The kind as Kubernetes writes it, such as `BillingRun`.
+    const KIND: &'static str;
+
     fn phase(&self) -> Option<<Self::Status as RunStatus>::Phase> {
         self.status().and_then(RunStatus::phase)
     }
 
-    /// Whether the run has ended; nothing about it changes any more.
+    /// Whether the run has ended. Its status no longer changes.
     fn is_over(&self) -> bool {
         self.phase().is_some_and(RunPhase::is_final)
     }
 
-    /// Whether the database knows it, by what its status said last.
+    /// Whether the last status says that the database has a record of the run.
     fn has_begun(&self) -> bool {
         self.status().is_some_and(|status| status.start_time().is_some())
     }
 
-    /// What its status said last.
+    /// The conditions of the last status.
     fn conditions(&self) -> &[Condition] {
         self.status().map_or(&[], RunStatus::conditions)
     }
 
-    /// The run as it is once this status is written.
+    /// The run with this status.
     #[must_use]
     fn with_status(&self, status: Self::Status) -> Self {
         let mut run = self.clone();
@@ -69,7 +72,7 @@ pub trait RunStatus: Clone + Default + PartialEq + Serialize + Send + Sync + 'st
 
     fn phase(&self) -> Option<Self::Phase>;
     fn conditions(&self) -> &[Condition];
-    /// When the run began, by the database; none until then.
+    /// When the run began, by the database's clock; None until then.
     fn start_time(&self) -> Option<Timestamp>;
     fn completion_time(&self) -> Option<Timestamp>;
     fn set_phase(&mut self, phase: Self::Phase);
@@ -78,23 +81,25 @@ pub trait RunStatus: Clone + Default + PartialEq + Serialize + Send + Sync + 'st
     fn set_conditions(&mut self, conditions: Vec<Condition>);
 }
 
-/// Where a run of a kind can stand.
+/// The phases of a kind of run.
 pub trait RunPhase: Copy + Eq + Hash + Send + Sync + 'static {
-    /// Every phase, for metrics that name each.
+    /// Every phase, for metrics.
     const ALL: &[Self];
-    /// Before it has begun.
+    /// The phase before the run has begun.
     const PENDING: Self;
 
     /// Whether the run is over.
     fn is_final(self) -> bool;
-    /// As it is written in the status.
+    /// The phase as the status has it.
     fn as_str(self) -> &'static str;
 }
 
-/// The same for every kind, as the fields have the same names.
+/// Implements the traits for a kind; the fields of all kinds have the same names.
 macro_rules! impl_run {
-    ($run:ty, $spec:ty, $status:ty, $phase:ty) => {
-        impl $crate::run::Run for $run {}
+    ($run:ident, $spec:ty, $status:ty, $phase:ty) => {
+        impl $crate::run::Run for $run {
+            const KIND: &'static str = stringify!($run);
+        }
 
         impl $crate::run::RunSpec for $spec {
             fn month(&self) -> &str {

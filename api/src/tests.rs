@@ -1,4 +1,4 @@
-//! What holds for every definition.
+//! Rules that hold for every definition.
 
 use serde_json::{Value, json};
 
@@ -18,58 +18,58 @@ fn schemas() -> Vec<(String, Value)> {
     crds().iter().map(|crd| (crd.spec.names.kind.clone(), schema_of(crd))).collect()
 }
 
-/// Calls `look` with every schema node below `node` and its path.
-fn walk(path: &str, node: &Value, look: &mut dyn FnMut(&str, &Value)) {
-    look(path, node);
+/// Calls `visit` with every schema node below `node` and its path.
+fn walk(path: &str, node: &Value, visit: &mut dyn FnMut(&str, &Value)) {
+    visit(path, node);
     for (name, child) in node["properties"].as_object().into_iter().flatten() {
-        walk(&format!("{path}.{name}"), child, look);
+        walk(&format!("{path}.{name}"), child, visit);
     }
     if node["items"].is_object() {
-        walk(&format!("{path}[]"), &node["items"], look);
+        walk(&format!("{path}[]"), &node["items"], visit);
     }
 }
 
-/// The sentences of all rules.
-pub(crate) fn sentences(schema: &Value) -> Vec<String> {
-    let mut sentences = Vec::new();
+/// The messages of all rules.
+pub(crate) fn messages(schema: &Value) -> Vec<String> {
+    let mut messages = Vec::new();
     walk("", schema, &mut |_, node| {
         for rule in node["x-kubernetes-validations"].as_array().into_iter().flatten() {
-            sentences.push(rule["message"].as_str().unwrap_or_default().to_owned());
+            messages.push(rule["message"].as_str().unwrap_or_default().to_owned());
         }
     });
-    sentences
+    messages
 }
 
 #[test]
 fn every_field_is_described() {
-    let mut nameless = Vec::new();
+    let mut undescribed = Vec::new();
     for (kind, schema) in schemas() {
         for part in ["spec", "status"] {
             walk(&format!("{kind}.{part}"), &schema["properties"][part], &mut |path, node| {
                 if node["description"].as_str().is_none_or(str::is_empty) && !path.ends_with("[]") {
-                    nameless.push(path.to_owned());
+                    undescribed.push(path.to_owned());
                 }
             });
         }
     }
-    assert_eq!(nameless, Vec::<String>::new());
+    assert_eq!(undescribed, Vec::<String>::new());
 }
 
 #[test]
-fn every_rule_has_a_sentence_that_names_the_fix() {
+fn every_rule_has_a_message_that_names_the_fix() {
     for (kind, schema) in schemas() {
-        for sentence in sentences(&schema) {
+        for message in messages(&schema) {
             assert!(
-                ["must", "leave it out", "create another"].iter().any(|fix| sentence.contains(fix)),
-                "{kind}: {sentence}"
+                ["must", "leave it out", "create another"].iter().any(|fix| message.contains(fix)),
+                "{kind}: {message}"
             );
         }
     }
 }
 
 #[test]
-fn texts_and_lists_of_the_spec_have_a_longest_length() {
-    // Without one, the API server takes the worst case for the cost of a rule and may refuse the whole definition.
+fn texts_and_lists_of_the_spec_have_a_maximum_length() {
+    // Without one, the API server estimates the cost of a rule by the worst case, and may reject the whole definition.
     for (kind, schema) in schemas() {
         walk(&kind, &schema["properties"]["spec"], &mut |path, node| match node["type"].as_str() {
             Some("string") if node["enum"].is_null() => assert!(node["maxLength"].is_u64(), "{path} {node}"),
@@ -89,7 +89,7 @@ fn conditions_are_a_list_by_type() {
 }
 
 #[test]
-fn every_kind_has_a_status_of_its_own_and_the_category() {
+fn every_kind_has_a_status_subresource_and_the_category() {
     for crd in crds() {
         let version = &crd.spec.versions[0];
         assert!(

@@ -1,4 +1,4 @@
-//! What a `BillingRun` reports. Counts are 64-bit integers, amounts decimal strings: totals can pass 64 bits.
+//! The status of a `BillingRun`. Counts are 64-bit integers; amounts are decimal strings, as totals can exceed 64 bits.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -6,73 +6,73 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::RunPhase;
 
-/// What the run has done so far.
+/// The state of the run, as the operator last observed it.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct BillingRunStatus {
-    /// Where the run stands.
+    /// The phase of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// The revision of the month that this run makes; taken at planning, never reused.
+    /// The number of the revision that this run creates for its month. Numbers are never reused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i32>,
-    /// Identifies the draft: what `approval.digest` must equal.
+    /// The SHA-256 digest of the draft, for spec.approval.digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// The price book that the run is pinned to.
+    /// The price book that the run uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_book: Option<PinnedPriceBook>,
-    /// The last load that counts.
+    /// The number of the last data load that is billed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_cutoff: Option<i64>,
-    /// How far the workers are.
+    /// The progress of the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// Members and usage rows by what became of them.
+    /// Members and usage rows by outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// Sums over the bills, in minor units.
+    /// Sums over all bills, in minor units of the currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amounts: Option<Amounts>,
-    /// The checks made after the last chunk.
+    /// The checks that were made after the last chunk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub verification: Vec<VerificationCheck>,
-    /// When the run took its month.
+    /// When the run locked its month and started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
     /// When the run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Started, Progressing, Suspended, Approved, Complete, Failed, Finished.
+    /// The conditions Started, Suspended, Approved, Progressing, Complete, Failed and Finished.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
-/// Where a run stands.
+/// The phase of a run.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// Waits for what it needs to start; the condition Started says for what.
+    /// The run waits to start; the condition Started says for what.
     Pending,
-    /// Takes the month, counts members, cuts chunks.
+    /// The month is being locked, and its members are being counted and split into chunks.
     Planning,
-    /// Workers bill chunk by chunk.
+    /// The workers are billing, chunk by chunk.
     Running,
-    /// Every chunk is done and the whole is checked.
+    /// Every chunk is done and the result is being verified.
     Verifying,
-    /// The draft waits for `spec.approval`; the condition Approved says why.
+    /// The draft waits for spec.approval; the condition Approved says why.
     AwaitingApproval,
-    /// The revision is being made live.
+    /// The bills are being issued.
     Issuing,
-    /// The month's bills are out.
+    /// The month's bills are issued.
     Succeeded,
-    /// Ended without a result; the condition Failed says why. The month is free for another run.
+    /// The run failed; the condition Failed says why. Another run can bill the month.
     Failed,
-    /// The draft was turned down. The month is free for another run.
+    /// The draft was rejected. Another run can bill the month.
     Rejected,
 }
 
@@ -109,83 +109,83 @@ impl RunPhase for Phase {
     }
 }
 
-/// A price book by its text.
+/// The price book that a run uses.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct PinnedPriceBook {
-    /// Its `version`.
+    /// The `version` in the price book.
     pub version: String,
-    /// SHA-256 of its exact text.
+    /// The SHA-256 of the price book's text.
     pub sha256: String,
 }
 
-/// How far the workers are.
+/// The progress of the workers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
-    /// Members with a base segment in the month.
+    /// Eligible members: those who had a base plan in the month.
     pub members: i64,
-    /// Members that have an outcome.
+    /// Members that are billed or quarantined.
     pub members_done: i64,
-    /// Chunks planned.
+    /// Chunks that the members are split into.
     pub chunks: i64,
-    /// Chunks done.
+    /// Chunks that are done.
     pub chunks_done: i64,
-    /// Members done, in whole percent; 100 only when all are.
+    /// Percentage of the members that are done, rounded down; 100 only once all chunks are done.
     pub percent: i64,
-    /// Members a second, over the last seconds.
+    /// Members per second: over the last 10 seconds, or over the whole run once all chunks are done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members_per_second: Option<i64>,
-    /// When the last member is expected to be done, at that rate.
+    /// When the last member will be done, at that rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_completion: Option<Time>,
 }
 
-/// Members and usage rows by what became of them. `billed` and `quarantined` together are the run's members; each
-/// usage row of the month is in exactly one of the other four, the first that fits.
+/// Members and usage rows by outcome. `billed` and `quarantined` add up to the run's members. Each usage row of the month
+/// is counted in exactly one of the other four: the first that applies, in the order late, quarantined, unbillable, rated.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// Members with a bill.
     pub billed: i64,
-    /// Members that could not be priced.
+    /// Members whose bill could not be calculated.
     pub quarantined: i64,
-    /// Usage rows loaded after the cut-off; known once the run is verified.
+    /// Usage rows that were loaded after the cut-off. Known once the run is verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_usage: Option<i64>,
-    /// Usage rows of members in quarantine.
+    /// Usage rows of quarantined members.
     pub quarantined_usage: i64,
-    /// Usage rows that belong to no base segment or are of a kind that the price book does not declare.
+    /// Usage rows from a time without a base plan, or of a kind that the price book does not have.
     pub unbillable_usage: i64,
-    /// Usage rows that were priced, free ones included.
+    /// Usage rows that are billed, free usage included.
     pub rated_usage: i64,
 }
 
-/// Sums over the bills, in minor units, as decimal strings.
+/// Sums over all bills, in minor units of the currency, as decimal strings.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
     /// Base fees, add-ons included.
     pub base: String,
-    /// Usage over the allowances.
+    /// Charges for usage beyond the allowances.
     pub usage: String,
-    /// Discounts taken off, zero or positive.
+    /// Discounts, zero or positive.
     pub discount: String,
     /// One-off charges and credits.
     pub adjustment: String,
     /// Tax.
     pub tax: String,
-    /// What rounding the bills added or took off.
+    /// The sum of the rounding differences; positive if rounding raised the bills.
     pub rounding: String,
-    /// What all bills come to.
+    /// The sum of all bills.
     pub total: String,
 }
 
-/// One check of the whole run.
+/// A check of the result.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct VerificationCheck {
-    /// What was compared.
+    /// The name of the check.
     pub check: String,
-    /// Whether it agrees.
+    /// Whether the check passed.
     pub passed: bool,
-    /// The figures.
+    /// The figures that were compared.
     pub detail: String,
 }

@@ -4,16 +4,16 @@ use serde_json::json;
 use super::*;
 use crate::{
     run::RunPhase as _,
-    tests::{columns, schema, sentences},
+    tests::{columns, messages, schema},
 };
 
 #[test]
-fn its_rules_are_all_there() {
-    assert_eq!(sentences(&schema::<BillingRun>()).len(), 24, "a rule was added or lost: adapt the number");
+fn every_rule_is_present() {
+    assert_eq!(messages(&schema::<BillingRun>()).len(), 24, "a rule was added or removed: change the number");
 }
 
 #[test]
-fn the_defaults_are_those_of_the_page() {
+fn the_defaults_are_as_documented() {
     let spec: BillingRunSpec = serde_json::from_value(json!({
         "month": "2026-10", "priceBookRef": {"name": "pricebook-2026-07"}
     }))
@@ -38,7 +38,7 @@ fn the_defaults_are_those_of_the_page() {
 }
 
 #[test]
-fn names_and_columns_are_those_of_the_page() {
+fn names_and_columns_are_as_documented() {
     let crd = BillingRun::crd();
     assert_eq!(crd.metadata.name.as_deref(), Some("billingruns.monthend.dev"));
     assert_eq!(crd.spec.names.short_names.as_deref(), Some(&["brun".to_owned()][..]));
@@ -49,7 +49,7 @@ fn names_and_columns_are_those_of_the_page() {
 }
 
 #[test]
-fn phases_are_written_as_they_are_named() {
+fn phases_are_written_by_their_names() {
     for phase in Phase::ALL {
         assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
     }

@@ -1,4 +1,4 @@
-//! What a `NotificationRun` reports, as the database has it. Counts are 64-bit integers.
+//! The status of a `NotificationRun`. Counts are 64-bit integers.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -6,54 +6,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::RunPhase;
 
-/// What the run has done so far.
+/// The state of the run, as the operator last observed it.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationRunStatus {
-    /// Where the run stands.
+    /// The phase of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// How often its open bills were put on the topic.
+    /// How many times the open bills have been published to Kafka.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round: Option<i32>,
-    /// How far it is.
+    /// The progress of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<NotificationProgress>,
-    /// Bills by what became of them.
+    /// Bills by outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<NotificationCounts>,
-    /// Who sends, for all runs together.
+    /// The consumers that send the e-mails of all runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumers: Option<Consumers>,
-    /// When the run began.
+    /// When the run started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
     /// When the run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Started, Suspended, Progressing, TransportAvailable, Complete, Failed, Finished.
+    /// The conditions Started, Suspended, Progressing, TransportAvailable, Complete, Failed and Finished.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
-/// Where a run stands.
+/// The phase of a run.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// Waits for what it needs to start; the condition Started says for what.
+    /// The run waits to start; the condition Started says for what.
     Pending,
-    /// Chooses its bills and puts them on the topic.
+    /// The bills are being selected and published to Kafka.
     Publishing,
-    /// Consumers send; a rehearsal renders.
+    /// The consumers are sending; in a rehearsal, the e-mails are being rendered.
     Sending,
-    /// Every bill that it chose was sent, or needed no sending.
+    /// Every selected bill was sent or skipped.
     Succeeded,
-    /// Ended with bills that failed or whose outcome is unknown; other runs can select those.
+    /// The run ended with bills that failed or whose outcome is unknown; other runs can select those.
     CompletedWithFailures,
-    /// Ended before its bills had an outcome; the condition Failed says why.
+    /// The run ended before every bill had an outcome; the condition Failed says why.
     Failed,
 }
 
@@ -84,61 +84,60 @@ impl RunPhase for Phase {
     }
 }
 
-/// How far the run is.
+/// The progress of a run.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationProgress {
     /// Bills that have an outcome.
     pub done: i64,
-    /// Bills that it chose.
+    /// Bills that the run selected.
     pub targets: i64,
-    /// Bills done, in whole percent; 100 only when all are.
+    /// Percentage of the bills that have an outcome, rounded down; 100 only once all have.
     pub percent: i64,
-    /// Bills a second: over the last seconds, and over the whole run once it has ended.
+    /// Bills per second: over the last 10 seconds, or over the whole run once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_second: Option<i64>,
-    /// When the last bill is expected to be done, at that rate.
+    /// When the last bill will have an outcome, at that rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_completion: Option<Time>,
 }
 
-/// Bills by what became of them. `sent`, `failed`, `skipped`, `unknown`, `open` and, in a rehearsal, `rendered` are
-/// together `targets`.
+/// Bills by outcome. `sent`, `failed`, `skipped`, `unknown`, `open` and, in a rehearsal, `rendered` add up to `targets`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationCounts {
-    /// Bills that it chose.
+    /// Bills that the run selected.
     pub targets: i64,
-    /// Bills that were put on the topic at least once.
+    /// Bills that were published to Kafka at least once.
     pub published: i64,
-    /// Bills that a mail server took.
+    /// Bills that the mail server accepted.
     pub sent: i64,
-    /// Bills that could not be sent, or in a rehearsal not rendered.
+    /// Bills that could not be sent or, in a rehearsal, not rendered.
     pub failed: i64,
-    /// Bills that needed no sending: no address, sent by another run, superseded.
+    /// Bills that were not sent on purpose: without an address, sent by another run, or superseded.
     pub skipped: i64,
-    /// Bills that may have been sent: the answer was lost.
+    /// Bills that may have been sent: the mail server's answer was lost.
     pub unknown: i64,
-    /// Bills without an outcome.
+    /// Bills that have no outcome yet.
     pub open: i64,
     /// Bills that a rehearsal rendered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rendered: Option<i64>,
 }
 
-/// Who sends, for all runs together.
+/// The consumers that send the e-mails of all runs.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Consumers {
-    /// Messages on the topic that no consumer is done with; absent while it can't be read.
+    /// Messages on the topic that no consumer has processed; absent while the lag cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<i64>,
-    /// Consumers that are running.
+    /// Running consumers.
     pub replicas: i32,
-    /// Of them, those that are ready; absent where something else scales them.
+    /// Consumers that are ready; absent if the operator does not scale them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<i32>,
-    /// Consumers that the lag asks for; absent where something else scales them.
+    /// Consumers that the lag asks for; absent if the operator does not scale them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired: Option<i32>,
 }

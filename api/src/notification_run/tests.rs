@@ -4,13 +4,13 @@ use serde_json::json;
 use super::*;
 use crate::{
     run::RunPhase as _,
-    tests::{columns, schema, sentences},
+    tests::{columns, messages, schema},
 };
 
 #[test]
-fn its_rules_are_all_there() {
+fn every_rule_is_present() {
     let schema = schema::<NotificationRun>();
-    assert_eq!(sentences(&schema).len(), 13, "a rule was added or lost: adapt the number");
+    assert_eq!(messages(&schema).len(), 13, "a rule was added or removed: change the number");
     let rules = serde_json::to_string(&schema).unwrap();
     for immutable in ["month", "select", "rehearsal"] {
         let field = &schema["properties"]["spec"]["properties"][immutable]["x-kubernetes-validations"];
@@ -31,7 +31,7 @@ fn its_rules_are_all_there() {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_page() {
+fn the_defaults_are_as_documented() {
     let spec: NotificationRunSpec = serde_json::from_value(json!({ "month": "2026-10" })).unwrap();
     assert_eq!(spec.select, Select::Ready);
     assert!(!spec.rehearsal && !spec.suspend);
@@ -47,7 +47,7 @@ fn the_defaults_are_those_of_the_page() {
 }
 
 #[test]
-fn names_and_columns_are_those_of_the_page() {
+fn names_and_columns_are_as_documented() {
     let crd = NotificationRun::crd();
     assert_eq!(crd.metadata.name.as_deref(), Some("notificationruns.monthend.dev"));
     assert_eq!(crd.spec.names.short_names.as_deref(), Some(&["nrun".to_owned()][..]));
@@ -58,14 +58,14 @@ fn names_and_columns_are_those_of_the_page() {
 }
 
 #[test]
-fn phases_are_written_as_they_are_named() {
+fn phases_are_written_by_their_names() {
     for phase in Phase::ALL {
         assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
     }
 }
 
 #[test]
-fn a_scope_reads_in_both_forms() {
+fn a_scope_is_read_as_a_range_or_a_list() {
     let range: NotificationScope =
         serde_json::from_value(json!({"memberRange": {"from": 1, "to": 1000}})).unwrap();
     assert_eq!(range.member_range, Some(MemberRange { from: 1, to: 1000 }));

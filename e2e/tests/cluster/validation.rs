@@ -14,7 +14,7 @@ pub(crate) fn add(suite: &mut Suite) {
 }
 
 async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
-    let month_format = "spec.month: Invalid value: \"string\": month must be written YYYY-MM and lie in 2000-01 to 2099-12, such as 2026-10";
+    let month_format = "spec.month: Invalid value: \"string\": month must be YYYY-MM from 2000-01 to 2099-12, such as 2026-10";
     let max_quarantined =
         "limits.maxQuarantined must be a count such as 100 or a percentage from 0% to 100% such as \"0.1%\"";
     let cases: &[(Value, &str)] = &[
@@ -34,7 +34,7 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
         ),
         (
             json!({"rebill": {"ofRevision": 1, "reason": "r"}}),
-            "rebill is not available in this version; leave it out, a month is billed once",
+            "rebill is not available in this version; leave it out, as a month is billed only once",
         ),
         (
             json!({"rollback": {"ofRevision": 1, "reason": "r"}}),
@@ -42,7 +42,7 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
         ),
         (
             json!({"scope": {"memberRange": {"from": 1, "to": 2}}}),
-            "scope is not available in this version; leave it out to bill everyone",
+            "scope is not available in this version; leave it out to bill all members",
         ),
         (
             json!({"limits": {"versusPreviousMonth": {"members": "1%"}}}),
@@ -69,18 +69,18 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
         ),
         (
             json!({"approval": {"digest": "0".repeat(64), "by": " "}}),
-            "approval.by must name who approves, in 1 to 253 characters",
+            "approval.by must be the name of the person who approves, in 1 to 253 characters",
         ),
         (
             json!({"dataCutoff": 0}),
-            "dataCutoff must be the number of a finished load, 1 or more; leave it out for the last one",
+            "dataCutoff must be the number of a finished load, 1 or more; leave it out for the last finished load",
         ),
-        (json!({"shards": 0}), "shards must be 1 to 1000; 16 suits most months"),
+        (json!({"shards": 0}), "shards must be 1 to 1000; 16 is a good value for most months"),
         (
             json!({"parallelism": 0}),
             "parallelism must be 1 to 1000; to stop the workers, set suspend to true",
         ),
-        (json!({"chunkSize": 10001}), "chunkSize must be 1 to 10000; 1000 suits most months"),
+        (json!({"chunkSize": 10001}), "chunkSize must be 1 to 10000; 1000 is a good value for most months"),
         (
             json!({"ttlSecondsAfterFinished": -1}),
             "ttlSecondsAfterFinished must be 0 or more; leave it out to keep the run",
@@ -169,7 +169,7 @@ async fn invalid_notification_runs(installation: &Installation) -> Result<()> {
     let cohort = Cohort::of(1);
     let ids: Vec<u64> = (1..=1001).collect();
     for (spec, wanted) in [
-        (json!({"month": "2026-13"}), "month must be written YYYY-MM and lie in 2000-01 to 2099-12"),
+        (json!({"month": "2026-13"}), "month must be YYYY-MM from 2000-01 to 2099-12"),
         (json!({"month": null}), "spec.month: Required value"),
         (json!({"select": "Corrected"}), "select: Corrected is not available in this version"),
         (json!({"select": "Some"}), "supported values: \"Ready\", \"Failed\", \"Unknown\""),
@@ -180,7 +180,7 @@ async fn invalid_notification_runs(installation: &Installation) -> Result<()> {
         ),
         (
             json!({"scope": {"memberRange": {"from": 3, "to": 2}}}),
-            "scope.memberRange must begin at 1 or more and not end before it begins",
+            "scope.memberRange.from must be 1 or more, and not greater than scope.memberRange.to",
         ),
         (json!({"scope": {"memberIds": ids}}), "must have at most 1000 items"),
         (json!({"scope": {"memberIds": []}}), "scope.memberIds must be 1 to 1000 ids"),

@@ -1,4 +1,4 @@
-//! `NotificationRun`: tells a month's members of their bills. What each field means is on the field, for `kubectl explain`.
+//! `NotificationRun`: e-mails the bills of a month. The comments on the fields are what `kubectl explain` shows.
 
 mod status;
 
@@ -7,11 +7,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::status::{Consumers, NotificationCounts, NotificationProgress, NotificationRunStatus, Phase};
-use crate::{MemberRange, run::impl_run};
+use crate::member_range::MemberRange;
+use crate::run::impl_run;
 
 impl_run!(NotificationRun, NotificationRunSpec, NotificationRunStatus, Phase);
 
-/// Sends the e-mails for a month's bills: each chosen bill's member is told once, or it is said why not.
+/// E-mails the bills of a month: each selected bill is sent once, or gets the reason why it was not sent.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "monthend.dev",
@@ -23,7 +24,7 @@ impl_run!(NotificationRun, NotificationRunSpec, NotificationRunStatus, Phase);
     namespaced,
     status = "NotificationRunStatus",
     derive = "PartialEq",
-    doc = "Sends the e-mails for a month's bills: each chosen bill's member is told once, or it is said why not.",
+    doc = "E-mails the bills of a month: each selected bill is sent once, or gets the reason why it was not sent.",
     printcolumn(
         name = "Month",
         type_ = "string",
@@ -34,25 +35,25 @@ impl_run!(NotificationRun, NotificationRunSpec, NotificationRunStatus, Phase);
         name = "Select",
         type_ = "string",
         json_path = ".spec.select",
-        description = "Which of the month's bills it is about"
+        description = "Which of the month's bills are selected"
     ),
     printcolumn(
         name = "Phase",
         type_ = "string",
         json_path = ".status.phase",
-        description = "Where the run stands"
+        description = "The phase of the run"
     ),
     printcolumn(
         name = "Targets",
         type_ = "integer",
         json_path = ".status.counts.targets",
-        description = "Bills that it chose"
+        description = "Bills that the run selected"
     ),
     printcolumn(
         name = "Sent",
         type_ = "integer",
         json_path = ".status.counts.sent",
-        description = "Bills that a mail server took"
+        description = "Bills that the mail server accepted"
     ),
     printcolumn(
         name = "Failed",
@@ -64,13 +65,13 @@ impl_run!(NotificationRun, NotificationRunSpec, NotificationRunStatus, Phase);
         name = "Lag",
         type_ = "integer",
         json_path = ".status.consumers.lag",
-        description = "Messages on the topic that no consumer is done with"
+        description = "Messages on the Kafka topic that no consumer has processed"
     ),
     printcolumn(
         name = "Consumers",
         type_ = "integer",
         json_path = ".status.consumers.replicas",
-        description = "Consumers that are running"
+        description = "Running consumers"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -82,16 +83,17 @@ impl_run!(NotificationRun, NotificationRunSpec, NotificationRunStatus, Phase);
         .message("templateRef cannot be changed; delete this run and create another with the other templates").field_path(".templateRef")
 )]
 pub struct NotificationRunSpec {
-    /// The billing month, YYYY-MM. The run starts once its bills are issued. Immutable.
+    /// The billing month, as YYYY-MM. The run starts once the month's bills are issued. Immutable.
     #[schemars(length(max = 64))]
     #[x_kube(
-        validation = Rule::new("self.matches('^20[0-9]{2}-(0[1-9]|1[0-2])$')").message("month must be written YYYY-MM and lie in 2000-01 to 2099-12, such as 2026-10"),
+        validation = Rule::new("self.matches('^20[0-9]{2}-(0[1-9]|1[0-2])$')").message("month must be YYYY-MM from 2000-01 to 2099-12, such as 2026-10"),
         validation = Rule::new("self == oldSelf").message("month cannot be changed; create another run for the other month")
     )]
     pub month: String,
 
-    /// Which of the month's live bills: Ready ones, of members to whom nothing was sent for the month; only Failed ones;
-    /// only those whose outcome is Unknown. Corrected is not available in this version. Immutable.
+    /// Which of the month's live bills to send. Ready: bills that were not attempted yet, of members who got no e-mail for
+    /// the month. Failed: bills that could not be sent. Unknown: bills that may have been sent. Corrected is not available
+    /// in this version. Immutable.
     #[serde(default)]
     #[x_kube(
         validation = Rule::new("self != 'Corrected'").message("select: Corrected is not available in this version; leave it out, or use Failed or Unknown"),
@@ -99,59 +101,60 @@ pub struct NotificationRunSpec {
     )]
     pub select: Select,
 
-    /// Some of the members. Default: everyone. Immutable.
+    /// The members whose bills to send. Default: all members. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<NotificationScope>,
 
-    /// The ConfigMap, in the run's namespace, that holds the templates. They are pinned when the run starts. Default: the
-    /// chart's. Immutable.
+    /// The ConfigMap, in the run's namespace, with the e-mail templates. The run keeps a copy of the templates when it
+    /// starts, so later changes of the ConfigMap have no effect. Default: the chart's templates. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<TemplateRef>,
 
-    /// Reads, decrypts and renders every message and sends none; reports what would fail. Immutable.
+    /// Decrypts and renders every e-mail without sending any, and reports which ones would fail. Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("rehearsal cannot be changed; create another run"))]
     pub rehearsal: bool,
 
-    /// Messages a second, over all consumers together. Default: no limit.
+    /// The most e-mails per second, over all consumers together. Can be changed while the run is in progress. Default: no
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("maxPerSecond must be 1 to 100000; leave it out for no limit, or set suspend to true to send nothing"))]
     pub max_per_second: Option<i32>,
 
-    /// Sends nothing further; false again goes on from there.
+    /// Stops sending. Set it to false to resume the run.
     #[serde(default)]
     pub suspend: bool,
 
-    /// Seconds after its end when the run is deleted; what it sent stays known. Default: never.
+    /// Deletes the run this many seconds after its end. The outcomes of its bills stay in the database. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 0").message("ttlSecondsAfterFinished must be 0 or more; leave it out to keep the run"))]
     pub ttl_seconds_after_finished: Option<i64>,
 }
 
-/// Which of a month's live bills a run is about.
+/// Which of a month's live bills a run sends.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Select {
-    /// Not attempted yet, of members to whom nothing was sent for the month.
+    /// Bills that were not attempted yet, of members who got no e-mail for the month.
     #[default]
     Ready,
-    /// Those that could not be sent.
+    /// Bills that could not be sent.
     Failed,
-    /// Those that may have been sent: the answer was lost.
+    /// Bills that may have been sent: the mail server's answer was lost.
     Unknown,
-    /// Of members to whom another amount was sent. Not available in this version.
+    /// Bills of members who were sent another amount. Not available in this version.
     Corrected,
 }
 
-/// Some of the members.
+/// A selection of members: either a range or a list of ids.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.memberRange) != has(self.memberIds)").message("scope must have either memberRange or memberIds; leave it out for everyone"),
+    validation = Rule::new("has(self.memberRange) != has(self.memberIds)").message("scope must have either memberRange or memberIds; leave it out for all members"),
     validation = Rule::new("!has(self.memberRange) || (self.memberRange.from >= 1 && self.memberRange.from <= self.memberRange.to)")
-        .message("scope.memberRange must begin at 1 or more and not end before it begins").field_path(".memberRange")
+        .message("scope.memberRange.from must be 1 or more, and not greater than scope.memberRange.to").field_path(".memberRange")
 )]
 pub struct NotificationScope {
-    /// Members by a span of ids, both ends inclusive.
+    /// Members by a range of ids, both ends inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member_range: Option<MemberRange>,
     /// 1 to 1000 members by id.
@@ -161,11 +164,11 @@ pub struct NotificationScope {
     pub member_ids: Option<Vec<i64>>,
 }
 
-/// Where the templates are.
+/// Templates in a ConfigMap.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct TemplateRef {
-    /// Name of the ConfigMap with an entry for each of LOCALE.subject.hbs, LOCALE.body.html.hbs and LOCALE.body.txt.hbs,
-    /// where LOCALE is ko and en.
+    /// The name of the ConfigMap. Its keys are LOCALE.subject.hbs, LOCALE.body.html.hbs and LOCALE.body.txt.hbs, with ko and
+    /// en as LOCALE.
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("self.size() <= 253 && self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("templateRef.name must be the name of a ConfigMap: lower-case letters, digits, '-' and '.', such as templates-2026-10"))]
     pub name: String,
