@@ -1,38 +1,38 @@
-//! Conditions: their types, and how a new set of them replaces the old one.
+//! Conditions: their types, and how new ones replace the last ones. Their reasons are in [`crate::reasons`].
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The run has begun; `False` says why it hasn't yet.
+/// The run has begun; `False` says why it has not.
 pub const STARTED: &str = "Started";
-/// Work goes on; `False` says what it waits for.
+/// The run makes progress; `False` says what it waits for.
 pub const PROGRESSING: &str = "Progressing";
 /// `spec.suspend` has stopped the work.
 pub const SUSPENDED: &str = "Suspended";
 /// The draft may be issued; `False` says what approval is needed for.
 pub const APPROVED: &str = "Approved";
-/// What the consumers send through can be used; `False` says what is wrong with it, in its own words.
+/// The mail server can be used; `False` quotes its error.
 pub const TRANSPORT_AVAILABLE: &str = "TransportAvailable";
-/// Ended as it should.
+/// The run has ended with a result.
 pub const COMPLETE: &str = "Complete";
-/// Ended without a result.
+/// The run has ended without a result.
 pub const FAILED: &str = "Failed";
-/// Ended, either way.
+/// The run has ended, with or without a result.
 pub const FINISHED: &str = "Finished";
 
-/// The order in which they are told.
+/// The order of the conditions in a status.
 const ORDER: [&str; 8] =
     [STARTED, SUSPENDED, APPROVED, PROGRESSING, TRANSPORT_AVAILABLE, COMPLETE, FAILED, FINISHED];
 
-/// A condition as decided, before it is known whether it flips anything.
+/// A condition to set. Whether it is a transition depends on the conditions before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct ConditionUpdate {
     pub type_: &'static str,
     pub status: bool,
     pub reason: String,
     pub message: String,
 }
 
-impl Said {
+impl ConditionUpdate {
     pub fn new(
         type_: &'static str,
         status: bool,
@@ -48,22 +48,28 @@ pub fn status_text(status: bool) -> &'static str {
     if status { "True" } else { "False" }
 }
 
-/// The conditions that hold now. What was said before of a type that is not mentioned now is forgotten;
-/// `lastTransitionTime` moves only when the status flips.
-pub fn replace(before: &[Condition], said: &[Said], generation: Option<i64>, now: &Time) -> Vec<Condition> {
-    let mut said: Vec<&Said> = said.iter().collect();
-    said.sort_by_key(|said| ORDER.iter().position(|type_| *type_ == said.type_));
-    said.into_iter()
-        .map(|said| {
-            let status = status_text(said.status);
-            let since = find(before, said.type_)
+/// The conditions after these updates. A condition without an update is dropped; `lastTransitionTime` moves only when the
+/// status changes between `True` and `False`.
+pub fn replace(
+    before: &[Condition],
+    updates: &[ConditionUpdate],
+    generation: Option<i64>,
+    now: &Time,
+) -> Vec<Condition> {
+    let mut updates: Vec<&ConditionUpdate> = updates.iter().collect();
+    updates.sort_by_key(|update| ORDER.iter().position(|type_| *type_ == update.type_));
+    updates
+        .into_iter()
+        .map(|update| {
+            let status = status_text(update.status);
+            let since = find(before, update.type_)
                 .filter(|old| old.status == status)
                 .map_or_else(|| now.clone(), |old| old.last_transition_time.clone());
             Condition {
-                type_: said.type_.to_owned(),
+                type_: update.type_.to_owned(),
                 status: status.to_owned(),
-                reason: said.reason.clone(),
-                message: said.message.clone(),
+                reason: update.reason.clone(),
+                message: update.message.clone(),
                 observed_generation: generation,
                 last_transition_time: since,
             }
@@ -75,7 +81,7 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// Whether the condition is there and `True`.
+/// Whether the condition exists and is `True`.
 pub fn holds(conditions: &[Condition], type_: &str) -> bool {
     find(conditions, type_).is_some_and(|condition| condition.status == "True")
 }
@@ -89,31 +95,42 @@ mod tests {
     }
 
     #[test]
-    fn the_transition_time_moves_on_a_flip_only() {
-        let first = replace(&[], &[Said::new(STARTED, false, "PriceBookNotFound", "no")], Some(1), &at(10));
+    fn the_transition_time_changes_with_the_status_only() {
+        let first = replace(
+            &[],
+            &[ConditionUpdate::new(STARTED, false, "PriceBookNotFound", "no")],
+            Some(1),
+            &at(10),
+        );
         assert_eq!(first[0].last_transition_time, at(10));
 
-        let again =
-            replace(&first, &[Said::new(STARTED, false, "MonthLocked", "by another")], Some(2), &at(20));
+        let again = replace(
+            &first,
+            &[ConditionUpdate::new(STARTED, false, "MonthLocked", "by another")],
+            Some(2),
+            &at(20),
+        );
         assert_eq!(again[0].last_transition_time, at(10));
         assert_eq!((again[0].reason.as_str(), again[0].observed_generation), ("MonthLocked", Some(2)));
 
-        let flipped = replace(&again, &[Said::new(STARTED, true, "Planned", "yes")], Some(2), &at(30));
+        let flipped =
+            replace(&again, &[ConditionUpdate::new(STARTED, true, "Planned", "yes")], Some(2), &at(30));
         assert_eq!(flipped[0].last_transition_time, at(30));
         assert!(holds(&flipped, STARTED));
     }
 
     #[test]
-    fn they_are_told_in_one_order() {
-        let said = [FINISHED, STARTED, PROGRESSING].map(|type_| Said::new(type_, true, "Because", ""));
-        let told: Vec<_> =
-            replace(&[], &said, None, &at(1)).into_iter().map(|condition| condition.type_).collect();
-        assert_eq!(told, [STARTED, PROGRESSING, FINISHED]);
+    fn conditions_have_a_fixed_order() {
+        let updates =
+            [FINISHED, STARTED, PROGRESSING].map(|type_| ConditionUpdate::new(type_, true, "Because", ""));
+        let types: Vec<_> =
+            replace(&[], &updates, None, &at(1)).into_iter().map(|condition| condition.type_).collect();
+        assert_eq!(types, [STARTED, PROGRESSING, FINISHED]);
     }
 
     #[test]
-    fn what_is_no_longer_said_is_forgotten() {
-        let before = replace(&[], &[Said::new(SUSPENDED, true, "Suspended", "")], None, &at(1));
+    fn a_condition_without_an_update_is_dropped() {
+        let before = replace(&[], &[ConditionUpdate::new(SUSPENDED, true, "Suspended", "")], None, &at(1));
         assert_eq!(replace(&before, &[], None, &at(2)), []);
     }
 }

@@ -13,6 +13,5 @@ pub mod month;
 pub mod notification_message;
 pub mod price_book;
 pub mod pricing;
-pub mod scaling;
 pub mod yaml;
 pub mod zone;

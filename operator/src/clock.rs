@@ -1,5 +1,5 @@
-//! The one place that reads this machine's clock. It dates conditions and leases and ends the time to live; whether a
-//! month is over is the database's to say.
+//! The only place that reads this machine's clock, for conditions, leases and the time to live of runs. Whether a month is
+//! over goes by the database's clock.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 pub(crate) struct Clock(fn() -> Timestamp);
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "the clock that everything else is handed")]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that is passed to everything else")]
     pub(crate) const SYSTEM: Self = Self(Timestamp::now);
 
     pub(crate) fn now(self) -> Timestamp {

@@ -1,17 +1,19 @@
-//! The command line. Everything can come from the environment as well, which is how the chart does it.
+//! The command line. Every option can also be set by an environment variable, as the chart does.
 
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use secrecy::SecretString;
 use worker_cli::KafkaArgs;
 
-/// Closes billing months on Kubernetes: turns BillingRuns into bills and NotificationRuns into e-mails.
+/// Reconciles BillingRuns and NotificationRuns: bills months and e-mails the bills
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Installed by the chart in charts/monthend. On a machine of your own, with KUBECONFIG set:\n  \
+    after_help = "The chart in charts/monthend installs the operator. To run it on your machine, with KUBECONFIG set:\n  \
                   operator run --database-url postgres://… --namespace monthend --worker-image monthend:dev \\\n    \
                   --brokers localhost:9092"
 )]
@@ -22,34 +24,34 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Serve the runs of one namespace until told to stop.
+    /// Reconcile the runs of one namespace until SIGTERM
     Run(Box<RunArgs>),
-    /// Print the custom resource definitions, or write a file for each.
+    /// Print the custom resource definitions, or write them to files
     Crds(CrdsArgs),
 }
 
 #[derive(Args)]
 pub(crate) struct CrdsArgs {
-    /// Folder for one file a definition, named GROUP's PLURAL.yaml; without it they are printed.
+    /// Folder to write to, one file NAME.yaml for each definition; without this option, they are printed
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Args, Clone)]
 pub(crate) struct RunArgs {
-    /// Address of the database, with the operator's role.
+    /// URL of the database, with the operator's role
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = secret, value_name = "URL")]
     pub(crate) database_url: SecretString,
 
-    /// The namespace whose runs are served.
+    /// Namespace whose runs are reconciled
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
     pub(crate) namespace: String,
 
-    /// This process among the replicas; must differ from every other's.
-    #[arg(long, env = "POD_NAME", default_value_t = own_name(), value_name = "NAME")]
+    /// Name of this process for the leader election; must be unique among the replicas
+    #[arg(long, env = "POD_NAME", default_value_t = default_identity(), value_name = "NAME")]
     pub(crate) identity: String,
 
-    /// The release that this operator belongs to, for the labels of what it makes.
+    /// Helm release of this operator, for the labels of the Jobs that it creates
     #[arg(long, env = "INSTANCE", default_value = "monthend", value_name = "NAME")]
     pub(crate) instance: String,
 
@@ -62,23 +64,23 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) notify: NotifyArgs,
 
-    /// Where /metrics, /healthz and /readyz are served.
+    /// Address that serves /metrics, /healthz and /readyz
     #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub(crate) listen: SocketAddr,
 
-    /// Which log lines are written, such as `info` or `info,kube=debug`.
+    /// Log filter, such as `info` or `info,kube=debug`
     #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
     pub(crate) log: String,
 }
 
-/// What the operator puts into the pods of a run.
+/// The options for the worker pods of a run.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WorkerArgs {
-    /// Image with /usr/local/bin/monthend.
+    /// Image of the workers, with /usr/local/bin/monthend
     #[arg(long = "worker-image", env = "WORKER_IMAGE", value_name = "IMAGE")]
     pub(crate) image: String,
 
-    /// When the workers' image is pulled.
+    /// Image pull policy of the workers
     #[arg(
         long = "worker-image-pull-policy",
         env = "WORKER_IMAGE_PULL_POLICY",
@@ -88,7 +90,7 @@ pub(crate) struct WorkerArgs {
     )]
     pub(crate) image_pull_policy: String,
 
-    /// Service account of the workers; it needs no rights.
+    /// Service account of the workers; it needs no permissions
     #[arg(
         long = "worker-service-account",
         env = "WORKER_SERVICE_ACCOUNT",
@@ -97,7 +99,7 @@ pub(crate) struct WorkerArgs {
     )]
     pub(crate) service_account: String,
 
-    /// Secret whose entry `worker-url` is the database's address with the worker's role.
+    /// Secret whose key `worker-url` is the URL of the database with the worker's role
     #[arg(
         long = "worker-database-secret",
         env = "WORKER_DATABASE_SECRET",
@@ -106,7 +108,7 @@ pub(crate) struct WorkerArgs {
     )]
     pub(crate) database_secret: String,
 
-    /// Resources of a worker's container, as JSON: {"requests":{"cpu":"500m"},"limits":{"memory":"256Mi"}}.
+    /// Resources of a worker's container, as JSON: {"requests":{"cpu":"500m"},"limits":{"memory":"256Mi"}}
     #[arg(
         long = "worker-resources",
         env = "WORKER_RESOURCES",
@@ -116,7 +118,7 @@ pub(crate) struct WorkerArgs {
     )]
     pub(crate) resources: ResourceRequirements,
 
-    /// Which log lines the workers write.
+    /// Log filter of the workers
     #[arg(
         id = "worker-log",
         long = "worker-log",
@@ -127,10 +129,10 @@ pub(crate) struct WorkerArgs {
     pub(crate) log: String,
 }
 
-/// What notices are made of.
+/// The options for the e-mails.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct NotifyArgs {
-    /// ConfigMap with the templates of runs that name none.
+    /// ConfigMap with the templates of runs that have no templateRef
     #[arg(
         long = "notify-templates",
         env = "NOTIFY_TEMPLATES",
@@ -139,7 +141,7 @@ pub(crate) struct NotifyArgs {
     )]
     pub(crate) templates: String,
 
-    /// Sender of the notices.
+    /// Sender of the e-mails, as a mailbox
     #[arg(
         long = "notify-from",
         env = "NOTIFY_FROM",
@@ -148,7 +150,7 @@ pub(crate) struct NotifyArgs {
     )]
     pub(crate) from: String,
 
-    /// Secret with the keys that open personal data, for rehearsals.
+    /// Secret with the keys that decrypt personal data, for rehearsals
     #[arg(
         long = "worker-encryption-secret",
         env = "WORKER_ENCRYPTION_SECRET",
@@ -167,8 +169,8 @@ fn resources(text: &str) -> Result<ResourceRequirements, String> {
         .map_err(|error| format!("{error}; write it like {{\"requests\":{{\"cpu\":\"500m\"}}}}"))
 }
 
-/// Outside a pod: the host's name and this process.
-fn own_name() -> String {
+/// The name outside a pod: the host's name and the process id.
+fn default_identity() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
     format!("{host}-{}", std::process::id())
 }
@@ -180,12 +182,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn resources_are_read_and_a_wrong_text_is_explained() {
+    fn resources_are_parsed_and_an_invalid_text_is_explained() {
         let read = resources(r#"{"limits":{"memory":"256Mi"}}"#).unwrap();
         assert_eq!(read.limits.unwrap()["memory"].0, "256Mi");
         let error = resources("cpu=1").unwrap_err();

@@ -1,4 +1,4 @@
-//! The custom resource definitions as files, for `crds/` and the chart.
+//! Generates the files of the custom resource definitions, for `crds/` and the chart.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub(crate) fn files() -> Result<Vec<(String, String)>> {
         .into_iter()
         .map(|crd| {
             let name = crd.metadata.name.clone().context("a definition has no name")?;
-            // Through a JSON value, so that keys come in one order whatever the types' order is.
+            // As a JSON value, whose keys are sorted.
             let mut value =
                 serde_json::to_value(&crd).with_context(|| format!("cannot write {name} as JSON"))?;
             unwrap_descriptions(&mut value);
@@ -27,7 +27,7 @@ pub(crate) fn files() -> Result<Vec<(String, String)>> {
 
 pub(crate) fn write(folder: &Path) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     files()?
         .into_iter()
         .map(|(name, text)| {
@@ -38,7 +38,7 @@ pub(crate) fn write(folder: &Path) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
-/// `kubectl explain` wraps lines itself; those of the sources would show as ragged ones.
+/// Removes the line breaks of the source: `kubectl explain` wraps lines itself.
 fn unwrap_descriptions(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -54,13 +54,13 @@ fn unwrap_descriptions(value: &mut Value) {
     }
 }
 
-/// Block-style YAML of a JSON value: a few lines instead of a YAML library, as JSON's own scalars are YAML already.
+/// Writes a JSON value as block-style YAML. A few lines in place of a YAML library, as JSON scalars are valid YAML.
 fn block(value: &Value, depth: usize, out: &mut String) {
     let indent = "  ".repeat(depth);
     match value {
         Value::Object(fields) if !fields.is_empty() => {
             for (key, child) in fields {
-                // No definition has a key that would need quotes.
+                // No definition has a key that needs quotes.
                 out.push_str(&format!("\n{indent}{key}:"));
                 block(child, depth + 1, out);
             }

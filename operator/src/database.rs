@@ -1,5 +1,5 @@
-//! The operator's database: whether its schema is this operator's, and what the installation is. A connection that is
-//! lost later does not make a schema unknown again.
+//! The operator's database: its connection pool, whether its schema has this operator's version, and the installation's
+//! settings. A schema that was ready stays ready during an outage.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use store::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Whether the database can be worked with.
+/// Whether the database can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Schema {
-    /// Not looked at yet, out of reach, or of another version; the text says which.
+    /// Not checked yet, unavailable, or of another version; the text says which.
     NotReady(String),
     Ready(Installation),
 }
@@ -30,17 +30,17 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Looks at the schema again and again until `stop`.
+    /// Checks the schema regularly until `stop`.
     pub(crate) fn watch(pool: PgPool, stop: CancellationToken) -> Self {
-        let (tell, schema) =
-            watch::channel(Schema::NotReady("the database was not looked at yet".to_owned()));
-        let looking = pool.clone();
+        let (sender, schema) =
+            watch::channel(Schema::NotReady("the database has not been checked yet".to_owned()));
+        let checked = pool.clone();
         tokio::spawn(async move {
             loop {
-                let found = look(&looking).await;
-                tell.send_if_modified(|known| take(known, found));
+                let found = check(&checked).await;
+                sender.send_if_modified(|known| update(known, found));
                 tokio::select! {
-                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                    () = tokio::time::sleep(CHECK_INTERVAL) => {}
                     () = stop.cancelled() => return,
                 }
             }
@@ -53,8 +53,8 @@ impl Database {
     }
 }
 
-/// What a look changes: an outage does not take away what was known.
-fn take(known: &mut Schema, found: Result<Installation, StoreError>) -> bool {
+/// Updates the schema after a check, and says whether it changed. An outage changes nothing once the schema was ready.
+fn update(known: &mut Schema, found: Result<Installation, StoreError>) -> bool {
     let next = match found {
         Ok(installation) => Schema::Ready(installation),
         Err(StoreError::Database(_)) if matches!(known, Schema::Ready(_)) => return false,
@@ -77,7 +77,7 @@ fn take(known: &mut Schema, found: Result<Installation, StoreError>) -> bool {
     true
 }
 
-async fn look(pool: &PgPool) -> Result<Installation, StoreError> {
+async fn check(pool: &PgPool) -> Result<Installation, StoreError> {
     let mut connection = pool.acquire().await.during("cannot connect to the database")?;
     migrate::check_version(&mut connection).await?;
     installation::read(&mut connection).await
@@ -103,20 +103,20 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_a_reason_at_first_and_none_later() {
-        let mut known = Schema::NotReady("the database was not looked at yet".to_owned());
-        assert!(take(&mut known, Err(outage())));
+    fn an_outage_is_reported_only_before_the_schema_was_ready() {
+        let mut known = Schema::NotReady("the database has not been checked yet".to_owned());
+        assert!(update(&mut known, Err(outage())));
         assert!(matches!(&known, Schema::NotReady(why) if why.starts_with("cannot connect to the database")));
 
-        assert!(take(&mut known, Ok(installation())));
-        assert!(!take(&mut known, Err(outage())));
+        assert!(update(&mut known, Ok(installation())));
+        assert!(!update(&mut known, Err(outage())));
         assert_eq!(known, Schema::Ready(installation()));
     }
 
     #[test]
-    fn another_version_is_never_ready() {
+    fn a_schema_of_another_version_is_never_ready() {
         let mut known = Schema::Ready(installation());
-        assert!(take(&mut known, Err(StoreError::State("version 9".to_owned()))));
+        assert!(update(&mut known, Err(StoreError::State("version 9".to_owned()))));
         assert_eq!(known, Schema::NotReady("version 9".to_owned()));
     }
 }

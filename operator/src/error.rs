@@ -1,6 +1,8 @@
-//! What can go wrong in the loop, each with the operation and the object, and the class that metrics count it under.
+//! The errors of the reconcile loop: each names the operation and the object, and has a class for metrics.
 
-use store::{billing::BillingError, error::StoreError, notification::NotificationError};
+use store::billing::BillingError;
+use store::error::DatabaseError;
+use store::notification::NotificationError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
@@ -9,14 +11,15 @@ pub(crate) enum RunError {
     #[error("cannot {operation}")]
     Billing { operation: String, source: BillingError },
     #[error("cannot {operation}")]
-    Notice { operation: String, source: NotificationError },
+    Notification { operation: String, source: NotificationError },
+    /// Names its operation itself.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("{0} has no {1}; only objects from the API server are reconciled")]
-    Incomplete(String, &'static str),
+    Database(#[from] DatabaseError),
+    #[error("a {0} has no {1}, which the API server sets on every object")]
+    Incomplete(&'static str, &'static str),
 }
 
-/// Closed set: metrics are labelled with it.
+/// The class of an error. A closed set, as metrics are labelled with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorClass {
     Conflict,
@@ -41,19 +44,20 @@ impl ErrorClass {
 impl RunError {
     pub(crate) fn class(&self) -> ErrorClass {
         match self {
-            // Somebody else changed the object in between: look again.
+            // Somebody else changed the object since it was read.
             Self::Kubernetes { source: kube::Error::Api(answer), .. } if answer.code == 409 => {
                 ErrorClass::Conflict
             }
             Self::Kubernetes { .. } => ErrorClass::Kubernetes,
-            Self::Billing { .. } | Self::Notice { .. } | Self::Store(_) => ErrorClass::Database,
+            Self::Billing { .. } | Self::Notification { .. } | Self::Database(_) => ErrorClass::Database,
             Self::Incomplete(..) => ErrorClass::Internal,
         }
     }
 }
 
-/// Names the operation that failed.
+/// Adds the operation that failed to an error.
 pub(crate) trait Doing<T> {
+    /// `operation` completes the sentence "cannot …", and names the object.
     fn doing(self, operation: impl FnOnce() -> String) -> Result<T, RunError>;
 }
 
@@ -71,6 +75,6 @@ impl<T> Doing<T> for Result<T, BillingError> {
 
 impl<T> Doing<T> for Result<T, NotificationError> {
     fn doing(self, operation: impl FnOnce() -> String) -> Result<T, RunError> {
-        self.map_err(|source| RunError::Notice { operation: operation(), source })
+        self.map_err(|source| RunError::Notification { operation: operation(), source })
     }
 }

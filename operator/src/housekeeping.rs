@@ -1,45 +1,43 @@
-//! What the leader does besides runs: it closes the job log's rows of loads and seeds whose process died, gives an outcome
-//! to bills whose lease ran out, calls off what belongs to runs that vanished without their finalizer's leave, and keeps
-//! the figures of the months for the metrics up to date.
+//! Regular work of the leader besides the runs: closes the job_log rows of loads and seeds whose process died, settles
+//! bills whose lease expired, cancels the work of runs that were deleted without their finalizer, and updates the metrics
+//! of the months.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use api::{BillingRun, NotificationRun, labels, run::Run};
+use api::run::Run;
+use api::{BillingRun, NotificationRun, labels, reasons};
 use domain::month::BillingMonth;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt as _};
 use logging::chain;
 use sqlx::PgPool;
-use store::{
-    billing::{self, EndStatus, Uuid},
-    error::{During as _, StoreError},
-    job_log::{self, JobKind},
-    notification,
-};
+use store::billing::{self, EndStatus, Uuid};
+use store::error::During as _;
+use store::job_log::{self, JobKind};
+use store::notification;
 
-use crate::{
-    database::{Database, Schema},
-    error::{Doing as _, RunError},
-    metrics::Metrics,
-    runs::look,
-};
+use crate::database::{Database, Schema};
+use crate::error::{Doing as _, RunError};
+use crate::metrics::Metrics;
 
-const EVERY: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Never returns.
 pub(crate) async fn run(client: Client, namespace: &str, database: Database, metrics: Metrics) {
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut all_told = false;
+    let mut all_counted = false;
     loop {
         ticks.tick().await;
         if !matches!(database.schema(), Schema::Ready(_)) {
             metrics.database_up.set(0);
             continue;
         }
-        let up = match set_totals(&database.pool, &metrics, all_told).await {
+        let up = match set_totals(&database.pool, &metrics, all_counted).await {
             Ok(()) => {
-                all_told = true;
+                all_counted = true;
                 true
             }
             Err(error) => {
@@ -52,81 +50,85 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
             Ok(closed) => {
                 for job in closed {
                     metrics.jobs_closed.inc();
-                    tracing::warn!(job, "closed the job log's row of a batch whose process had died");
+                    tracing::warn!(job, "closed the job_log row of a load or seed whose process died");
                 }
             }
-            Err(error) => tracing::warn!(error = chain(&error), "cannot close dead batches in the job log"),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "cannot close the job_log rows of dead processes")
+            }
         }
         if let Err(error) = reject_orphans(&client, namespace, &database.pool).await {
-            tracing::warn!(error = chain(&error), "cannot look for drafts whose run is gone");
+            tracing::warn!(error = chain(&error), "cannot reject the drafts of deleted runs");
         }
         if let Err(error) = settle(&client, namespace, &database.pool).await {
             tracing::warn!(
                 error = chain(&error),
-                "cannot settle notices whose lease ran out or whose run is gone"
+                "cannot settle bills whose lease expired or whose run was deleted"
             );
         }
     }
 }
 
-/// Once everything is told, only what changes of notices is counted again.
-async fn set_totals(pool: &PgPool, metrics: &Metrics, all_told: bool) -> Result<(), RunError> {
+/// After the first complete count, only the notifications that can still change are counted again.
+async fn set_totals(pool: &PgPool, metrics: &Metrics, all_counted: bool) -> Result<(), RunError> {
     metrics.set_months(&billing::read_totals(pool).await.doing(|| "add up the months' bills".to_owned())?);
-    let notices =
-        notification::read_totals(pool, all_told).await.doing(|| "add up the months' notices".to_owned())?;
-    metrics.set_notification_totals(&notices);
+    let totals = notification::read_totals(pool, all_counted)
+        .await
+        .doing(|| "add up the months' notifications".to_owned())?;
+    metrics.set_notification_totals(&totals);
     Ok(())
 }
 
-/// A draft whose run somebody removed together with its finalizer would hold its month for ever.
+/// A draft whose run was deleted without its finalizer would lock its month for ever.
 async fn reject_orphans(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
-    // The drafts before the runs: a draft is made only for a run that is there.
+    // Lists the drafts before the runs: a draft is created only for a run that exists.
     for draft in billing::read_drafts(pool).await.doing(|| "list the drafts".to_owned())? {
         if is_orphan::<BillingRun>(client, namespace, &draft.run, draft.key.run_uid).await? {
-            tracing::warn!(run = draft.run, month = %draft.key.month, "rejecting a draft whose run is gone");
-            billing::reject_revision(
-                pool,
-                &draft.key,
-                "Deleted: the run is gone from the cluster",
-                EndStatus::Cancelled,
-            )
-            .await
-            .doing(|| format!("reject revision {} of {}", draft.key.revision, draft.key.month))?;
+            tracing::warn!(run = draft.run, month = %draft.key.month, "rejecting the draft of a deleted run");
+            billing::reject_revision(pool, &draft.key, &orphan_reason(), EndStatus::Cancelled)
+                .await
+                .doing(|| format!("reject revision {} of {}", draft.key.revision, draft.key.month))?;
         }
     }
     Ok(())
 }
 
-/// Consumers settle what they come across; what no message leads to any more is left to this.
+/// Consumers settle the bills of the messages that they read; this settles the bills that no message leads to any more.
 async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
-    let unfinished =
-        notification::read_unfinished_runs(pool).await.doing(|| "list the unfinished notices".to_owned())?;
+    let unfinished = notification::read_unfinished_runs(pool)
+        .await
+        .doing(|| "list the unfinished notifications".to_owned())?;
     let months: BTreeSet<BillingMonth> = unfinished.iter().map(|run| run.month).collect();
     for month in months {
         let settled = notification::end_expired_leases(pool, month)
             .await
-            .doing(|| format!("settle the notices of {month}"))?;
+            .doing(|| format!("settle the bills of {month} whose lease expired"))?;
         if settled.unknown > 0 || settled.freed > 0 {
             tracing::warn!(
                 %month,
                 unknown = settled.unknown,
                 freed = settled.freed,
-                "settled notices whose lease ran out"
+                "settled bills whose lease expired"
             );
         }
     }
     for run in unfinished {
         if is_orphan::<NotificationRun>(client, namespace, &run.run, run.run_uid).await? {
-            tracing::warn!(run = run.run, month = %run.month, "calling off notices whose run is gone");
-            notification::cancel_run(pool, run.id, "Deleted: the run is gone from the cluster")
+            tracing::warn!(run = run.run, month = %run.month, "cancelling the notification of a deleted run");
+            notification::cancel_run(pool, run.id, &orphan_reason())
                 .await
-                .doing(|| format!("call {} off", run.run))?;
+                .doing(|| format!("cancel the notification {}", run.run))?;
         }
     }
     Ok(())
 }
 
-/// Whether the run is one of this namespace and neither it nor any of its workers is there.
+/// The reason that the database keeps, with the code in front.
+fn orphan_reason() -> String {
+    format!("{}: the run no longer exists in the cluster", reasons::DELETED)
+}
+
+/// Whether the run is of this namespace, and neither it nor any of its pods exists.
 async fn is_orphan<R: Run>(
     client: &Client,
     namespace: &str,
@@ -136,10 +138,9 @@ async fn is_orphan<R: Run>(
     let Some(name) = run.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/')) else {
         return Ok(false);
     };
-    let kind = look::kind::<R>();
     let runs: Api<R> = Api::namespaced(client.clone(), namespace);
     let uid = run_uid.to_string();
-    let run = runs.get_metadata_opt(name).await.doing(|| format!("read {kind} {name}"))?;
+    let run = runs.get_metadata_opt(name).await.doing(|| format!("read {} {name}", R::KIND))?;
     if run.is_some_and(|run| run.uid().as_deref() == Some(uid.as_str())) {
         return Ok(false);
     }
@@ -148,12 +149,12 @@ async fn is_orphan<R: Run>(
     Ok(pods
         .list_metadata(&workers)
         .await
-        .doing(|| format!("list the pods of {kind} {name}"))?
+        .doing(|| format!("list the pods of {} {name}", R::KIND))?
         .items
         .is_empty())
 }
 
-async fn close_dead(pool: &PgPool) -> Result<Vec<i64>, StoreError> {
+async fn close_dead(pool: &PgPool) -> Result<Vec<i64>, RunError> {
     let mut connection = pool.acquire().await.during("cannot connect to the database")?;
     Ok(job_log::fail_dead_jobs(&mut connection, &[JobKind::Seed, JobKind::Load]).await?)
 }

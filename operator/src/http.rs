@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz` and `/readyz`. Alive means that this answers; ready, that the schema is this operator's.
+//! Serves `/metrics`, `/healthz` and `/readyz`. Ready means that the database's schema has this operator's version.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[derive(Clone)]
-struct Shown {
+struct Served {
     database: Database,
     metrics: Metrics,
 }
@@ -34,7 +34,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
-        .with_state(Shown { database, metrics });
+        .with_state(Served { database, metrics });
     let listener =
         tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     axum::serve(listener, router)
@@ -43,8 +43,8 @@ pub(crate) async fn serve(
         .with_context(|| format!("cannot serve on {listen}"))
 }
 
-async fn ready(State(shown): State<Shown>) -> Response {
-    match shown.database.schema() {
+async fn ready(State(served): State<Served>) -> Response {
+    match served.database.schema() {
         Schema::Ready(_) => "ready\n".into_response(),
         Schema::NotReady(why) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response()
@@ -52,10 +52,10 @@ async fn ready(State(shown): State<Shown>) -> Response {
     }
 }
 
-async fn show_metrics(State(shown): State<Shown>) -> Response {
-    let ready = matches!(shown.database.schema(), Schema::Ready(_));
-    shown.metrics.schema_ready.set(i64::from(ready));
-    match shown.metrics.render() {
+async fn show_metrics(State(served): State<Served>) -> Response {
+    let ready = matches!(served.database.schema(), Schema::Ready(_));
+    served.metrics.schema_ready.set(i64::from(ready));
+    match served.metrics.render() {
         Ok(text) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
         }

@@ -1,9 +1,11 @@
-//! The operator: elects one of its replicas, reconciles the runs of one namespace, serves metrics and probes. Decides
-//! nothing here; each module says what it owns.
+//! The operator: elects a leader among its replicas, reconciles the runs of one namespace, and serves metrics and probes.
+//! This file only starts it; each module says what it owns.
 
+mod autoscaling;
 mod billing;
 mod clock;
 mod config;
+mod controller;
 mod crds;
 mod database;
 mod error;
@@ -12,12 +14,10 @@ mod http;
 mod leader;
 mod metrics;
 mod notification;
-mod run_loop;
-mod runs;
-mod scaling;
 mod serve;
 
-use std::{io::Write as _, process::ExitCode};
+use std::io::Write as _;
+use std::process::ExitCode;
 
 use clap::Parser as _;
 
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Logging may not be set up yet; this is for whoever reads the last lines.
+            // The logger may not be set up yet.
             let text = logging::masking::mask_text(&format!("operator: {error:#}")).into_owned();
             let _ = writeln!(std::io::stderr(), "{text}");
             ExitCode::FAILURE

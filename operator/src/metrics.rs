@@ -1,31 +1,28 @@
-//! What Prometheus reads. Labels come from closed sets: a kind, a month, a phase, an outcome; never a run's name.
-//! The totals of runs are read from the database, as pods that could be asked are gone by then.
+//! The operator's Prometheus metrics. Labels come from closed sets: a kind, a month, a phase, an outcome; never a run's
+//! name. The totals of runs come from the database, as the workers' pods end with their runs.
 
 use std::time::Duration;
 
-use api::run::RunPhase;
+use api::run::{Run as _, RunPhase};
+use api::{BillingRun, NotificationRun};
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-use store::{
-    billing::{MonthTotals, RevisionState},
-    notification::{self, Selection},
-};
+use store::billing::{MonthTotals, RevisionState};
+use store::notification::{self, Selection};
 
-use crate::{
-    billing::BillingRuns, error::ErrorClass, notification::NotificationRuns, run_loop::RunKind as _,
-    scaling::ScalingMetrics,
-};
+use crate::autoscaling::ScalingMetrics;
+use crate::error::ErrorClass;
 
 const STATES: [RevisionState; 4] =
     [RevisionState::Draft, RevisionState::Live, RevisionState::Rejected, RevisionState::RolledBack];
 
-/// As `delivery.state` has them.
+/// The values of the column `delivery.state`.
 const DELIVERY_STATES: [&str; 7] =
     ["PENDING", "CLAIMED", "HANDED_OVER", "SENT", "FAILED", "UNKNOWN", "SKIPPED"];
 
-/// The outcome of a reconciliation that is no [`ErrorClass`].
+/// The outcome of a reconciliation without an error.
 const SUCCESS: &str = "ok";
 
 #[derive(Clone)]
@@ -38,14 +35,14 @@ pub(crate) struct Metrics {
     pub(crate) schema_ready: IntGauge,
     pub(crate) database_up: IntGauge,
     pub(crate) jobs_closed: prometheus::IntCounter,
-    months: Months,
-    notices: Notices,
+    months: MonthGauges,
+    deliveries: DeliveryGauges,
     pub(crate) scaling: ScalingMetrics,
 }
 
-/// One gauge for each figure of a month's latest revision.
+/// The figures of each month's latest revision.
 #[derive(Clone)]
-struct Months {
+struct MonthGauges {
     state: IntGaugeVec,
     members: IntGaugeVec,
     chunks: IntGaugeVec,
@@ -53,9 +50,9 @@ struct Months {
     total: prometheus::GaugeVec,
 }
 
-/// Gauges for what became of the month's notices.
+/// The e-mails of each month by outcome.
 #[derive(Clone)]
-struct Notices {
+struct DeliveryGauges {
     targets: IntGaugeVec,
     deliveries: IntGaugeVec,
 }
@@ -78,8 +75,8 @@ impl Metrics {
             &["kind", "outcome"],
         )?;
         registry.register(Box::new(reconciles.clone()))?;
-        // From the start, or the first of a kind would be no increase to Prometheus.
-        for kind in [BillingRuns::KIND, NotificationRuns::KIND] {
+        // Every series starts at 0: for Prometheus, a series that appears at 1 has not increased.
+        for kind in [BillingRun::KIND, NotificationRun::KIND] {
             for outcome in ErrorClass::ALL.map(ErrorClass::as_str).into_iter().chain([SUCCESS]) {
                 reconciles.with_label_values(&[kind, outcome]);
             }
@@ -92,7 +89,7 @@ impl Metrics {
         registry.register(Box::new(durations.clone()))?;
         let jobs_closed = prometheus::IntCounter::new(
             "monthend_dead_jobs_closed_total",
-            "Rows of job_log closed as FAILED because their process had died.",
+            "Rows of job_log that were closed as FAILED because their process died.",
         )?;
         registry.register(Box::new(jobs_closed.clone()))?;
         let total = prometheus::GaugeVec::new(
@@ -103,10 +100,10 @@ impl Metrics {
             &["month"],
         )?;
         registry.register(Box::new(total.clone()))?;
-        let months = Months {
+        let months = MonthGauges {
             state: gauges(
                 "monthend_billing_revision_state",
-                "1 for the state that the month's latest revision is in.",
+                "1 for the state of the month's latest revision, 0 for the others.",
                 &["month", "state"],
             )?,
             members: gauges(
@@ -126,10 +123,10 @@ impl Metrics {
             )?,
             total,
         };
-        let notices = Notices {
+        let deliveries = DeliveryGauges {
             targets: gauges(
                 "monthend_notification_targets",
-                "Bills that the month's notification runs chose, by selection and outcome.",
+                "Bills that the month's notification runs selected, by selection and outcome.",
                 &["month", "select", "outcome"],
             )?,
             deliveries: gauges(
@@ -142,12 +139,18 @@ impl Metrics {
             reconciles,
             durations,
             runs: gauges("monthend_runs", "Runs in the cluster by kind and phase.", &["kind", "phase"])?,
-            leader: gauge("monthend_leader", "1 while this operator is the one that acts.")?,
-            schema_ready: gauge("monthend_schema_ready", "1 when the database's schema is this operator's.")?,
-            database_up: gauge("monthend_database_up", "1 when the last look at the database succeeded.")?,
+            leader: gauge("monthend_leader", "1 while this operator is the leader.")?,
+            schema_ready: gauge(
+                "monthend_schema_ready",
+                "1 when the database's schema has this operator's version.",
+            )?,
+            database_up: gauge(
+                "monthend_database_up",
+                "1 when the database could be read at the last attempt.",
+            )?,
             jobs_closed,
             months,
-            notices,
+            deliveries,
             scaling: ScalingMetrics::new(&registry)?,
             registry,
         })
@@ -199,7 +202,7 @@ impl Metrics {
             }
             #[expect(
                 clippy::cast_precision_loss,
-                reason = "Prometheus knows no other number; the exact one is in the status"
+                reason = "Prometheus has only floating-point numbers; the exact total is in the status"
             )]
             self.months.total.with_label_values(&[month.as_str()]).set(of_month.total as f64);
         }
@@ -210,7 +213,7 @@ impl Metrics {
             let month = of_month.month.to_string();
             for state in DELIVERY_STATES {
                 let found = of_month.deliveries.iter().find(|(found, _)| found == state);
-                self.notices
+                self.deliveries
                     .deliveries
                     .with_label_values(&[month.as_str(), state])
                     .set(found.map_or(0, |(_, deliveries)| *deliveries));
@@ -226,7 +229,7 @@ impl Metrics {
                     ("rendered", counts.rendered),
                     ("open", targets.open),
                 ] {
-                    self.notices.targets.with_label_values(&[month.as_str(), select, outcome]).set(bills);
+                    self.deliveries.targets.with_label_values(&[month.as_str(), select, outcome]).set(bills);
                 }
             }
         }
@@ -239,7 +242,7 @@ impl Metrics {
     }
 }
 
-/// As a run's spec has it; what a rehearsal came to is no delivery, so it stands alone.
+/// The label `select`: the run's spec.select, or `Rehearsal`, as rehearsals send nothing.
 fn selection(targets: &notification::TargetTotals) -> &'static str {
     if targets.rehearsal {
         return "Rehearsal";
@@ -261,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    fn notices() -> notification::MonthTotals {
+    fn notification_totals() -> notification::MonthTotals {
         let counts = NotificationCounts { sent: 7, failed: 1, ..NotificationCounts::default() };
         let ready = TargetTotals { selection: Selection::Ready, rehearsal: false, counts, open: 2 };
         let rendered = NotificationCounts { rendered: 10, ..NotificationCounts::default() };
@@ -287,10 +290,10 @@ mod tests {
     }
 
     #[test]
-    fn totals_of_a_month_are_told_by_month_alone() {
+    fn totals_are_labelled_with_the_month_and_never_with_a_run() {
         let metrics = Metrics::new().unwrap();
         metrics.set_months(&[a_month()]);
-        metrics.set_notification_totals(&[notices()]);
+        metrics.set_notification_totals(&[notification_totals()]);
         metrics.count_runs("BillingRun", [Phase::Running, Phase::Running].into_iter());
         metrics.reconciled("BillingRun", Err(ErrorClass::Database), Duration::from_millis(3));
         let text = metrics.render().unwrap();
@@ -316,8 +319,8 @@ mod tests {
         }
     }
 
-    /// Every metric that the dashboard names is one that the operator or the consumers have. Families without a series
-    /// are not gathered, so those of other modules are found where they are made.
+    /// The dashboard names only metrics of the operator or the consumers. A metric without a series is not gathered, so those
+    /// of other modules are looked up in their source.
     #[test]
     fn the_dashboard_shows_metrics_that_exist() {
         let read = |path: &str| {
@@ -325,21 +328,21 @@ mod tests {
         };
         let metrics = Metrics::new().unwrap();
         metrics.set_months(&[a_month()]);
-        metrics.set_notification_totals(&[notices()]);
+        metrics.set_notification_totals(&[notification_totals()]);
         metrics.count_runs::<Phase>("BillingRun", std::iter::empty());
         metrics.reconciled("BillingRun", Ok(()), Duration::from_millis(3));
         let mut exported: Vec<String> =
             metrics.registry.gather().iter().map(|family| family.name().to_owned()).collect();
-        for source in ["operator/src/scaling/metrics.rs", "worker/src/notify/metrics.rs"] {
+        for source in ["operator/src/autoscaling/scaling_metrics.rs", "worker/src/notify/metrics.rs"] {
             let text = read(source);
             let made: Vec<&str> = text.split('"').filter(|text| text.starts_with("monthend_")).collect();
             assert!(made.len() >= 5, "{source}: {made:?}");
             exported.extend(made.into_iter().map(str::to_owned));
         }
         let dashboard = read("grafana/monthend.json");
-        let word = |c: char| c.is_ascii_lowercase() || c == '_';
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
         let named: Vec<&str> = dashboard
-            .split(|c: char| !word(c))
+            .split(|c: char| !is_name(c))
             .filter(|name| name.starts_with("monthend_"))
             .map(|name| name.trim_end_matches("_bucket"))
             .collect();

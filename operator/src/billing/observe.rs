@@ -1,80 +1,78 @@
-//! Looks: at the worker Job, the price book, the database. Writes nothing and concludes nothing.
+//! Observes a billing run: its worker Job, its price book and its revision in the database. Writes nothing and concludes
+//! nothing.
 
-use api::{BillingRun, run::Run as _};
+use api::BillingRun;
+use api::run::Run as _;
 use kube::ResourceExt as _;
 use store::billing::{self, Rejection};
 
-use super::{BillingRuns, PriceBookFound, World, job};
-use crate::{
-    error::{Doing as _, RunError},
-    runs::{JobFound, look},
-};
+use super::billing_runs::BillingRuns;
+use super::build;
+use super::observed::{Observed, PriceBookLookup};
+use crate::controller::cluster_reader::ClusterReader;
+use crate::controller::worker_job::JobLookup;
+use crate::controller::{database_view, run_identity};
+use crate::error::{Doing as _, RunError};
 
 pub(super) async fn observe(
-    kind: &BillingRuns,
+    runs: &BillingRuns,
     run: &BillingRun,
-    refused: Option<Rejection>,
-) -> Result<World, RunError> {
-    let client = &kind.client;
-    let over = run.is_over();
+    rejection: Option<Rejection>,
+) -> Result<Observed, RunError> {
+    let cluster = ClusterReader::new(&runs.client, run);
     let deleting = run.metadata.deletion_timestamp.is_some();
-    // The Job before the chunks: when it says that all workers are done, their chunks are seen as well.
-    let job = if over && !deleting {
-        JobFound::None
+    // The Job before the database, so that the chunks of a Job that is complete are seen as done.
+    let job = if run.is_over() && !deleting {
+        JobLookup::NotFound
     } else {
-        look::job(client, run, &job::name(&run.name_any())).await?
+        cluster.job(&build::name(&run.name_any())).await?
     };
-    let workers = if deleting { look::pods(client, run).await?.len() } else { 0 };
-    let database = if over {
-        Err("not looked at: the run is over".to_owned())
-    } else {
-        let uid = look::uid(run)?;
-        let reading = async {
-            billing::observe(&kind.database.pool, uid)
-                .await
-                .doing(|| "look the run up in the database".to_owned())
-        };
-        look::stored(&kind.database, reading, |run| run.now).await
+    let pods_left = cluster.pods_left().await?;
+    let read = async |uid| {
+        billing::observe(&runs.database.pool, uid)
+            .await
+            .doing(|| "read the run's revision from the database".to_owned())
     };
-    let idle = database.as_ref().is_ok_and(|stored| {
-        stored.run.as_ref().is_some_and(|run| !run.all_chunks_done() && run.members_done_recently == 0)
+    let database = database_view::read(&runs.database, run, read, |revision| revision.now).await?;
+    let idle = database.as_ref().is_ok_and(|view| {
+        view.run.as_ref().is_some_and(|run| !run.all_chunks_done() && run.members_done_recently == 0)
     });
-    let stuck = match &job {
-        JobFound::Ours(state) if idle && !state.suspended && !deleting => look::stuck(client, run).await?,
-        _ => None,
-    };
-    let begun = database.as_ref().map_or(true, |stored| stored.run.is_some());
-    let price_book = if begun || deleting { None } else { Some(find_price_book(kind, run).await?) };
-    Ok(World {
-        now: kind.clock.now(),
+    let pod_problem = cluster.pod_problem(&job, idle && !deleting).await?;
+    let begun = database.as_ref().map_or(true, |view| view.run.is_some());
+    let price_book = if begun || deleting { None } else { Some(find_price_book(&cluster, run).await?) };
+    Ok(Observed {
+        now: runs.clock.now(),
         database,
         price_book,
         job,
-        workers,
-        stuck,
-        refused,
-        job_parts: kind.jobs.clone(),
+        pods_left,
+        pod_problem,
+        rejection,
+        job_settings: runs.jobs.clone(),
     })
 }
 
-async fn find_price_book(kind: &BillingRuns, run: &BillingRun) -> Result<PriceBookFound, RunError> {
+async fn find_price_book(
+    cluster: &ClusterReader<'_, BillingRun>,
+    run: &BillingRun,
+) -> Result<PriceBookLookup, RunError> {
     let wanted = &run.spec.price_book_ref;
-    let Some(mut data) = look::config_map(&kind.client, run, &wanted.name).await? else {
-        return Ok(PriceBookFound::Missing(format!(
-            "there is no ConfigMap {} in namespace {}; make it with `kubectl create configmap {} --from-file={}=FILE`",
+    let Some(mut entries) = cluster.config_map(&wanted.name).await? else {
+        return Ok(PriceBookLookup::Missing(format!(
+            "there is no ConfigMap {} in namespace {}; create it with `kubectl create configmap {} --from-file={}=FILE`",
             wanted.name,
-            look::namespace(run)?,
+            run_identity::namespace(run)?,
             wanted.name,
             wanted.key
         )));
     };
-    Ok(match data.remove(&wanted.key) {
-        Some(text) => PriceBookFound::Text(text),
+    Ok(match entries.remove(&wanted.key) {
+        Some(text) => PriceBookLookup::Found(text),
         None => {
-            let keys: Vec<&str> = data.keys().map(String::as_str).collect();
-            let there = if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
-            PriceBookFound::Missing(format!(
-                "ConfigMap {} has no entry {}; it has {there}",
+            let keys: Vec<&str> = entries.keys().map(String::as_str).collect();
+            let keys = if keys.is_empty() { "no entries".to_owned() } else { keys.join(", ") };
+            PriceBookLookup::Missing(format!(
+                "ConfigMap {} has no entry {}; it has {keys}",
                 wanted.name, wanted.key
             ))
         }

@@ -1,25 +1,21 @@
-//! The status of a billing run, from what the database says of it.
+//! The status of a billing run, from the database's snapshot of it. Pure.
 
-use api::{
-    BillingRun, BillingRunStatus,
-    billing_run::{Amounts, Counts, Phase, PinnedPriceBook, Progress, VerificationCheck},
-    conditions::{STARTED, Said},
-};
+use api::billing_run::{Amounts, Counts, Phase, PinnedPriceBook, Progress, VerificationCheck};
+use api::conditions::{ConditionUpdate, STARTED};
+use api::{BillingRun, BillingRunStatus, reasons};
 use store::billing::RunSnapshot;
 
-use super::World;
-use crate::runs::{
-    progress::{self, RECENTLY},
-    report::{Report, whole_second},
-};
+use super::observed::Observed;
+use crate::controller::progress::{self, RECENTLY};
+use crate::controller::status_builder::{StatusBuilder, whole_second};
 
-/// What the database says now.
-pub(super) fn report<'a>(
+/// The status with all figures of the revision, and the condition Started.
+pub(super) fn builder<'a>(
     run: &'a BillingRun,
-    world: &World,
+    observed: &Observed,
     phase: Phase,
     revision: &RunSnapshot,
-) -> Report<'a, BillingRun> {
+) -> StatusBuilder<'a, BillingRun> {
     let status = BillingRunStatus {
         phase: Some(phase),
         revision: Some(revision.key.revision.get()),
@@ -36,11 +32,10 @@ pub(super) fn report<'a>(
         start_time: Some(whole_second(revision.opened_at)),
         ..BillingRunStatus::default()
     };
-    Report::of(run, world.now, status).saying(planned(revision))
+    StatusBuilder::new(run, observed.now, status).condition(planned(revision))
 }
 
-/// The run has its month.
-fn planned(revision: &RunSnapshot) -> Said {
+fn planned(revision: &RunSnapshot) -> ConditionUpdate {
     let message = format!(
         "revision {} of {}: {} members in {} chunks, data up to load {}, price book {}",
         revision.key.revision,
@@ -50,11 +45,11 @@ fn planned(revision: &RunSnapshot) -> Said {
         revision.data_cutoff,
         revision.price_book_version
     );
-    Said::new(STARTED, true, "Planned", message)
+    ConditionUpdate::new(STARTED, true, reasons::PLANNED, message)
 }
 
-/// The status without what moves while nothing happens.
-pub(super) fn without_time(status: &BillingRunStatus) -> BillingRunStatus {
+/// The status without the rate and the estimate, which change while nothing happens.
+pub(super) fn without_estimates(status: &BillingRunStatus) -> BillingRunStatus {
     let mut status = status.clone();
     if let Some(progress) = &mut status.progress {
         progress.members_per_second = None;
@@ -105,7 +100,7 @@ pub(super) fn progress(revision: &RunSnapshot) -> Progress {
         members_done: done,
         chunks: revision.chunks,
         chunks_done: revision.chunks_done,
-        // A run with chunks to do is not at 100, whatever was done of its members.
+        // Below 100 while a chunk is left, even if all members are done.
         percent: progress::percent(done, revision.members, complete),
         members_per_second: rate,
         estimated_completion: rate
@@ -114,7 +109,7 @@ pub(super) fn progress(revision: &RunSnapshot) -> Progress {
     }
 }
 
-/// Members a second: over the last seconds while chunks are being done, over all of the work once they are.
+/// Members per second: over the last seconds while chunks are left, over the whole run after that.
 fn rate(revision: &RunSnapshot) -> Option<i64> {
     let begun = revision.first_claim_at?;
     if revision.all_chunks_done() {

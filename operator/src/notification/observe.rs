@@ -1,88 +1,84 @@
-//! Looks: at the run's Jobs, the templates, the database, the lag. Writes nothing and concludes nothing.
+//! Observes a notification run: its Jobs, its templates, its record in the database and the topic's lag. Writes nothing
+//! and concludes nothing.
 
-use api::{NotificationRun, run::Run as _};
+use api::NotificationRun;
+use api::run::Run as _;
 use store::notification::{self, Rejection};
 
-use super::{NotificationRuns, TemplatesFound, World, job::Errand};
-use crate::{
-    config::NotifyArgs,
-    error::{Doing as _, RunError},
-    runs::{JobFound, look},
-};
+use super::build::Task;
+use super::notification_runs::NotificationRuns;
+use super::observed::{Observed, TemplatesLookup};
+use crate::controller::cluster_reader::ClusterReader;
+use crate::controller::worker_job::JobLookup;
+use crate::controller::{database_view, run_identity};
+use crate::error::{Doing as _, RunError};
 
 pub(super) async fn observe(
-    kind: &NotificationRuns,
+    runs: &NotificationRuns,
     run: &NotificationRun,
-    refused: Option<Rejection>,
-) -> Result<World, RunError> {
-    let client = &kind.client;
-    let over = run.is_over();
+    rejection: Option<Rejection>,
+) -> Result<Observed, RunError> {
+    let cluster = ClusterReader::new(&runs.client, run);
     let deleting = run.metadata.deletion_timestamp.is_some();
-    // The Jobs before the database: when one says that its worker is done, its work is seen as well.
-    let mut others = if over && !deleting { Vec::new() } else { look::jobs(client, run).await? };
-    let workers = if deleting { look::pods(client, run).await?.len() } else { 0 };
-    let database = if over {
-        Err("not looked at: the run is over".to_owned())
-    } else {
-        let uid = look::uid(run)?;
-        let reading = async {
-            notification::observe(&kind.database.pool, uid)
-                .await
-                .doing(|| "look the run up in the database".to_owned())
-        };
-        look::stored(&kind.database, reading, |run| run.now).await
+    // The Jobs before the database, so that the work of a Job that is complete is seen as done.
+    let mut other_jobs = if run.is_over() && !deleting { Vec::new() } else { cluster.jobs().await? };
+    let pods_left = cluster.pods_left().await?;
+    let read = async |uid| {
+        notification::observe(&runs.database.pool, uid)
+            .await
+            .doing(|| "read the run from the database".to_owned())
     };
-    let snapshot = database.as_ref().ok().and_then(|stored| stored.run.as_ref());
-    let job = match snapshot.and_then(Errand::of).filter(|_| !deleting) {
-        None => JobFound::None,
-        Some(errand) => {
-            let name = errand.job_name(run);
-            match others.iter().position(|job| job.name == name) {
-                Some(found) => JobFound::Ours(look::quoted(client, run, others.swap_remove(found)).await?),
-                None => look::job(client, run, &name).await?,
+    let database = database_view::read(&runs.database, run, read, |snapshot| snapshot.now).await?;
+    let snapshot = database.as_ref().ok().and_then(|view| view.run.as_ref());
+    let job = match snapshot.and_then(Task::unfinished).filter(|_| !deleting) {
+        None => JobLookup::NotFound,
+        Some(task) => {
+            let name = task.job_name(run);
+            match other_jobs.iter().position(|job| job.name == name) {
+                Some(index) => {
+                    let job = other_jobs.swap_remove(index);
+                    JobLookup::Ours(cluster.with_termination_message(job).await?)
+                }
+                None => cluster.job(&name).await?,
             }
         }
     };
     let idle = snapshot.is_some_and(|run| {
         run.ended_recently == 0 && run.publication.as_ref().is_none_or(|round| round.waiting.is_none())
     });
-    let stuck = match &job {
-        JobFound::Ours(state) if idle && !state.suspended => look::stuck(client, run).await?,
-        _ => None,
-    };
-    let begun = database.as_ref().map_or(true, |stored| stored.run.is_some());
-    let templates = if begun || deleting { None } else { Some(find_templates(kind, run).await?) };
-    let kafka = &kind.parts.kafka;
-    Ok(World {
-        now: kind.clock.now(),
+    let pod_problem = cluster.pod_problem(&job, idle).await?;
+    let begun = database.as_ref().map_or(true, |view| view.run.is_some());
+    let templates = if begun || deleting { None } else { Some(find_templates(&cluster, runs, run).await?) };
+    let kafka = &runs.settings.kafka;
+    Ok(Observed {
+        now: runs.clock.now(),
         database,
         templates,
         job,
-        others,
-        workers,
-        stuck,
-        lag: kind.lags.lag_of(&kafka.topic, &kafka.group),
-        refused,
-        parts: kind.parts.clone(),
+        other_jobs,
+        pods_left,
+        pod_problem,
+        lag: runs.lags.lag_of(&kafka.topic, &kafka.group),
+        rejection,
+        settings: runs.settings.clone(),
     })
 }
 
-/// The ConfigMap that the run's templates come from.
-pub(super) fn templates_of<'a>(run: &'a NotificationRun, notify: &'a NotifyArgs) -> &'a str {
-    run.spec.template_ref.as_ref().map_or(&notify.templates, |named| &named.name)
-}
-
-async fn find_templates(kind: &NotificationRuns, run: &NotificationRun) -> Result<TemplatesFound, RunError> {
-    let name = templates_of(run, &kind.parts.notify);
-    if let Some(files) = look::config_map(&kind.client, run, name).await? {
-        return Ok(TemplatesFound::Files(files));
+async fn find_templates(
+    cluster: &ClusterReader<'_, NotificationRun>,
+    runs: &NotificationRuns,
+    run: &NotificationRun,
+) -> Result<TemplatesLookup, RunError> {
+    let name = runs.settings.templates_of(run);
+    if let Some(files) = cluster.config_map(name).await? {
+        return Ok(TemplatesLookup::Found(files));
     }
-    let remedy = match run.spec.template_ref {
+    let fix = match run.spec.template_ref {
         Some(_) => format!(
-            "make it with `kubectl create configmap {name} --from-file=FOLDER`, or leave templateRef out for the chart's"
+            "create it with `kubectl create configmap {name} --from-file=FOLDER`, or leave templateRef out to use the chart's"
         ),
-        None => "it comes with the chart: put it back with `helm upgrade`".to_owned(),
+        None => "the chart installs it: restore it with `helm upgrade`".to_owned(),
     };
-    let namespace = look::namespace(run)?;
-    Ok(TemplatesFound::Missing(format!("there is no ConfigMap {name} in namespace {namespace}; {remedy}")))
+    let namespace = run_identity::namespace(run)?;
+    Ok(TemplatesLookup::Missing(format!("there is no ConfigMap {name} in namespace {namespace}; {fix}")))
 }

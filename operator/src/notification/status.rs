@@ -1,52 +1,48 @@
-//! The status of a notification run, from what the database says of it.
+//! The status of a notification run, from the database's snapshot of it. Pure.
 
-use api::{
-    NotificationRun, NotificationRunStatus,
-    conditions::{STARTED, Said},
-    notification_run::{Consumers, NotificationCounts, NotificationProgress, Phase},
-};
+use api::conditions::{ConditionUpdate, STARTED};
+use api::notification_run::{Consumers, NotificationCounts, NotificationProgress, Phase};
+use api::{NotificationRun, NotificationRunStatus, reasons};
 use store::notification::Snapshot;
 
-use super::World;
-use crate::runs::{
-    progress::{self, RECENTLY},
-    report::{Report, whole_second},
-};
+use super::observed::Observed;
+use crate::controller::progress::{self, RECENTLY};
+use crate::controller::status_builder::{StatusBuilder, whole_second};
 
-/// What the database says now.
-pub(super) fn report<'a>(
+/// The status with all figures of the run, and the condition Started.
+pub(super) fn builder<'a>(
     run: &'a NotificationRun,
-    world: &World,
+    observed: &Observed,
     phase: Phase,
     snapshot: &Snapshot,
-) -> Report<'a, NotificationRun> {
+) -> StatusBuilder<'a, NotificationRun> {
     let facts = &snapshot.facts;
-    // Nobody looks at the topic for a run that is over, and a last lag that stays would be taken for a present one.
+    // Without the consumers once the run is over: the lag is no longer updated and would look current.
     let consumed = !facts.rehearsal && !facts.state.is_over();
     let status = NotificationRunStatus {
         phase: Some(phase),
         round: (facts.round > 0).then_some(facts.round),
         progress: Some(progress(snapshot)),
         counts: Some(counts(snapshot)),
-        consumers: consumed.then(|| consumers(world, snapshot)),
+        consumers: consumed.then(|| consumers(observed, snapshot)),
         start_time: Some(whole_second(snapshot.opened_at)),
         ..NotificationRunStatus::default()
     };
-    Report::of(run, world.now, status).saying(started(snapshot))
+    StatusBuilder::new(run, observed.now, status).condition(started(snapshot))
 }
 
-fn started(snapshot: &Snapshot) -> Said {
+fn started(snapshot: &Snapshot) -> ConditionUpdate {
     let facts = &snapshot.facts;
     let message = format!(
-        "{} bills of {}, with the templates {}",
+        "{} bills of {}, with templates {}",
         facts.selection.as_str(),
         facts.month,
         facts.templates.get(..12).unwrap_or(&facts.templates)
     );
-    Said::new(STARTED, true, "Started", message)
+    ConditionUpdate::new(STARTED, true, reasons::STARTED, message)
 }
 
-/// The run in one line.
+/// The counts of the run in one line.
 pub(super) fn summary(snapshot: &Snapshot) -> String {
     let counts = &snapshot.counts;
     let done = if snapshot.facts.rehearsal {
@@ -75,17 +71,17 @@ fn counts(snapshot: &Snapshot) -> NotificationCounts {
     }
 }
 
-fn consumers(world: &World, snapshot: &Snapshot) -> Consumers {
+fn consumers(observed: &Observed, snapshot: &Snapshot) -> Consumers {
     let number = |replicas: u32| i32::try_from(replicas).unwrap_or(i32::MAX);
-    let lag = world.lag.as_ref().and_then(|lag| lag.lag).and_then(|lag| i64::try_from(lag).ok());
-    match world.lag.as_ref().and_then(|lag| lag.consumers) {
+    let lag = observed.lag.as_ref().and_then(|lag| lag.lag).and_then(|lag| i64::try_from(lag).ok());
+    match observed.lag.as_ref().and_then(|lag| lag.consumers) {
         Some(scaled) => Consumers {
             lag,
             replicas: number(scaled.replicas),
             ready: Some(number(scaled.ready)),
             desired: Some(number(scaled.desired)),
         },
-        // Something else scales them; those that were seen are known all the same.
+        // Something else scales the consumers: count those that reported to the database.
         None => Consumers {
             lag,
             replicas: i32::try_from(snapshot.consumers.len()).unwrap_or(i32::MAX),
@@ -114,8 +110,8 @@ pub(super) fn progress(snapshot: &Snapshot) -> NotificationProgress {
     }
 }
 
-/// The status without what moves while nothing happens.
-pub(super) fn without_time(status: &NotificationRunStatus) -> NotificationRunStatus {
+/// The status without the rate and the estimate, which change while nothing happens.
+pub(super) fn without_estimates(status: &NotificationRunStatus) -> NotificationRunStatus {
     let mut status = status.clone();
     if let Some(progress) = &mut status.progress {
         progress.per_second = None;

@@ -1,0 +1,117 @@
+//! Prometheus metrics of lag and consumers. The series of a Deployment are removed when the Deployment is gone.
+
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use super::lag_cache::TopicGroup;
+
+/// The outcome of one pass over a Deployment. A closed set, as metrics are labelled with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Out,
+    In,
+    Stay,
+    /// The lag cannot be read.
+    Unreadable,
+    /// Its annotations are invalid.
+    Invalid,
+    /// The API server refused the change.
+    Failed,
+}
+
+impl Direction {
+    const ALL: [Self; 6] = [Self::Out, Self::In, Self::Stay, Self::Unreadable, Self::Invalid, Self::Failed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::In => "in",
+            Self::Stay => "stay",
+            Self::Unreadable => "unreadable",
+            Self::Invalid => "invalid",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct ScalingMetrics {
+    lag: IntGaugeVec,
+    readable: IntGaugeVec,
+    replicas: IntGaugeVec,
+    desired: IntGaugeVec,
+    decisions: IntCounterVec,
+}
+
+impl ScalingMetrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
+        let decisions = IntCounterVec::new(
+            Opts::new("monthend_scale_decisions_total", "Scaling decisions for a Deployment, by direction."),
+            &["deployment", "direction"],
+        )?;
+        registry.register(Box::new(decisions.clone()))?;
+        Ok(Self {
+            lag: gauges(
+                "monthend_kafka_lag",
+                "Messages on the topic that the group has not committed, when it was last readable.",
+                &["topic", "group"],
+            )?,
+            readable: gauges(
+                "monthend_kafka_lag_readable",
+                "1 when the lag could be read at the last attempt.",
+                &["topic", "group"],
+            )?,
+            replicas: gauges(
+                "monthend_consumer_replicas",
+                "Ready replicas of a Deployment that is scaled on lag.",
+                &["deployment"],
+            )?,
+            desired: gauges(
+                "monthend_consumer_replicas_desired",
+                "Replicas that a Deployment is scaled to.",
+                &["deployment"],
+            )?,
+            decisions,
+        })
+    }
+
+    pub(super) fn lag(&self, topic_group: &TopicGroup, lag: Option<u64>) {
+        let labels = [topic_group.topic.as_str(), topic_group.group.as_str()];
+        self.readable.with_label_values(&labels).set(i64::from(lag.is_some()));
+        if let Some(lag) = lag {
+            self.lag.with_label_values(&labels).set(i64::try_from(lag).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(super) fn consumers(&self, deployment: &str, ready: u32, desired: u32) {
+        self.replicas.with_label_values(&[deployment]).set(ready.into());
+        self.desired.with_label_values(&[deployment]).set(desired.into());
+    }
+
+    pub(super) fn decided(&self, deployment: &str, direction: Direction) {
+        self.decisions.with_label_values(&[deployment, direction.as_str()]).inc();
+    }
+
+    /// A series that is no longer updated would show its last value for ever.
+    pub(super) fn forget_deployments<'a>(&self, gone: impl Iterator<Item = &'a String>) {
+        for name in gone {
+            // Fails for a series that does not exist, which is fine.
+            let _ = self.replicas.remove_label_values(&[name]);
+            let _ = self.desired.remove_label_values(&[name]);
+            for direction in Direction::ALL {
+                let _ = self.decisions.remove_label_values(&[name, direction.as_str()]);
+            }
+        }
+    }
+
+    pub(super) fn forget_topic_groups<'a>(&self, gone: impl Iterator<Item = &'a TopicGroup>) {
+        for TopicGroup { topic, group } in gone {
+            let _ = self.lag.remove_label_values(&[topic, group]);
+            let _ = self.readable.remove_label_values(&[topic, group]);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The actions on billing runs that a decision can name.
+
+use std::fmt;
+
+use api::BillingRunStatus;
+use domain::ids::LoadNumber;
+use domain::month::BillingMonth;
+use domain::price_book::PriceBook;
+use store::billing::{EndStatus, RevisionKey, RunSnapshot};
+
+use crate::controller::decision::Decision;
+use crate::controller::worker_job::JobAction;
+
+pub(super) type BillingDecision = Decision<BillingRunStatus, Action>;
+
+#[derive(Clone, PartialEq)]
+pub(crate) enum Action {
+    /// Lock the month and plan its next revision.
+    Begin(Box<BeginPlan>),
+    Job(JobAction),
+    Verify(RevisionKey),
+    Issue {
+        key: RevisionKey,
+        approved_by: Option<String>,
+    },
+    Reject {
+        key: RevisionKey,
+        reason: String,
+        ending: EndStatus,
+    },
+}
+
+/// What a run begins with.
+#[derive(Clone, PartialEq)]
+pub(crate) struct BeginPlan {
+    pub(super) month: BillingMonth,
+    pub(super) price_book: PriceBook,
+    /// The text that the price book was parsed from.
+    pub(super) price_book_text: String,
+    pub(super) data_cutoff: Option<LoadNumber>,
+}
+
+impl Action {
+    /// Rejects a draft. `code` is one of `api::reasons`; the database keeps it at the start of the reason.
+    pub(super) fn reject(draft: &RunSnapshot, code: &str, message: &str, ending: EndStatus) -> Self {
+        Self::Reject { key: draft.key.clone(), reason: format!("{code}: {message}"), ending }
+    }
+}
+
+impl fmt::Debug for Action {
+    /// One line for the log, instead of a whole price book.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Begin(plan) => write!(f, "Begin(month {})", plan.month),
+            Self::Job(action) => action.fmt(f),
+            Self::Verify(key) => write!(f, "Verify(revision {})", key.revision),
+            Self::Issue { key, .. } => write!(f, "Issue(revision {})", key.revision),
+            Self::Reject { key, reason, .. } => write!(f, "Reject(revision {}: {reason})", key.revision),
+        }
+    }
+}

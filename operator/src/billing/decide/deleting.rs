@@ -1,0 +1,60 @@
+//! A run that is being deleted: its workers stop, then its draft is rejected, which unlocks the month, then the finalizer
+//! is removed.
+
+use api::BillingRun;
+use api::conditions::PROGRESSING;
+use api::reasons;
+use api::run::Run as _;
+use store::billing::{EndStatus, RevisionState};
+
+use super::ended;
+use crate::billing::action::{Action, BillingDecision};
+use crate::billing::observed::Observed;
+use crate::controller::decision::{Decision, Next};
+use crate::controller::lifecycle;
+
+pub(super) fn decide(run: &BillingRun, observed: &Observed) -> BillingDecision {
+    let last_status = || run.status.clone().unwrap_or_default();
+    if !lifecycle::has_finalizer(run) {
+        return Decision { status: last_status(), next: Next::AwaitChange };
+    }
+    if let Some(stopping) =
+        lifecycle::stop_workers(run, observed.now, observed.job.ours(), observed.pods_left, Action::Job)
+    {
+        return stopping;
+    }
+    if run.is_over() {
+        return Decision { status: last_status(), next: Next::RemoveFinalizer };
+    }
+    let view = match &observed.database {
+        Ok(view) => view,
+        Err(problem) => {
+            let message = format!(
+                "{problem}; the draft is rejected, and the run deleted, as soon as the database answers"
+            );
+            return lifecycle::back_off(
+                run,
+                observed.now,
+                PROGRESSING,
+                reasons::DATABASE_UNAVAILABLE,
+                message,
+            );
+        }
+    };
+    match &view.run {
+        None => Decision { status: last_status(), next: Next::RemoveFinalizer },
+        Some(revision) if revision.state == RevisionState::Draft => {
+            let message = "the run was deleted before it was issued";
+            let reject = Action::reject(revision, reasons::DELETED, message, EndStatus::Cancelled);
+            let status = lifecycle::deleting_status(run, observed.now, "the draft is being rejected");
+            Decision { status, next: Next::Apply(reject) }
+        }
+        Some(revision) => {
+            let ended = match revision.state {
+                RevisionState::Rejected => ended::rejected(run, observed, revision),
+                _ => ended::issued(run, observed, revision),
+            };
+            Decision { status: ended.status, next: Next::RemoveFinalizer }
+        }
+    }
+}

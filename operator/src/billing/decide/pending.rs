@@ -1,0 +1,146 @@
+//! A run that has no revision yet: what it waits for, and how it begins.
+
+use std::time::Duration;
+
+use api::BillingRun;
+use api::billing_run::Phase;
+use api::conditions::{self, ConditionUpdate, FAILED, FINISHED, STARTED};
+use api::reasons;
+use api::run::Run as _;
+use domain::ids::LoadNumber;
+use domain::month::BillingMonth;
+use domain::price_book::PriceBook;
+use store::billing::{Rejection, RunSnapshot};
+
+use crate::billing::action::{Action, BeginPlan, BillingDecision};
+use crate::billing::observed::{Observed, PriceBookLookup};
+use crate::controller::blocked::Blocked;
+use crate::controller::database_view::DatabaseView;
+use crate::controller::decision::{Decision, Next};
+use crate::controller::lifecycle;
+use crate::controller::status_builder::StatusBuilder;
+
+/// For causes in the database, which no watch reports.
+const POLL_DATABASE: Duration = Duration::from_secs(2);
+/// For causes that a watch reports, in case it missed the change.
+const POLL_CLUSTER: Duration = Duration::from_secs(15);
+/// The end of a month is known, but clocks are adjusted and machines sleep.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+pub(super) fn decide(
+    run: &BillingRun,
+    observed: &Observed,
+    view: &DatabaseView<RunSnapshot>,
+) -> BillingDecision {
+    if run.spec.suspend {
+        let message = "the run is suspended; set spec.suspend to false to start it";
+        let update = ConditionUpdate::new(STARTED, false, reasons::SUSPENDED, message);
+        let status = builder(run, observed, Phase::Pending).condition(update).build();
+        return Decision { status, next: Next::AwaitChange };
+    }
+    let plan = match plan(run, observed, view) {
+        Ok(plan) => plan,
+        Err(blocked) => return pending(run, observed, blocked),
+    };
+    if let Some(rejection) = &observed.rejection {
+        return rejected(run, observed, rejection);
+    }
+    let next = if lifecycle::has_finalizer(run) {
+        Next::Apply(Action::Begin(Box::new(plan)))
+    } else {
+        Next::AddFinalizer
+    };
+    if is_retry(run) {
+        // The status stays, so that a run that tries again and again does not alternate between two phases.
+        return Decision { status: run.status.clone().unwrap_or_default(), next };
+    }
+    let message = "the month is being locked and its members are being counted and split into chunks";
+    let update = ConditionUpdate::new(STARTED, false, reasons::PLANNING, message);
+    let status = builder(run, observed, Phase::Planning).condition(update).build();
+    Decision { status, next }
+}
+
+/// The status of every run that has not begun.
+fn builder<'a>(run: &'a BillingRun, observed: &Observed, phase: Phase) -> StatusBuilder<'a, BillingRun> {
+    StatusBuilder::from_last(run, observed.now, phase).suspended_condition()
+}
+
+fn plan(
+    run: &BillingRun,
+    observed: &Observed,
+    view: &DatabaseView<RunSnapshot>,
+) -> Result<BeginPlan, Blocked> {
+    let invalid = |message: String| Blocked::new(reasons::INVALID_SPEC, message, POLL_CLUSTER);
+    let month: BillingMonth =
+        run.spec.month.parse().map_err(|error| invalid(format!("spec.month: {error}")))?;
+    let data_cutoff = run
+        .spec
+        .data_cutoff
+        .map(LoadNumber::try_from)
+        .transpose()
+        .map_err(|error| invalid(format!("spec.dataCutoff: {error}")))?;
+    let zone = &view.installation.zone;
+    let end = zone.month(month).end();
+    if view.now < end {
+        let left = Duration::try_from(end.duration_since(view.now)).unwrap_or_default();
+        let message =
+            format!("month {month} ends at {end} ({}); the run starts automatically then", zone.name());
+        let retry_after = left.clamp(Duration::from_secs(1), LONGEST_WAIT);
+        return Err(Blocked::new(reasons::MONTH_NOT_OVER, message, retry_after));
+    }
+    let not_found =
+        |message: &str| Blocked::new(reasons::PRICE_BOOK_NOT_FOUND, message.to_owned(), POLL_CLUSTER);
+    let text = match &observed.price_book {
+        Some(PriceBookLookup::Found(text)) => text,
+        Some(PriceBookLookup::Missing(message)) => return Err(not_found(message)),
+        None => return Err(not_found("the price book has not been read yet")),
+    };
+    let price_book = PriceBook::parse(text)
+        .and_then(|book| book.check_installation(zone, view.installation.currency).map(|()| book))
+        .and_then(|book| book.check_month(month).map(|()| book))
+        .map_err(|error| {
+            let wanted = &run.spec.price_book_ref;
+            let message = format!("ConfigMap {}, entry {}: {error}", wanted.name, wanted.key);
+            Blocked::new(reasons::PRICE_BOOK_INVALID, message, POLL_CLUSTER)
+        })?;
+    Ok(BeginPlan { month, price_book, price_book_text: text.clone(), data_cutoff })
+}
+
+/// The database rejected the attempt to begin.
+fn rejected(run: &BillingRun, observed: &Observed, rejection: &Rejection) -> BillingDecision {
+    let message = rejection.to_string();
+    let reason = match rejection {
+        Rejection::MonthAlreadyBilled { .. } => {
+            let update = |type_, status| {
+                ConditionUpdate::new(type_, status, reasons::MONTH_ALREADY_BILLED, message.clone())
+            };
+            let status = builder(run, observed, Phase::Failed)
+                .condition(update(STARTED, false))
+                .condition(update(FAILED, true))
+                .condition(update(FINISHED, true))
+                .completed_at(observed.now)
+                .build();
+            return lifecycle::finish(run, observed.now, status);
+        }
+        Rejection::MonthLocked { .. } => reasons::MONTH_LOCKED,
+        Rejection::NoDataLoaded => reasons::NO_DATA_LOADED,
+        Rejection::CutoffUnknown { .. } => reasons::DATA_CUTOFF_UNKNOWN,
+    };
+    pending(run, observed, Blocked::new(reason, message, POLL_DATABASE))
+}
+
+/// Whether the last attempt to begin was rejected, so that this one is a retry.
+fn is_retry(run: &BillingRun) -> bool {
+    conditions::find(run.conditions(), STARTED).is_some_and(|started| {
+        matches!(
+            started.reason.as_str(),
+            reasons::MONTH_LOCKED | reasons::NO_DATA_LOADED | reasons::DATA_CUTOFF_UNKNOWN
+        )
+    })
+}
+
+fn pending(run: &BillingRun, observed: &Observed, blocked: Blocked) -> BillingDecision {
+    let next = Next::RequeueAfter(blocked.retry_after);
+    let status = builder(run, observed, Phase::Pending).condition(blocked.condition()).build();
+    Decision { status, next }
+}

@@ -1,0 +1,32 @@
+//! Everything that a decision about a billing run is made of.
+
+use jiff::Timestamp;
+use store::billing::{Rejection, RunSnapshot};
+
+use crate::controller::database_view::DatabaseView;
+use crate::controller::worker_job::{JobLookup, JobSettings};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Observed {
+    /// This machine's clock. Whether a month is over goes by the database's.
+    pub(super) now: Timestamp,
+    /// The error says why the database cannot be read.
+    pub(super) database: Result<DatabaseView<RunSnapshot>, String>,
+    /// Read only until the run has begun.
+    pub(super) price_book: Option<PriceBookLookup>,
+    pub(super) job: JobLookup,
+    /// The number of the run's pods that are left; counted only while the run is being deleted.
+    pub(super) pods_left: usize,
+    /// Why a worker pod cannot start; looked for only while no member gets billed.
+    pub(super) pod_problem: Option<String>,
+    /// Why the attempt to begin, which was the last action, was rejected.
+    pub(super) rejection: Option<Rejection>,
+    pub(super) job_settings: JobSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PriceBookLookup {
+    /// The text says what is missing and how to create it.
+    Missing(String),
+    Found(String),
+}

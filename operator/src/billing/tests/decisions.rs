@@ -1,0 +1,430 @@
+//! Each observation with the decision that follows.
+
+use api::Limit;
+use api::billing_run::Limits;
+use store::billing::Rejection;
+
+use super::*;
+
+fn limited(percent: &str) -> BillingRun {
+    let mut run = run();
+    run.spec.limits =
+        Some(Limits { max_quarantined: Some(Limit::Percent(percent.to_owned())), ..Limits::default() });
+    run
+}
+
+fn manual() -> BillingRun {
+    let mut run = run();
+    run.spec.approval_policy = ApprovalPolicy::Manual;
+    run
+}
+
+fn suspended(mut run: BillingRun) -> BillingRun {
+    run.spec.suspend = true;
+    run
+}
+
+fn without_finalizer(mut run: BillingRun) -> BillingRun {
+    run.metadata.finalizers = None;
+    run
+}
+
+fn with_ttl(mut run: BillingRun, seconds: i64) -> BillingRun {
+    run.spec.ttl_seconds_after_finished = Some(seconds);
+    run
+}
+
+fn begin_rejected(rejection: Rejection) -> Observed {
+    Observed { rejection: Some(rejection), ..observed(None) }
+}
+
+fn assert_decisions(table: &[(&str, BillingRun, Observed, &str)]) {
+    for (name, run, observed, expected) in table {
+        assert_eq!(summary(&decide::decide(run, observed)), *expected, "{name}");
+    }
+}
+
+#[test]
+fn decisions_before_the_run_begins() {
+    let month: domain::month::BillingMonth = "2026-10".parse().unwrap();
+    let missing =
+        |why: &str| Observed { price_book: Some(PriceBookLookup::Missing(why.to_owned())), ..observed(None) };
+    let written =
+        |text: String| Observed { price_book: Some(PriceBookLookup::Found(text)), ..observed(None) };
+    let mut early = observed(None);
+    if let Ok(view) = &mut early.database {
+        view.now = time("2026-10-31T14:59:59Z");
+    }
+    let locked = Rejection::MonthLocked { month, by: "billing/other".to_owned() };
+    let billed = Rejection::MonthAlreadyBilled {
+        month,
+        revision: "1".parse().unwrap(),
+        by: "billing/other".to_owned(),
+    };
+    let cutoff = Rejection::CutoffUnknown { asked: "9".parse().unwrap(), last: "3".parse().unwrap() };
+    assert_decisions(&[
+        ("new", without_finalizer(run()), observed(None), "Planning | AddFinalizer | !Started:Planning"),
+        ("with the finalizer", run(), observed(None), "Planning | Begin(month 2026-10) | !Started:Planning"),
+        (
+            "suspended",
+            suspended(run()),
+            observed(None),
+            "Pending | AwaitChange | !Started:Suspended Suspended:Suspended",
+        ),
+        ("the month is not over", run(), early, "Pending | RequeueAfter | !Started:MonthNotOver"),
+        (
+            "no price book",
+            run(),
+            missing("there is no ConfigMap book"),
+            "Pending | RequeueAfter | !Started:PriceBookNotFound",
+        ),
+        (
+            "an incomplete price book",
+            run(),
+            written("version: 1".to_owned()),
+            "Pending | RequeueAfter | !Started:PriceBookInvalid",
+        ),
+        (
+            "a price book in another currency",
+            run(),
+            written(PRICE_BOOK.replace("KRW", "USD")),
+            "Pending | RequeueAfter | !Started:PriceBookInvalid",
+        ),
+        (
+            "a price book that is not valid yet",
+            run(),
+            written(PRICE_BOOK.replace("validFrom: 2026-07", "validFrom: 2026-11")),
+            "Pending | RequeueAfter | !Started:PriceBookInvalid",
+        ),
+        (
+            "no database",
+            run(),
+            without_database(observed(None)),
+            "Pending | BackOff | !Started:DatabaseUnavailable",
+        ),
+        ("locked", run(), begin_rejected(locked), "Pending | RequeueAfter | !Started:MonthLocked"),
+        (
+            "no data",
+            run(),
+            begin_rejected(Rejection::NoDataLoaded),
+            "Pending | RequeueAfter | !Started:NoDataLoaded",
+        ),
+        (
+            "unknown cut-off",
+            run(),
+            begin_rejected(cutoff),
+            "Pending | RequeueAfter | !Started:DataCutoffUnknown",
+        ),
+        (
+            "already billed",
+            run(),
+            begin_rejected(billed),
+            "Failed | AwaitChange | !Started:MonthAlreadyBilled Failed:MonthAlreadyBilled Finished:MonthAlreadyBilled",
+        ),
+    ]);
+}
+
+#[test]
+fn decisions_while_the_revision_is_a_draft() {
+    let pod_problem = Observed {
+        pod_problem: Some("pod x cannot start".to_owned()),
+        ..with_job(observed(Some(draft())), job())
+    };
+    let foreign =
+        Observed { job: JobLookup::Foreign("BillingRun old".to_owned()), ..observed(Some(draft())) };
+    let with = |job: JobState| with_job(observed(Some(draft())), job);
+    let fenced = RunSnapshot { holds_lock: false, ..draft() };
+    let failed = JobState { failed: Some("shard 2 failed".to_owned()), ..job() };
+    assert_decisions(&[
+        (
+            "planned",
+            run(),
+            observed(Some(draft())),
+            "Running | CreateJob(october-bill) | Started:Planned Progressing:Billing",
+        ),
+        (
+            "workers running",
+            run(),
+            with(job()),
+            "Running | RequeueAfter | Started:Planned Progressing:Billing",
+        ),
+        (
+            "a pod cannot start",
+            run(),
+            pod_problem,
+            "Running | RequeueAfter | Started:Planned !Progressing:WorkersWaiting",
+        ),
+        ("name taken", run(), foreign, "Running | RequeueAfter | Started:Planned !Progressing:JobNameTaken"),
+        (
+            "other parallelism",
+            run(),
+            with(JobState { parallelism: 5, ..job() }),
+            "Running | AdjustJob(october-bill: parallelism 2, suspend false) | Started:Planned Progressing:Billing",
+        ),
+        (
+            "to be suspended",
+            suspended(run()),
+            with(job()),
+            "Running | AdjustJob(october-bill: parallelism 2, suspend true) | Started:Planned Suspended:Suspended !Progressing:Suspended",
+        ),
+        (
+            "suspended",
+            suspended(run()),
+            with(JobState { suspended: true, ..job() }),
+            "Running | RequeueAfter | Started:Planned Suspended:Suspended !Progressing:Suspended",
+        ),
+        (
+            "suspended before its Job",
+            suspended(run()),
+            observed(Some(draft())),
+            "Running | RequeueAfter | Started:Planned Suspended:Suspended !Progressing:Suspended",
+        ),
+        (
+            "Job terminating",
+            run(),
+            with(JobState { deleting: true, ..job() }),
+            "Running | RequeueAfter | Started:Planned Progressing:Billing",
+        ),
+        (
+            "Job done, chunks not",
+            run(),
+            with(JobState { complete: true, ..job() }),
+            "Running | DeleteJob(october-bill) | Started:Planned Progressing:Billing",
+        ),
+        (
+            "Job failed",
+            run(),
+            with(failed.clone()),
+            "Running | Reject(WorkersFailed: shard 2 failed) | Started:Planned Progressing:WorkersFailed",
+        ),
+        (
+            "Job failed after its last chunk",
+            run(),
+            with_job(observed(Some(all_done())), failed),
+            "Verifying | Verify(revision 1) | Started:Planned Progressing:Verifying",
+        ),
+        (
+            "chunks done",
+            run(),
+            with_job(observed(Some(all_done())), job()),
+            "Verifying | Verify(revision 1) | Started:Planned Progressing:Verifying",
+        ),
+        (
+            "chunks done while suspended",
+            suspended(in_phase(Phase::Running)),
+            observed(Some(all_done())),
+            "Running | AwaitChange | Started:Planned Suspended:Suspended !Progressing:Suspended",
+        ),
+        (
+            "a check failed",
+            run(),
+            observed(Some(verified(false))),
+            "Verifying | Reject(VerificationFailed: these checks failed: members (10 = 9 + 1)) | Started:Planned Progressing:Verifying",
+        ),
+        (
+            "verified",
+            run(),
+            observed(Some(verified(true))),
+            "Issuing | Issue(revision 1) | Started:Planned Progressing:Issuing",
+        ),
+        (
+            "lock taken over",
+            run(),
+            observed(Some(fenced)),
+            "Running | BackOff | Started:Planned !Progressing:LockLost",
+        ),
+    ]);
+}
+
+#[test]
+fn decisions_when_approval_is_needed() {
+    let verified = || observed(Some(verified(true)));
+    assert_decisions(&[
+        (
+            "manual",
+            manual(),
+            verified(),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:ManualApproval",
+        ),
+        (
+            "over the limit",
+            limited("9.9%"),
+            verified(),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:LimitExceeded",
+        ),
+        (
+            "at the limit",
+            limited("10%"),
+            verified(),
+            "Issuing | Issue(revision 1) | Started:Planned Progressing:Issuing",
+        ),
+        (
+            "an invalid limit",
+            limited("lots"),
+            verified(),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:LimitInvalid",
+        ),
+        (
+            "approved",
+            approving(manual(), DIGEST),
+            verified(),
+            "Issuing | Issue(revision 1) | Started:Planned Approved:Approved Progressing:Issuing",
+        ),
+        (
+            "approved over the limit",
+            approving(limited("1%"), DIGEST),
+            verified(),
+            "Issuing | Issue(revision 1) | Started:Planned Approved:Approved Progressing:Issuing",
+        ),
+        (
+            "another draft approved",
+            approving(manual(), &"b".repeat(64)),
+            verified(),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:DigestMismatch",
+        ),
+        (
+            "an approval that is not needed",
+            approving(run(), &"b".repeat(64)),
+            verified(),
+            "Issuing | Issue(revision 1) | Started:Planned Progressing:Issuing",
+        ),
+    ]);
+}
+
+#[test]
+fn decisions_once_the_run_is_over() {
+    let succeeded = |run: BillingRun| after(&run, &decide::decide(&run, &observed(Some(live()))));
+    assert_decisions(&[
+        (
+            "issued",
+            run(),
+            observed(Some(live())),
+            "Succeeded | AwaitChange | Started:Planned Complete:Issued Finished:Issued",
+        ),
+        (
+            "its workers failed",
+            run(),
+            observed(Some(rejected("WorkersFailed: shard 2 failed"))),
+            "Failed | AwaitChange | Started:Planned Failed:WorkersFailed Finished:WorkersFailed",
+        ),
+        (
+            "its checks failed",
+            run(),
+            observed(Some(rejected("VerificationFailed: members"))),
+            "Failed | AwaitChange | Started:Planned Failed:VerificationFailed Finished:VerificationFailed",
+        ),
+        (
+            "rejected by a person",
+            run(),
+            observed(Some(rejected("by the auditors"))),
+            "Rejected | AwaitChange | Started:Planned Failed:Rejected Finished:Rejected",
+        ),
+        (
+            "over, without a database",
+            succeeded(run()),
+            without_database(observed(None)),
+            "Succeeded | AwaitChange | Started:Planned Complete:Issued Finished:Issued",
+        ),
+        (
+            "time to live left",
+            with_ttl(succeeded(run()), 60),
+            without_database(observed(None)),
+            "Succeeded | RequeueAfter | Started:Planned Complete:Issued Finished:Issued",
+        ),
+        (
+            "time to live over",
+            with_ttl(succeeded(run()), 3),
+            without_database(observed(None)),
+            "Succeeded | DeleteRun | Started:Planned Complete:Issued Finished:Issued",
+        ),
+        (
+            "revision not in the database",
+            in_phase(Phase::Running),
+            observed(None),
+            "Running | BackOff | !Progressing:RevisionLost",
+        ),
+        (
+            "no database during the run",
+            in_phase(Phase::Running),
+            without_database(observed(None)),
+            "Running | BackOff | !Progressing:DatabaseUnavailable",
+        ),
+    ]);
+}
+
+#[test]
+fn decisions_while_the_run_is_deleted() {
+    let running = || deleted(in_phase(Phase::Running));
+    let with = |job: JobState| with_job(observed(Some(draft())), job);
+    let workers_left = Observed { pods_left: 1, ..observed(Some(draft())) };
+    assert_decisions(&[
+        (
+            "never begun, without the finalizer",
+            deleted(without_finalizer(run())),
+            observed(None),
+            "- | AwaitChange | ",
+        ),
+        ("never begun", deleted(run()), observed(None), "- | RemoveFinalizer | "),
+        (
+            "workers running",
+            running(),
+            with(job()),
+            "Running | DeleteJob(october-bill) | !Progressing:Deleting",
+        ),
+        (
+            "its Job terminating",
+            running(),
+            with(JobState { deleting: true, ..job() }),
+            "Running | RequeueAfter | !Progressing:Deleting",
+        ),
+        ("a pod left", running(), workers_left, "Running | RequeueAfter | !Progressing:Deleting"),
+        (
+            "workers gone",
+            running(),
+            observed(Some(draft())),
+            "Running | Reject(Deleted: the run was deleted before it was issued) | !Progressing:Deleting",
+        ),
+        (
+            "waiting for approval",
+            deleted(in_phase(Phase::AwaitingApproval)),
+            observed(Some(verified(true))),
+            "AwaitingApproval | Reject(Deleted: the run was deleted before it was issued) | !Progressing:Deleting",
+        ),
+        (
+            "draft rejected",
+            running(),
+            observed(Some(rejected("Deleted: the run was deleted before it was issued"))),
+            "Rejected | RemoveFinalizer | Started:Planned Failed:Deleted Finished:Deleted",
+        ),
+        (
+            "issued before the deletion",
+            running(),
+            observed(Some(live())),
+            "Succeeded | RemoveFinalizer | Started:Planned Complete:Issued Finished:Issued",
+        ),
+        (
+            "no database",
+            running(),
+            without_database(observed(None)),
+            "Running | BackOff | !Progressing:DatabaseUnavailable",
+        ),
+        (
+            "over, its Job still there",
+            deleted(in_phase(Phase::Succeeded)),
+            with_job(without_database(observed(None)), job()),
+            "Succeeded | DeleteJob(october-bill) | ",
+        ),
+        (
+            "over",
+            deleted(in_phase(Phase::Succeeded)),
+            without_database(observed(None)),
+            "Succeeded | RemoveFinalizer | ",
+        ),
+        (
+            "a foreign Job stays",
+            deleted(in_phase(Phase::Failed)),
+            Observed { job: JobLookup::Foreign("nobody".to_owned()), ..without_database(observed(None)) },
+            "Failed | RemoveFinalizer | ",
+        ),
+    ]);
+}

@@ -1,0 +1,103 @@
+//! Reads what the cluster has for one run: its Jobs, its pods, and the ConfigMaps that it names. Writes nothing and
+//! concludes nothing.
+
+use std::collections::BTreeMap;
+
+use api::labels;
+use api::run::Run;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt as _};
+
+use super::run_identity::{namespace, uid};
+use super::worker_job::{JobLookup, JobState, pod_messages};
+use crate::error::{Doing as _, RunError};
+
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+
+/// Reads for one run, in its namespace.
+pub(crate) struct ClusterReader<'a, R> {
+    client: &'a Client,
+    run: &'a R,
+}
+
+impl<'a, R: Run> ClusterReader<'a, R> {
+    pub(crate) fn new(client: &'a Client, run: &'a R) -> Self {
+        Self { client, run }
+    }
+
+    /// The ConfigMap's entries; None if there is no such ConfigMap.
+    pub(crate) async fn config_map(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, RunError> {
+        let namespace = namespace(self.run)?;
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
+        let map = maps.get_opt(name).await.doing(|| format!("read ConfigMap {namespace}/{name}"))?;
+        Ok(map.map(|map| map.data.unwrap_or_default()))
+    }
+
+    /// The Job of this name, and whether it belongs to the run.
+    pub(crate) async fn job(&self, name: &str) -> Result<JobLookup, RunError> {
+        let namespace = namespace(self.run)?;
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), &namespace);
+        let Some(found) = jobs.get_opt(name).await.doing(|| format!("read Job {namespace}/{name}"))? else {
+            return Ok(JobLookup::NotFound);
+        };
+        let owner = found.owner_references().iter().find(|owner| owner.controller == Some(true));
+        if owner.map(|owner| owner.uid.as_str()) != self.run.meta().uid.as_deref() {
+            let owner = owner
+                .map_or_else(|| "no controller".to_owned(), |owner| format!("{} {}", owner.kind, owner.name));
+            return Ok(JobLookup::Foreign(owner));
+        }
+        Ok(JobLookup::Ours(self.with_termination_message(JobState::from(&found)).await?))
+    }
+
+    /// The state of a Job that failed, with the termination message of its worker.
+    pub(crate) async fn with_termination_message(&self, mut job: JobState) -> Result<JobState, RunError> {
+        if job.failed.is_some() {
+            let mut pods = self.pods().await?;
+            pods.retain(|pod| pod.labels().get(JOB_NAME).is_some_and(|name| *name == job.name));
+            if let Some(message) = pod_messages::termination_message(&pods) {
+                job.failed = Some(message);
+            }
+        }
+        Ok(job)
+    }
+
+    /// All Jobs that were created for the run.
+    pub(crate) async fn jobs(&self) -> Result<Vec<JobState>, RunError> {
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), &namespace(self.run)?);
+        let found = jobs
+            .list(&self.labelled_for_run()?)
+            .await
+            .doing(|| format!("list the Jobs of {} {}", R::KIND, self.run.name_any()))?;
+        Ok(found.items.iter().map(JobState::from).collect())
+    }
+
+    /// The number of the run's pods that are left. Only counted while the run is being deleted, 0 otherwise.
+    pub(crate) async fn pods_left(&self) -> Result<usize, RunError> {
+        if self.run.meta().deletion_timestamp.is_some() { Ok(self.pods().await?.len()) } else { Ok(0) }
+    }
+
+    /// Why one of the run's pods cannot start. Only looked for while `idle`, that is, while no work gets done.
+    pub(crate) async fn pod_problem(&self, job: &JobLookup, idle: bool) -> Result<Option<String>, RunError> {
+        match job {
+            JobLookup::Ours(state) if idle && !state.suspended => {
+                Ok(self.pods().await?.iter().find_map(pod_messages::start_problem))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn pods(&self) -> Result<Vec<Pod>, RunError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace(self.run)?);
+        let found = pods
+            .list(&self.labelled_for_run()?)
+            .await
+            .doing(|| format!("list the pods of {} {}", R::KIND, self.run.name_any()))?;
+        Ok(found.items)
+    }
+
+    fn labelled_for_run(&self) -> Result<ListParams, RunError> {
+        Ok(ListParams::default().labels(&format!("{}={}", labels::RUN_UID, uid(self.run)?)))
+    }
+}

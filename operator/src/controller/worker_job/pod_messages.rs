@@ -1,0 +1,148 @@
+//! What the pods of a worker Job report: why one cannot start, and why one failed. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::ResourceExt as _;
+
+use super::exit_codes;
+
+const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// Characters of a pod's own message that a condition quotes.
+const LONGEST_QUOTE: usize = 600;
+
+/// Why a pod that should run does not; None while it is merely starting.
+pub(in crate::controller) fn start_problem(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let name = pod.name_any();
+    let unscheduled = status.conditions.iter().flatten().find(|found| {
+        found.type_ == "PodScheduled"
+            && found.status == "False"
+            && found.reason.as_deref() == Some("Unschedulable")
+    });
+    if let Some(unscheduled) = unscheduled {
+        return Some(format!(
+            "pod {name} cannot be scheduled: {}",
+            unscheduled.message.as_deref().unwrap_or("no reason given")
+        ));
+    }
+    let waiting = status.container_statuses.as_ref()?.first()?.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().filter(|reason| *reason != "ContainerCreating")?;
+    let message: String =
+        waiting.message.as_deref().unwrap_or_default().chars().take(LONGEST_QUOTE).collect();
+    Some(format!("pod {name} cannot start ({reason}): {message}"))
+}
+
+/// The termination message of the worker that failed; of several, the last one. A worker that failed permanently comes
+/// before one that only asked for a retry.
+pub(in crate::controller) fn termination_message(pods: &[Pod]) -> Option<String> {
+    let (pod, ended) = pods
+        .iter()
+        .filter_map(|pod| terminated(pod).map(|ended| (pod, ended)))
+        .filter(|(_, ended)| ended.exit_code != 0)
+        .max_by_key(|(_, ended)| {
+            (exit_codes::is_permanent_failure(ended.exit_code), ended.finished_at.as_ref().map(|at| at.0))
+        })?;
+    let shard =
+        pod.labels().get(COMPLETION_INDEX).map(|index| format!(" of shard {index}")).unwrap_or_default();
+    let meaning = exit_codes::meaning(ended.exit_code);
+    let message = ended.message.as_deref().unwrap_or_default().trim();
+    let skip = message.chars().count().saturating_sub(LONGEST_QUOTE);
+    let tail: String = message.chars().skip(skip).collect();
+    let quote = if tail.is_empty() { String::new() } else { format!(": {tail}") };
+    Some(format!("the worker{shard} ended with exit code {} ({meaning}){quote}", ended.exit_code))
+}
+
+fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?.terminated.as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{
+        ContainerState, ContainerStateWaiting, ContainerStatus, PodCondition, PodStatus,
+    };
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+    use super::*;
+
+    fn pod(shard: &str, exit_code: i32, second: i64, message: &str) -> Pod {
+        let ended = ContainerStateTerminated {
+            exit_code,
+            message: Some(message.to_owned()),
+            finished_at: Some(Time(jiff::Timestamp::from_second(second).unwrap())),
+            ..ContainerStateTerminated::default()
+        };
+        let labels = [("batch.kubernetes.io/job-completion-index".to_owned(), shard.to_owned())].into();
+        Pod {
+            metadata: ObjectMeta { labels: Some(labels), ..ObjectMeta::default() },
+            status: Some(PodStatus {
+                container_statuses: Some(vec![ContainerStatus {
+                    state: Some(ContainerState { terminated: Some(ended), ..ContainerState::default() }),
+                    ..ContainerStatus::default()
+                }]),
+                ..PodStatus::default()
+            }),
+            ..Pod::default()
+        }
+    }
+
+    #[test]
+    fn the_worker_that_failed_permanently_is_quoted() {
+        let pods = [pod("1", 0, 9, ""), pod("2", 4, 5, "no such plan\n"), pod("3", 75, 8, "stopped")];
+        assert_eq!(
+            termination_message(&pods).unwrap(),
+            "the worker of shard 2 ended with exit code 4 (failed for good): no such plan"
+        );
+        assert_eq!(termination_message(&pods[..1]), None);
+        let mut only = pod("0", 2, 5, "no such topic");
+        only.metadata.labels = None;
+        assert_eq!(
+            termination_message(&[only]).unwrap(),
+            "the worker ended with exit code 2 (usage or configuration): no such topic"
+        );
+    }
+
+    #[test]
+    fn a_worker_that_cannot_start_says_why() {
+        let with = |state: ContainerState| {
+            let mut pod = pod("1", 0, 1, "");
+            pod.metadata.name = Some("october-bill-1-x".to_owned());
+            if let Some(statuses) = pod.status.as_mut().and_then(|status| status.container_statuses.as_mut())
+            {
+                statuses[0].state = Some(state);
+            }
+            pod
+        };
+        let waiting = |reason: &str| {
+            let (reason, message) = (Some(reason.to_owned()), Some("no such image".to_owned()));
+            with(ContainerState {
+                waiting: Some(ContainerStateWaiting { reason, message }),
+                ..ContainerState::default()
+            })
+        };
+        assert_eq!(
+            start_problem(&waiting("ImagePullBackOff")).unwrap(),
+            "pod october-bill-1-x cannot start (ImagePullBackOff): no such image"
+        );
+        assert_eq!(start_problem(&waiting("ContainerCreating")), None);
+        assert_eq!(start_problem(&with(ContainerState::default())), None);
+        let mut unscheduled = with(ContainerState::default());
+        unscheduled.status.as_mut().unwrap().conditions = Some(vec![PodCondition {
+            type_: "PodScheduled".to_owned(),
+            status: "False".to_owned(),
+            reason: Some("Unschedulable".to_owned()),
+            message: Some("0/1 nodes are available".to_owned()),
+            ..PodCondition::default()
+        }]);
+        assert_eq!(
+            start_problem(&unscheduled).unwrap(),
+            "pod october-bill-1-x cannot be scheduled: 0/1 nodes are available"
+        );
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_its_start() {
+        let message = termination_message(&[pod("1", 137, 9, &"é".repeat(2000))]).unwrap();
+        assert_eq!(message.matches('é').count(), LONGEST_QUOTE);
+        assert!(message.contains("137 (killed)"), "{message}");
+    }
+}

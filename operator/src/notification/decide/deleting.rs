@@ -1,0 +1,49 @@
+//! A run that is being deleted: it is cancelled, so that nothing more is sent, then its workers stop, then each bill that
+//! was handed over gets an outcome, then the finalizer is removed.
+
+use api::NotificationRun;
+use api::conditions::PROGRESSING;
+use api::reasons;
+use api::run::Run as _;
+
+use super::ended;
+use crate::controller::decision::{Decision, Next};
+use crate::controller::lifecycle;
+use crate::notification::action::{Action, NotificationDecision};
+use crate::notification::observed::Observed;
+
+pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> NotificationDecision {
+    let last_status = || run.status.clone().unwrap_or_default();
+    if !lifecycle::has_finalizer(run) {
+        return Decision { status: last_status(), next: Next::AwaitChange };
+    }
+    let over = run.is_over();
+    let snapshot = observed.database.as_ref().ok().and_then(|view| view.run.as_ref());
+    if let Some(open) = snapshot.filter(|snapshot| !over && !snapshot.facts.state.is_over()) {
+        let reason = format!("{}: the run was deleted before every bill had an outcome", reasons::DELETED);
+        let status = lifecycle::deleting_status(run, observed.now, "the run is being cancelled");
+        return Decision { status, next: Next::Apply(Action::Cancel { id: open.facts.id, reason }) };
+    }
+    if let Some(stopping) =
+        lifecycle::stop_workers(run, observed.now, &observed.other_jobs, observed.pods_left, Action::Job)
+    {
+        return stopping;
+    }
+    if over {
+        return Decision { status: last_status(), next: Next::RemoveFinalizer };
+    }
+    match (&observed.database, snapshot) {
+        (Err(problem), _) => {
+            let message =
+                format!("{problem}; the run is cancelled and deleted as soon as the database answers");
+            lifecycle::back_off(run, observed.now, PROGRESSING, reasons::DATABASE_UNAVAILABLE, message)
+        }
+        (Ok(_), None) => Decision { status: last_status(), next: Next::RemoveFinalizer },
+        (Ok(_), Some(closed)) => match ended::closing(run, observed, closed) {
+            Some(closing) => closing,
+            None => {
+                Decision { status: ended::last_status(run, observed, closed), next: Next::RemoveFinalizer }
+            }
+        },
+    }
+}
