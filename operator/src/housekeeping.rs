@@ -66,6 +66,9 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
                 "cannot settle bills whose lease expired or whose run was deleted"
             );
         }
+        if let Err(error) = delete_stale_consumers(&database.pool).await {
+            tracing::warn!(error = chain(&error), "cannot delete consumers without a heartbeat");
+        }
     }
 }
 
@@ -119,6 +122,17 @@ async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), R
                 .await
                 .doing(|| format!("cancel the notification {}", run.run))?;
         }
+    }
+    Ok(())
+}
+
+/// A consumer deregisters when it is stopped. One that was killed cannot, and its row would stay for ever.
+async fn delete_stale_consumers(pool: &PgPool) -> Result<(), RunError> {
+    let deleted = notification::delete_stale_consumers(pool)
+        .await
+        .doing(|| "delete consumers without a heartbeat".to_owned())?;
+    if deleted > 0 {
+        tracing::info!(deleted, "deleted consumers without a heartbeat for a day");
     }
     Ok(())
 }
