@@ -81,27 +81,40 @@ impl TestDatabase {
         .await;
     }
 
-    /// Writes a member with an encrypted name and, if given, an encrypted address.
+    /// Writes members with encrypted names and addresses.
     ///
     /// # Panics
-    /// When the id is not positive, or the member exists.
-    pub async fn insert_member(
-        &self,
-        keyring: &Keyring,
-        id: i64,
-        name: &str,
-        email: Option<&str>,
-        locale: Option<&str>,
-    ) {
-        let member = MemberId::try_from(id).expect("a positive id");
+    /// When an id is not positive, or a member exists.
+    pub async fn insert_members(&self, keyring: &Keyring, members: impl IntoIterator<Item = TestMember>) {
         let mut sealer = keyring.sealer();
-        sqlx::query("insert into member (member_id, load, name, email, locale) values ($1, 1, $2, $3, $4)")
-            .bind(id)
-            .bind(sealer.seal(Column::Name, member, name))
-            .bind(email.map(|email| sealer.seal(Column::Email, member, email)))
-            .bind(locale)
-            .execute(&self.pool)
-            .await
-            .expect("the member can be written");
+        let (mut ids, mut names, mut emails, mut locales) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for TestMember { id, name, email, locale } in members {
+            let member = MemberId::try_from(id).expect("a positive id");
+            ids.push(id);
+            names.push(sealer.seal(Column::Name, member, &name));
+            emails.push(email.map(|email| sealer.seal(Column::Email, member, &email)));
+            locales.push(locale);
+        }
+        sqlx::query(
+            "insert into member (member_id, load, name, email, locale)
+             select id, 1, name, email, locale
+             from unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::text[]) as m (id, name, email, locale)",
+        )
+        .bind(ids)
+        .bind(names)
+        .bind(emails)
+        .bind(locales)
+        .execute(&self.pool)
+        .await
+        .expect("the members can be written");
     }
+}
+
+/// A member to write, in plain text.
+#[derive(Debug, Clone)]
+pub struct TestMember {
+    pub id: i64,
+    pub name: String,
+    pub email: Option<String>,
+    pub locale: Option<&'static str>,
 }

@@ -5,8 +5,9 @@ use domain::ids::LoadNumber;
 use domain::price_book::PriceBook;
 use sqlx::PgPool;
 
+use super::billed_month::MONTH;
 use super::database::TestDatabase;
-use super::{MONTH, sample_month};
+use super::sample_month;
 use crate::billing::{
     self, BeginRequest, BeginResult, RevisionKey, RunSnapshot, Started, Uuid, Verification,
 };

@@ -6,6 +6,6 @@ mod billing_fixture;
 mod database;
 pub mod sample_month;
 
-pub use self::billed_month::{MONTH, PRICE_BOOK, keyring};
+pub use self::billed_month::{MONTH, PRICE_BOOK, TestMember, keyring};
 pub use self::billing_fixture::BillingFixture;
 pub use self::database::{SERVER, TestDatabase, with_role};

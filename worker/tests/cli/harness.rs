@@ -98,12 +98,6 @@ impl Site {
         self.run(&["load", folder.to_str().unwrap()])
     }
 
-    /// Runs statements as the owner.
-    pub(crate) async fn sql(&self, statements: &str) {
-        let done = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.database.pool).await;
-        done.unwrap_or_else(|error| panic!("{statements}: {error}"));
-    }
-
     /// Waits until a query has this one answer.
     pub(crate) async fn until(&self, query: &str, expected: &str) {
         let began = Instant::now();

@@ -2,57 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use domain::price_book::PriceBook;
 use store::notification::{self, BeginRequest, BeginResult, Scope, Selection, TemplateSet, Uuid};
+use store::testing::MONTH;
 
 use crate::harness::{Site, ended, signal};
 
-const MONTH: &str = "2026-10";
 const MEMBERS: i64 = 300;
 const RUN: &str = "test/notices";
 const RUN_UID: &str = "00000000-0000-0000-0000-000000000001";
 const FROM: &str = "Billing <billing@example.com>";
-const BOOK: &str = "
-version: test
-currency: KRW
-timeZone: Asia/Seoul
-validFrom: 2000-01
-usageKinds: [data]
-plans:
-  - { code: BASIC, name: Basic, baseFee: 1000, usage: {} }
-tax: { rate: \"10\", mode: inclusive }
-billRounding: { unit: 10, mode: down }
-";
 
 /// A month with a live bill for each member, and a run that begins to tell them.
 async fn begun(rehearsal: bool) -> Site {
     let site = Site::new().await;
     site.run(&["seed", "--month", MONTH, "--members", &MEMBERS.to_string()]).with(0);
-    let sha256 = PriceBook::parse(BOOK).unwrap().sha256;
-    site.sql(&format!(
-        "insert into price_book (sha256, version, content) values ('{sha256}', 'test', $book${BOOK}$book$)
-             on conflict do nothing;
-         with job as (insert into job_log (kind) values ('BILLING') returning id)
-         insert into revision (month, revision, run, run_uid, state, fence, data_cutoff, price_book, chunk_size,
-                               shards, members, job, issued_at)
-         select '{MONTH}', 1, 'test/bill', gen_random_uuid(), 'LIVE', 1, max(number), '{sha256}', 1000, 1, {MEMBERS},
-                (select id from job), now()
-         from load;
-         select open_billing_month('{MONTH}');
-         insert into bill (month, member_id, revision, base_amount, usage_amount, discount_amount, adjustment_amount,
-                           tax_amount, rounding_amount, total_amount)
-         select distinct '{MONTH}', member_id, 1, 1000, 0, 0, 0, 90, 0, 1000 from member;
-         insert into bill_item (month, member_id, revision, line_no, kind, code, quantity, amount, days)
-         select distinct '{MONTH}', member_id, 1, 1, 'BASE'::item_kind, 'BASIC', 31, 1000, 31 from member;"
-    ))
-    .await;
+    site.database.issue_bills(1, "select member_id from member").await;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/monthend/files/templates");
     let read =
         |name: &&str| ((*name).to_owned(), std::fs::read_to_string(format!("{folder}/{name}")).unwrap());
     let files: BTreeMap<String, String> = email::FILES.iter().map(read).collect();
     let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
-    let operator = site.database.url_as("monthend_operator");
-    let operator = store::pool::connect(&operator, "test operator", 1).await.unwrap();
+    let operator = site.database.pool_as("monthend_operator", 1).await;
     let asked = BeginRequest {
         run: RUN,
         run_uid: RUN_UID.parse::<Uuid>().unwrap(),

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::ids::MemberId;
-use domain::price_book::PriceBook;
 use secrecy::SecretString;
-use sqlx::{AssertSqlSafe, PgPool};
-use store::crypto::{Column, Keyring};
+use sqlx::PgPool;
+use store::crypto::Keyring;
 use store::notification::{
     self, BeginRequest, BeginResult, NotificationId, Scope, Selection, TemplateSet, Uuid,
 };
-use store::testing::TestDatabase;
+pub(crate) use store::testing::MONTH;
+use store::testing::{self, TestDatabase, TestMember};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use worker_cli::{KafkaArgs, PublishArgs};
@@ -20,20 +19,8 @@ use crate::database_retry::DatabaseRetryPolicy;
 use crate::exit::{CommandResult, Completion};
 use crate::publish::publish;
 
-pub(crate) const MONTH: &str = "2026-10";
 pub(crate) const RUN: &str = "test/notices";
 const LIMIT: Duration = Duration::from_secs(90);
-const BOOK: &str = "
-version: test
-currency: KRW
-timeZone: Asia/Seoul
-validFrom: 2000-01
-usageKinds: [data]
-plans:
-  - { code: BASIC, name: Basic, baseFee: 1000, usage: {} }
-tax: { rate: \"10\", mode: inclusive }
-billRounding: { unit: 10, mode: down }
-";
 
 pub(crate) struct Fixture {
     pub(crate) database: TestDatabase,
@@ -47,63 +34,30 @@ impl Fixture {
     pub(crate) async fn new(members: i64) -> Self {
         let database = TestDatabase::new().await;
         let worker = database.url_as("monthend_worker");
-        let operator = database.url_as("monthend_operator");
-        let operator = store::pool::connect(&operator, "test operator", 2).await.unwrap();
-        let keys = tempfile::tempdir().unwrap();
-        std::fs::write(keys.path().join("a"), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
-        std::fs::write(keys.path().join("active"), "a").unwrap();
-        let keyring = Arc::new(Keyring::from_folder(keys.path()).unwrap());
-        let fixture = Self { database, worker, operator, keyring };
-        fixture.bill(members).await;
-        fixture
+        let operator = database.pool_as("monthend_operator", 2).await;
+        database.bill_members(members).await;
+        Self { database, worker, operator, keyring: Arc::new(testing::keyring()) }
     }
 
-    async fn bill(&self, members: i64) {
-        let sha256 = PriceBook::parse(BOOK).unwrap().sha256;
-        self.sql(&format!(
-            "with job as (insert into job_log (kind) values ('LOAD') returning id)
-             insert into load (number, kind, source, state, finished_at, job)
-             select 1, 'LOAD', 'default', 'FINISHED', now(), id from job;
-             insert into price_book (sha256, version, content) values ('{sha256}', 'test', $book${BOOK}$book$);
-             with job as (insert into job_log (kind) values ('BILLING') returning id)
-             insert into revision (month, revision, run, run_uid, state, fence, data_cutoff, price_book, chunk_size,
-                                   shards, members, job, issued_at)
-             select '{MONTH}', 1, 'test/bill', gen_random_uuid(), 'LIVE', 1, 1, '{sha256}', 1000, 1, {members}, id, now()
-             from job;
-             select open_billing_month('{MONTH}');
-             insert into bill (month, member_id, revision, base_amount, usage_amount, discount_amount,
-                               adjustment_amount, tax_amount, rounding_amount, total_amount)
-             select '{MONTH}', id, 1, 1000, 0, 0, 0, 90, 0, 1000 from generate_series(1, {members}) id;
-             insert into bill_item (month, member_id, revision, line_no, kind, code, quantity, amount, days)
-             select '{MONTH}', id, 1, 1, 'BASE', 'BASIC', 31, 1000, 31 from generate_series(1, {members}) id;
-             analyze bill;"
-        ))
-        .await;
-    }
-
-    /// The member whose bill there is, with this address if any.
+    /// Writes the member of a bill, with this address if any.
     pub(crate) async fn member(&self, id: i64, email: Option<&str>) {
-        let member = MemberId::try_from(id).unwrap();
-        let mut sealer = self.keyring.sealer();
-        sqlx::query("insert into member (member_id, load, name, email) values ($1, 1, $2, $3)")
-            .bind(id)
-            .bind(sealer.seal(Column::Name, member, "Haneul Canary"))
-            .bind(email.map(|email| sealer.seal(Column::Email, member, email)))
-            .execute(&self.database.pool)
-            .await
-            .unwrap();
+        let member = TestMember {
+            id,
+            name: "Haneul Canary".to_owned(),
+            email: email.map(str::to_owned),
+            locale: None,
+        };
+        self.database.insert_members(&self.keyring, [member]).await;
     }
 
     /// Runs statements as the owner.
     pub(crate) async fn sql(&self, statements: &str) {
-        let done = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.database.pool).await;
-        done.unwrap_or_else(|error| panic!("{statements}: {error}"));
+        self.database.execute(statements).await;
     }
 
-    /// The first column of the first row, as text.
+    /// The single value that a query returns, as text.
     pub(crate) async fn one(&self, query: &str) -> String {
-        let query = format!("select coalesce(({query})::text, '')");
-        sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&self.database.pool).await.unwrap()
+        self.database.read_text(query).await
     }
 
     /// Waits until a query has this answer.

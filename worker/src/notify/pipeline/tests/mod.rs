@@ -13,14 +13,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ids::MemberId;
 use domain::notification_message::NotificationMessage;
-use domain::price_book::PriceBook;
-use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::{AssertSqlSafe, PgPool};
-use store::crypto::{Column, Keyring};
+use secrecy::SecretString;
+use sqlx::PgPool;
+use store::crypto::Keyring;
 use store::notification::{self, BeginRequest, BeginResult, RunFacts, Scope, Selection, TemplateSet, Uuid};
-use store::testing::TestDatabase;
+use store::testing::{self, MONTH, TestDatabase, TestMember};
 
 use self::mail_server::MailServer;
 use super::{Engine, EngineConfig};
@@ -29,19 +27,7 @@ use crate::notify::smtp::retry_policy::RetryPolicy;
 use crate::notify::smtp::server_address::Credentials;
 use crate::notify::transport::Transport;
 
-const MONTH: &str = "2026-10";
 const LIMIT: Duration = Duration::from_secs(30);
-const BOOK: &str = "
-version: test
-currency: KRW
-timeZone: Asia/Seoul
-validFrom: 2000-01
-usageKinds: [data]
-plans:
-  - { code: UNLIMITED-89, name: Unlimited 89, baseFee: 89000, usage: {} }
-tax: { rate: \"10\", mode: inclusive }
-billRounding: { unit: 10, mode: down }
-";
 
 struct Fixture {
     database: TestDatabase,
@@ -59,69 +45,28 @@ impl Fixture {
 
     async fn with(members: i64, server: MailServer) -> Self {
         let database = TestDatabase::new().await;
-        let worker = as_role(&database.url, "monthend_worker");
-        let operator = as_role(&database.url, "monthend_operator");
-        let operator = store::pool::connect(&operator, "test operator", 2).await.unwrap();
-        let keys = tempfile::tempdir().unwrap();
-        std::fs::write(keys.path().join("a"), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
-        std::fs::write(keys.path().join("active"), "a").unwrap();
-        let keyring = Arc::new(Keyring::from_folder(keys.path()).unwrap());
-        let fixture = Self { database, worker, operator, keyring, server };
-        fixture.bill(members).await;
-        fixture
-    }
-
-    async fn bill(&self, members: i64) {
-        let sha256 = PriceBook::parse(BOOK).unwrap().sha256;
-        self.sql(&format!(
-            "with job as (insert into job_log (kind) values ('LOAD') returning id)
-             insert into load (number, kind, source, state, finished_at, job)
-             select 1, 'LOAD', 'default', 'FINISHED', now(), id from job;
-             insert into price_book (sha256, version, content) values ('{sha256}', 'test', $book${BOOK}$book$);
-             with job as (insert into job_log (kind) values ('BILLING') returning id)
-             insert into revision (month, revision, run, run_uid, state, fence, data_cutoff, price_book, chunk_size, shards,
-                                   members, job, issued_at)
-             select '{MONTH}', 1, 'test/bill', gen_random_uuid(), 'LIVE', 1, 1, '{sha256}', 1000, 1, {members}, id, now()
-             from job;
-             select open_billing_month('{MONTH}');
-             insert into bill (month, member_id, revision, base_amount, usage_amount, discount_amount, adjustment_amount,
-                               tax_amount, rounding_amount, total_amount)
-             select '{MONTH}', id, 1, 89000, 0, 0, 0, 8090, 0, 89000 from generate_series(1, {members}) id;
-             insert into bill_item (month, member_id, revision, line_no, kind, code, quantity, amount, days)
-             select '{MONTH}', id, 1, 1, 'BASE', 'UNLIMITED-89', 31, 89000, 31 from generate_series(1, {members}) id;"
-        ))
-        .await;
-        let (mut ids, mut names, mut emails) = (Vec::new(), Vec::new(), Vec::new());
-        let mut sealer = self.keyring.sealer();
-        for id in 1..=members {
-            let member = MemberId::try_from(id).unwrap();
-            ids.push(id);
-            names.push(sealer.seal(Column::Name, member, &format!("Haneul Canary{id}")));
-            emails.push(sealer.seal(Column::Email, member, &address(id)));
-        }
-        sqlx::query(
-            "insert into member (member_id, load, name, email, locale)
-             select id, 1, name, email, case when id % 2 = 0 then 'en' end
-             from unnest($1::bigint[], $2::bytea[], $3::bytea[]) as m (id, name, email)",
-        )
-        .bind(ids)
-        .bind(names)
-        .bind(emails)
-        .execute(&self.database.pool)
-        .await
-        .unwrap();
+        let worker = database.url_as("monthend_worker");
+        let operator = database.pool_as("monthend_operator", 2).await;
+        let keyring = testing::keyring();
+        database.bill_members(members).await;
+        let everyone = (1..=members).map(|id| TestMember {
+            id,
+            name: format!("Haneul Canary{id}"),
+            email: Some(address(id)),
+            locale: (id % 2 == 0).then_some("en"),
+        });
+        database.insert_members(&keyring, everyone).await;
+        Self { database, worker, operator, keyring: Arc::new(keyring), server }
     }
 
     /// Runs statements as the owner.
     async fn sql(&self, statements: &str) {
-        let done = sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.database.pool).await;
-        done.unwrap_or_else(|error| panic!("{statements}: {error}"));
+        self.database.execute(statements).await;
     }
 
-    /// The first column of the first row, as text.
+    /// The single value that a query returns, as text.
     async fn one(&self, query: &str) -> String {
-        let query = format!("select coalesce(({query})::text, '')");
-        sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&self.database.pool).await.unwrap()
+        self.database.read_text(query).await
     }
 
     async fn run(&self, uid: u128) -> RunFacts {
@@ -307,12 +252,6 @@ fn notice_templates() -> BTreeMap<String, String> {
     let read =
         |file: &&str| ((*file).to_owned(), std::fs::read_to_string(format!("{folder}/{file}")).unwrap());
     email::FILES.iter().map(read).collect()
-}
-
-fn as_role(url: &SecretString, role: &str) -> SecretString {
-    let url = url.expose_secret();
-    let separator = if url.contains('?') { '&' } else { '?' };
-    SecretString::from(format!("{url}{separator}options=-c%20role%3D{role}"))
 }
 
 async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

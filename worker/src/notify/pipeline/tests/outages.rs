@@ -239,7 +239,7 @@ async fn a_statement_is_repeated_when_its_answer_is_lost() {
     let fixture = Fixture::new(60).await;
     let run = fixture.run(1).await;
     let proxy = DatabaseProxy::start(&fixture.database.url, 6).await;
-    let worker = as_role(&proxy.url, "monthend_worker");
+    let worker = store::testing::with_role(&proxy.url, "monthend_worker");
     let config = EngineConfig { connections: 2, ..fixture.config() };
     let engine = Engine::start(config, worker, fixture.keyring.clone());
     engine.intake().submit(fixture.messages(&run).await).await.unwrap().await.unwrap();

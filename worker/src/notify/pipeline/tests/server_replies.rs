@@ -244,7 +244,7 @@ async fn the_mock_transport_fails_the_configured_share() {
         let month = MONTH.parse().unwrap();
         (1..=400)
             .filter(|id| {
-                let member = MemberId::try_from(*id).unwrap();
+                let member = domain::ids::MemberId::try_from(*id).unwrap();
                 email::mock::fails(50_000, month, member, domain::ids::Revision::FIRST, attempt)
             })
             .collect::<Vec<i64>>()
