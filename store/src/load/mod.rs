@@ -20,7 +20,7 @@ use crate::error::{DatabaseError, During as _, StoreError};
 use crate::job_log::{self, JobCounts, JobKind, JobStatus};
 use crate::locks::Lock;
 
-/// A load or seed that has begun, in the session that holds the lock.
+/// A running load or seed. It belongs to the session that holds the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartedLoad {
     pub number: i64,
@@ -28,7 +28,7 @@ pub struct StartedLoad {
     pub job: i64,
 }
 
-/// Who holds the lock, as far as it has told.
+/// The load or seed that holds the lock, as its rows describe it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LockHolder {
     pub number: i64,
@@ -38,7 +38,7 @@ pub struct LockHolder {
     pub detail: Value,
 }
 
-/// A load or seed that died before its end.
+/// A load or seed whose process died.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLoad {
     pub number: i64,

@@ -4,7 +4,8 @@ use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 
 use super::notification_error::NotificationError;
-use super::run::{NotificationId, NotificationState};
+use super::notification_state::NotificationState;
+use super::run::NotificationId;
 use super::run_lock::{LockedRun, lock_run};
 use super::target_counts::{NotificationCounts, count_held_deliveries, count_targets};
 use crate::error::{During as _, expect_rows_affected};

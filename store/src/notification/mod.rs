@@ -20,6 +20,7 @@ mod held_claims;
 mod lookup_pool;
 mod month_totals;
 mod notification_error;
+mod notification_state;
 mod observe;
 mod publish_rounds;
 mod record_outcomes;
@@ -48,6 +49,7 @@ pub use self::held_claims::{Postponement, postpone_deliveries, release_claims, r
 pub use self::lookup_pool::connect_for_lookups;
 pub use self::month_totals::{MonthTotals, TargetTotals, read_totals};
 pub use self::notification_error::NotificationError;
+pub use self::notification_state::NotificationState;
 pub use self::observe::{Snapshot, UnfinishedRun, any_run_sends, observe, read_unfinished_runs};
 pub use self::publish_rounds::{
     Publication, close_round, open_round, read_open_targets, read_publication, record_waiting,
@@ -56,9 +58,7 @@ pub use self::publish_rounds::{
 pub use self::record_outcomes::{
     DeliveryOutcome, HandOverResult, hand_over_and_record, record_rehearsal_outcomes,
 };
-pub use self::run::{
-    NotificationId, NotificationState, RunFacts, Scope, Selection, read_latest_runs, read_run,
-};
+pub use self::run::{NotificationId, RunFacts, Scope, Selection, read_latest_runs, read_run};
 pub use self::run_settings::update_settings;
 pub use self::select_targets::{SelectionResult, select_targets};
 pub use self::send_rate::{SendSlots, reserve_send_slots};

@@ -1,6 +1,6 @@
 //! Why an operation on notifications was not carried out.
 
-use super::run::NotificationState;
+use super::notification_state::NotificationState;
 use crate::error::{DatabaseError, StoreError};
 
 /// Why an operation on notifications was not carried out.

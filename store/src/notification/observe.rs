@@ -7,8 +7,9 @@ use sqlx::{Connection as _, PgPool};
 
 use super::consumers::{ConsumerSeen, read_live_consumers};
 use super::notification_error::NotificationError;
+use super::notification_state::NotificationState;
 use super::publish_rounds::{Publication, read_publication};
-use super::run::{NotificationId, NotificationState, RunFacts, find_run};
+use super::run::{NotificationId, RunFacts, find_run};
 use super::target_counts::{NotificationCounts, count_held_deliveries, count_targets};
 use crate::decode::read_month;
 use crate::error::During as _;

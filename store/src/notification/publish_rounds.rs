@@ -8,7 +8,8 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::delivery::BillKey;
 use super::notification_error::NotificationError;
-use super::run::{NotificationId, NotificationState, RunFacts};
+use super::notification_state::NotificationState;
+use super::run::{NotificationId, RunFacts};
 use super::run_lock::lock_run;
 use crate::decode::read_number;
 use crate::error::{During as _, expect_rows_affected};

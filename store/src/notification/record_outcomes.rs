@@ -12,7 +12,8 @@ use super::delivery::{
     BillKey, ClaimedDelivery, DeliveryColumns, Outcome, by_month, delivery_columns, key_columns, millis,
 };
 use super::notification_error::NotificationError;
-use super::run::{NotificationState, RunFacts};
+use super::notification_state::NotificationState;
+use super::run::RunFacts;
 use crate::error::{During as _, StoreError, expect_rows_affected};
 
 /// The outcome of a claimed delivery.

@@ -4,7 +4,8 @@
 use sqlx::PgConnection;
 
 use super::notification_error::NotificationError;
-use super::run::{NotificationId, NotificationState};
+use super::notification_state::NotificationState;
+use super::run::NotificationId;
 use crate::error::During as _;
 
 /// The row of a run that this transaction has locked.

@@ -3,7 +3,8 @@
 use sqlx::PgPool;
 
 use super::notification_error::NotificationError;
-use super::run::{NotificationId, NotificationState};
+use super::notification_state::NotificationState;
+use super::run::NotificationId;
 use super::run_lock::lock_run;
 use crate::error::{During as _, expect_rows_affected};
 

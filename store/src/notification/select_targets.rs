@@ -9,7 +9,7 @@ use super::run::RunFacts;
 use super::run_lock::lock_run;
 use crate::error::{During as _, expect_rows_affected};
 
-/// How far [`select_targets`] came.
+/// The result of [`select_targets`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SelectionResult {
     /// All targets are written.
@@ -24,7 +24,7 @@ pub enum SelectionResult {
 /// gets the number of targets that this call has selected, and returns whether to continue.
 ///
 /// # Errors
-/// When the database fails; the chunks before it are kept.
+/// When the database fails; the chunks that are selected already stay selected.
 pub async fn select_targets(
     connection: &mut PgConnection,
     run: &RunFacts,

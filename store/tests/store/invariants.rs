@@ -195,7 +195,7 @@ async fn every_invariant_holds_and_each_violation_is_found() {
         ("revisions-are-unchanged", "update revision set revision = 2".into()),
         ("revisions-are-unchanged", "update revision set digest = repeat('0', 64)".into()),
         ("envelopes-are-valid", "update member set email = '\\x00' where member_id = 4".into()),
-        ("envelopes-are-valid", "update member set name = set_byte(name, 3, 50) where member_id = 4".into()),
+        ("envelopes-are-valid", "update member set name = set_byte(name, 2, 50) where member_id = 4".into()),
         ("envelopes-are-valid", "update member set name = (select name from member where member_id = 5) where member_id = 4".into()),
     ];
     let mut owner = fixture.database.connect().await;
@@ -227,7 +227,7 @@ async fn arrived_emails_are_compared_with_deliveries() {
     let with = |more: &[String]| [all.as_slice(), more].concat();
     let table = [
         (all.clone(), ""),
-        // Ambiguous: it may have arrived once.
+        // The outcome is unknown: the email may have arrived once.
         (with(&[message(6)]), ""),
         (with(&["2026-09.1.1@example.com".to_owned()]), ""),
         (

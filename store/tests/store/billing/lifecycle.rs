@@ -10,11 +10,14 @@ use super::{bill_shard, bill_shards};
 async fn a_repeated_begin_changes_nothing() {
     let fixture = BillingFixture::new().await;
     fixture.load(1, EVERYTHING).await;
-    let begun = fixture.begin(1).await;
-    assert_eq!(fixture.begin(1).await, begun);
-    assert_eq!(fixture.database.read_text("select count(*) from chunk").await, begun.chunks.to_string());
+    let started = fixture.begin(1).await;
+    assert_eq!(fixture.begin(1).await, started);
+    assert_eq!(fixture.database.read_text("select count(*) from chunk").await, started.chunks.to_string());
     assert_eq!(fixture.database.read_text("select count(*) from job_log where kind = 'BILLING'").await, "1");
-    assert_eq!(fixture.database.read_text("select fence from month_lock").await, begun.key.fence.to_string());
+    assert_eq!(
+        fixture.database.read_text("select fence from month_lock").await,
+        started.key.fence.to_string()
+    );
 }
 
 #[tokio::test]
@@ -43,7 +46,7 @@ async fn a_month_is_held_by_one_run_at_a_time() {
     let second = rejected(&fixture.try_begin("test/other", 2, None).await);
     assert_eq!(second, Rejection::MonthLocked { month, by: "test/run".to_owned() });
 
-    // Deleted and created again under the same name: another run, another revision.
+    // A run that is deleted and created again under the same name is another run, with another revision.
     billing::reject_revision(&fixture.operator, &first.key, "deleted", EndStatus::Cancelled).await.unwrap();
     let again = fixture.begin(3).await;
     assert_eq!((again.key.revision.get(), again.key.fence), (2, first.key.fence + 1));
@@ -62,9 +65,9 @@ async fn of_two_runs_that_begin_at_once_one_gets_the_month() {
     fixture.load(1, EVERYTHING).await;
     let (one, other) =
         tokio::join!(fixture.try_begin("test/a", 1, None), fixture.try_begin("test/b", 2, None));
-    let begun =
+    let started =
         [&one, &other].iter().filter(|beginning| matches!(beginning, BeginResult::Started(_))).count();
-    assert_eq!(begun, 1, "{one:?} {other:?}");
+    assert_eq!(started, 1, "{one:?} {other:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Totals at the limits: amounts beyond 64 bits, and a month with nobody to bill.
+//! Totals at the limits: amounts beyond 64 bits, and a month without eligible members.
 
 use store::testing::BillingFixture;
 
@@ -16,10 +16,10 @@ async fn the_totals_of_a_month_can_exceed_64_bits() {
               insert into adjustment select id, id, '2026-10', 'HUGE', 9000000000000000000, 'huge', 1 from generate_series(1, 8) id",
         )
         .await;
-    let begun = fixture.begin(1).await;
-    bill_shards(&fixture, &begun.key).await;
-    fixture.issue(&begun.key).await;
-    let snapshot = fixture.observe(&begun.key).await;
+    let started = fixture.begin(1).await;
+    bill_shards(&fixture, &started.key).await;
+    fixture.issue(&started.key).await;
+    let snapshot = fixture.observe(&started.key).await;
     assert_eq!(snapshot.amounts.adjustment, 72_000_000_000_000_000_000);
     assert_eq!(snapshot.amounts.total, 72_000_000_000_000_712_000);
     let totals = store::billing::read_totals(&fixture.operator).await.unwrap();
@@ -37,10 +37,10 @@ async fn a_month_without_eligible_members_has_one_empty_chunk() {
                      (5, '2026-10-12T00:00:00+09:00', 1, 1, 'sms', '2026-10', 'default', 'a')",
         )
         .await;
-    let begun = fixture.begin(1).await;
-    assert_eq!((begun.members, begun.chunks), (0, 1));
-    bill_shards(&fixture, &begun.key).await;
-    let verification = fixture.verify(&begun.key).await;
+    let started = fixture.begin(1).await;
+    assert_eq!((started.members, started.chunks), (0, 1));
+    bill_shards(&fixture, &started.key).await;
+    let verification = fixture.verify(&started.key).await;
     assert!(verification.passed(), "{:?}", verification.checks);
-    assert_eq!(fixture.observe(&begun.key).await.counts.unbillable_usage, 1);
+    assert_eq!(fixture.observe(&started.key).await.counts.unbillable_usage, 1);
 }

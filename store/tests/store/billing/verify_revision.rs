@@ -17,7 +17,7 @@ async fn each_check_finds_its_violation() {
         ),
         ("items", "update bill_item set amount = amount + 1 where member_id = 4"),
         ("items", "delete from bill_item where member_id = 10 and line_no = 2"),
-        // The sums still agree; only the bills themselves do not.
+        // The sums agree; only the bills do not.
         (
             "items",
             "update bill_item set amount = amount + case member_id when 4 then 1 else -1 end where member_id in (4, 5)",

@@ -1,43 +1,44 @@
-//! Who may take a bill up, and when.
+//! Which deliveries a consumer can claim, renew, postpone and release.
 
 use store::notification::{self, ClaimResult, Outcome, Postponement, RunFacts, Scope, Selection};
 
 use super::fixture::{Fixture, LEASE, keys, members};
 
-/// A bill as some state left it, and a run of each selection that chose it while it could.
-struct Standing {
+/// One bill in some state, and a run that selected it.
+struct Situation {
     fixture: Fixture,
     run: RunFacts,
 }
 
-/// How the bill stood when the run chose it, and what came between that and the claim.
+/// The state of the delivery when the run selected the bill.
 #[derive(Clone, Copy, Debug)]
 enum Before {
     Nothing,
-    GivenBack,
+    Released,
     Failed,
     Unknown,
 }
 
+/// What another run did between the selection and the claim.
 #[derive(Clone, Copy, Debug)]
 enum Between {
     Nothing,
-    /// Another run has it in delivery.
+    /// Another run has claimed it.
     Claimed,
     ClaimExpired,
     HandedOver,
     HandOverExpired,
     Settled,
-    /// Another run came to its end with it.
+    /// Another run recorded an outcome.
     Ended(Outcome),
 }
 
-impl Standing {
+impl Situation {
     async fn new(before: Before, between: Between) -> Self {
         let fixture = Fixture::with_bills(1).await;
         let selection = match before {
             Before::Nothing => Selection::Ready,
-            Before::GivenBack => {
+            Before::Released => {
                 let mut consumer = fixture.consumer("first").await;
                 let run = fixture.ready(1).await;
                 let deliveries = consumer.claim(&run, &keys(&[1], 1)).await;
@@ -81,7 +82,7 @@ impl Standing {
         Self { fixture, run }
     }
 
-    /// What a claim comes to, and what the target has become.
+    /// The result of a claim, and the outcome of the target.
     async fn claim(&self) -> String {
         let mut consumer = self.fixture.consumer("claims").await;
         let ClaimResult { claimed, unavailable, not_targets } =
@@ -98,8 +99,8 @@ impl Standing {
 }
 
 #[tokio::test]
-async fn a_target_is_claimed_only_as_it_was_chosen() {
-    use Before::{Failed, GivenBack, Unknown};
+async fn a_target_is_claimed_only_while_no_other_run_has_attempted_it() {
+    use Before::{Failed, Released, Unknown};
     use Between::{ClaimExpired, Claimed, Ended, HandOverExpired, HandedOver, Settled};
     let table = [
         (Before::Nothing, Between::Nothing, "claimed as attempt 1"),
@@ -112,10 +113,10 @@ async fn a_target_is_claimed_only_as_it_was_chosen() {
         (Before::Nothing, Ended(Outcome::Failed), "1 SKIPPED TAKEN"),
         (Before::Nothing, Ended(Outcome::Unknown), "1 SKIPPED TAKEN"),
         (Before::Nothing, Ended(Outcome::Skipped), "1 SKIPPED TAKEN"),
-        (GivenBack, Between::Nothing, "claimed as attempt 1"),
-        (GivenBack, Claimed, "held"),
-        (GivenBack, ClaimExpired, "claimed as attempt 1"),
-        (GivenBack, Ended(Outcome::Sent), "1 SKIPPED ALREADY_SENT"),
+        (Released, Between::Nothing, "claimed as attempt 1"),
+        (Released, Claimed, "held"),
+        (Released, ClaimExpired, "claimed as attempt 1"),
+        (Released, Ended(Outcome::Sent), "1 SKIPPED ALREADY_SENT"),
         (Failed, Between::Nothing, "claimed as attempt 2"),
         (Failed, Claimed, "held"),
         (Failed, ClaimExpired, "claimed as attempt 2"),
@@ -123,7 +124,7 @@ async fn a_target_is_claimed_only_as_it_was_chosen() {
         (Failed, HandOverExpired, "held"),
         (Failed, Settled, "1 SKIPPED TAKEN"),
         (Failed, Ended(Outcome::Sent), "1 SKIPPED ALREADY_SENT"),
-        // It is as failed as it was, but somebody has tried meanwhile.
+        // The state is the same, but another run has attempted it meanwhile.
         (Failed, Ended(Outcome::Failed), "1 SKIPPED TAKEN"),
         (Unknown, Between::Nothing, "claimed as attempt 2"),
         (Unknown, Claimed, "held"),
@@ -134,13 +135,13 @@ async fn a_target_is_claimed_only_as_it_was_chosen() {
         (Unknown, Ended(Outcome::Failed), "1 SKIPPED TAKEN"),
     ];
     for (before, between, expected) in table {
-        let standing = Standing::new(before, between).await;
-        assert_eq!(standing.claim().await, expected, "{before:?}, then {between:?}");
+        let situation = Situation::new(before, between).await;
+        assert_eq!(situation.claim().await, expected, "{before:?}, then {between:?}");
     }
 }
 
 #[tokio::test]
-async fn two_consumers_share_a_batch_without_any_bill_twice() {
+async fn no_bill_is_claimed_by_two_consumers() {
     let fixture = Fixture::with_bills(500).await;
     let run = fixture.ready(1).await;
     let mut consumers = Vec::new();
@@ -200,7 +201,7 @@ async fn two_recovery_runs_at_once_send_each_bill_once() {
     }
     sent.sort_unstable();
     assert_eq!(sent, everyone);
-    // Whatever one run didn't get, the other did: published again, it ends.
+    // The bills that one run did not get, the other run sent: when they are published again, each run ends.
     for run in &runs {
         let mut consumer = fixture.consumer("again").await;
         assert!(consumer.claim(run, &keys(&everyone, 1)).await.is_empty());
@@ -233,7 +234,7 @@ async fn a_replay_claims_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_run_never_chose_is_no_target() {
+async fn a_bill_that_the_run_did_not_select_is_not_a_target() {
     let fixture = Fixture::with_bills(3).await;
     let run = fixture.run(1, Selection::Ready, &Scope::Members(vec![super::fixture::member(2)])).await;
     let mut consumer = fixture.consumer("a").await;
@@ -251,7 +252,7 @@ async fn a_superseded_bill_is_skipped() {
     let deliveries = consumer.claim(&run, &keys(&[1, 2], 1)).await;
     fixture.database.issue_bills(2, "values (1), (3)").await;
     fixture.database.execute("insert into quarantined_member values ('2026-10', 4, 2, 'NO_PLAN', 'x')").await;
-    // What was claimed before is not handed over any more.
+    // A bill that was claimed before it was superseded is not handed over.
     let advanced = consumer.hand_over_and_record(&deliveries, &[]).await;
     assert_eq!((members(&advanced.granted), members(&advanced.refused)), (vec![2], vec![1]));
     notification::release_claims(&mut consumer.connection, consumer.id, &advanced.refused).await.unwrap();
@@ -264,14 +265,14 @@ async fn a_superseded_bill_is_skipped() {
 }
 
 #[tokio::test]
-async fn what_is_given_back_is_what_it_was() {
+async fn a_released_delivery_has_the_state_from_before_the_claim() {
     let fixture = Fixture::with_bills(3).await;
     let first = fixture
         .run(1, Selection::Ready, &Scope::Members(keys(&[1, 2], 1).iter().map(|k| k.member).collect()))
         .await;
     fixture.end(&first, &[1], Outcome::Failed).await;
     fixture.end(&first, &[2], Outcome::Unknown).await;
-    let stood = fixture
+    let before = fixture
         .database
         .read_text("select string_agg(d::text, ' ' order by member_id) from delivery d")
         .await;
@@ -290,22 +291,22 @@ async fn what_is_given_back_is_what_it_was() {
         fixture.database.read_text("select string_agg(status, ' ' order by member_id) from live_bill").await,
         "SENDING SENDING SENDING"
     );
-    // One was handed over already; its holder knows that it never went out.
+    // One is handed over already, and its holder knows that it was not sent.
     consumer.hand_over(&deliveries[..1]).await;
-    let mut given =
+    let mut released =
         notification::release_claims(&mut consumer.connection, consumer.id, &deliveries).await.unwrap();
-    given.sort_unstable_by_key(|delivery| delivery.key);
-    assert_eq!(given, deliveries);
+    released.sort_unstable_by_key(|delivery| delivery.key);
+    assert_eq!(released, deliveries);
     assert_eq!(fixture.deliveries().await, "1 FAILED 1, 2 UNKNOWN 1, 3 PENDING 0");
-    let stands = fixture.database.read_text("select string_agg(concat_ws(' ', ended_at is not null, reason, holder, before, lease_until), ', ' order by member_id) from delivery")
+    let after = fixture.database.read_text("select string_agg(concat_ws(' ', ended_at is not null, reason, holder, before, lease_until), ', ' order by member_id) from delivery")
         .await;
-    assert_eq!(stands, "t 550 no such user, t OUTCOME_UNKNOWN, f");
-    assert!(stood.contains("550 no such user"));
+    assert_eq!(after, "t 550 no such user, t OUTCOME_UNKNOWN, f");
+    assert!(before.contains("550 no such user"));
     assert_eq!(
         fixture.database.read_text("select string_agg(status, ' ' order by member_id) from live_bill").await,
         "FAILED UNKNOWN READY"
     );
-    // And so is what settling frees.
+    // The same holds for a claim whose lease has expired.
     for run in &runs {
         consumer.claim(run, &keys(&[1, 2, 3], 1)).await;
     }
@@ -321,7 +322,7 @@ async fn what_is_given_back_is_what_it_was() {
 }
 
 #[tokio::test]
-async fn a_put_off_delivery_keeps_its_tries_over_consumers_but_not_over_runs() {
+async fn a_postponed_delivery_keeps_its_tries_for_another_consumer_but_not_for_another_run() {
     let fixture = Fixture::with_bills(1).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
@@ -333,7 +334,7 @@ async fn a_put_off_delivery_keeps_its_tries_over_consumers_but_not_over_runs() {
         .unwrap();
     assert_eq!((put[0].tries, put[0].delivery), (1, delivery));
     assert!(put[0].since_first_try.is_some());
-    // A connection that broke before the server was asked is no try.
+    // A connection that is lost before the mail server answers does not count as a try.
     consumer.hand_over(&[delivery]).await;
     let lost = Postponement { delivery, counts_as_try: false };
     let put = notification::postpone_deliveries(&mut consumer.connection, consumer.id, LEASE, &[lost])

@@ -9,23 +9,29 @@ use super::fixture::{Fixture, id, keys, member, month, templates};
 async fn a_run_is_finished_when_every_target_has_an_outcome() {
     let fixture = Fixture::with_bills(5).await;
     let run = id(fixture.try_begin(1, Selection::Ready, &Scope::Everyone).await);
-    assert!(!notification::finish_run(&fixture.operator, run).await.unwrap(), "nothing is chosen yet");
+    assert!(!notification::finish_run(&fixture.operator, run).await.unwrap(), "nothing is selected yet");
     let facts = fixture.select_targets(1).await;
     fixture.end(&facts, &[1, 2], Outcome::Sent).await;
     fixture.end(&facts, &[3], Outcome::Failed).await;
     fixture.end(&facts, &[4], Outcome::Skipped).await;
-    assert!(!notification::finish_run(&fixture.operator, run).await.unwrap(), "one is open");
+    assert!(!notification::finish_run(&fixture.operator, run).await.unwrap(), "one target is open");
     assert_eq!(fixture.observe(1).await.open, 1);
     assert!(notification::any_run_sends(&fixture.operator).await.unwrap());
     fixture.end(&facts, &[5], Outcome::Unknown).await;
     assert!(notification::finish_run(&fixture.operator, run).await.unwrap());
-    assert!(notification::finish_run(&fixture.operator, run).await.unwrap(), "once more changes nothing");
+    assert!(
+        notification::finish_run(&fixture.operator, run).await.unwrap(),
+        "a repeated call changes nothing"
+    );
 
-    let look = fixture.observe(1).await;
-    let counts = look.counts;
-    assert_eq!((look.facts.state, look.logged, look.held()), (NotificationState::Finished, true, 0));
-    assert_eq!((counts.sent, counts.failed, counts.skipped, counts.unknown, look.open), (2, 1, 1, 1, 0));
-    assert_eq!((look.facts.targets, counts.ended()), (5, 5));
+    let snapshot = fixture.observe(1).await;
+    let counts = snapshot.counts;
+    assert_eq!(
+        (snapshot.facts.state, snapshot.logged, snapshot.held()),
+        (NotificationState::Finished, true, 0)
+    );
+    assert_eq!((counts.sent, counts.failed, counts.skipped, counts.unknown, snapshot.open), (2, 1, 1, 1, 0));
+    assert_eq!((snapshot.facts.targets, counts.ended()), (5, 5));
     let logged = fixture.database.read_text("select format('%s %s %s %s %s %s', status, total, succeeded, failed, skipped, detail->>'unknown') from job_log where kind = 'SEND'")
         .await;
     assert_eq!(logged, "COMPLETED_WITH_FAILURES 5 2 2 1 1");
@@ -51,7 +57,7 @@ async fn a_run_without_targets_is_finished_at_once() {
 }
 
 #[tokio::test]
-async fn a_broken_off_run_is_logged_when_nothing_is_handed_over_any_more() {
+async fn a_cancelled_or_failed_run_is_logged_when_nothing_is_handed_over_any_more() {
     for (fails, status) in [(false, "CANCELLED"), (true, "FAILED")] {
         let fixture = Fixture::with_bills(4).await;
         let run = fixture.ready(1).await;
@@ -88,7 +94,7 @@ async fn a_broken_off_run_is_logged_when_nothing_is_handed_over_any_more() {
 }
 
 #[tokio::test]
-async fn a_rehearsal_touches_no_delivery() {
+async fn a_rehearsal_changes_no_delivery() {
     let fixture = Fixture::with_bills(3).await;
     let request = notification::BeginRequest {
         run: "test/rehearsal",
@@ -108,7 +114,7 @@ async fn a_rehearsal_touches_no_delivery() {
     let keys = keys(&[1, 2, 3], 1);
     let ended = [
         (keys[0], Outcome::Rendered, None),
-        (keys[1], Outcome::Failed, Some("does not open".to_owned())),
+        (keys[1], Outcome::Failed, Some("cannot be decrypted".to_owned())),
         (keys[2], Outcome::Skipped, Some("NO_ADDRESS".to_owned())),
     ];
     notification::update_settings(&fixture.operator, run.id, true, None).await.unwrap();
@@ -122,8 +128,11 @@ async fn a_rehearsal_touches_no_delivery() {
         assert_eq!(state, NotificationState::Open);
     }
     assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
-    let look = fixture.observe(1).await;
-    assert_eq!((look.counts.rendered, look.counts.failed, look.counts.skipped, look.published), (1, 1, 1, 0));
+    let snapshot = fixture.observe(1).await;
+    assert_eq!(
+        (snapshot.counts.rendered, snapshot.counts.failed, snapshot.counts.skipped, snapshot.published),
+        (1, 1, 1, 0)
+    );
     let logged = fixture.database.read_text("select format('%s %s %s %s', status, succeeded, failed, skipped) from job_log where kind = 'REHEARSAL'").await;
     assert_eq!(logged, "COMPLETED_WITH_FAILURES 1 1 1");
     assert_eq!(fixture.database.read_text("select count(*) from delivery").await, "0");
@@ -134,7 +143,7 @@ async fn a_rehearsal_touches_no_delivery() {
 }
 
 #[tokio::test]
-async fn a_run_is_not_taken_for_a_process_that_died() {
+async fn a_running_run_is_not_taken_for_a_dead_process() {
     let fixture = Fixture::with_bills(1).await;
     let run = fixture.ready(1).await;
     notification::open_round(&fixture.operator, run.id, 0).await.unwrap();

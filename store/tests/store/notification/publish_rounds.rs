@@ -1,11 +1,11 @@
-//! Putting targets on the topic, in rounds.
+//! Publishing targets in rounds.
 
 use store::notification::{self, NotificationError, NotificationState, Outcome};
 
 use super::fixture::{Fixture, keys, member};
 
 #[tokio::test]
-async fn a_round_goes_on_where_its_last_checkpoint_is() {
+async fn a_round_continues_at_its_last_checkpoint() {
     let fixture = Fixture::with_bills(7).await;
     let run = fixture.ready(1).await;
     let round = notification::open_round(&fixture.operator, run.id, 0).await.unwrap();
@@ -15,14 +15,16 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
     assert_eq!(page, keys(&[1, 2, 3], 1));
     let state = notification::save_checkpoint(&mut publisher, run.id, round, 0, member(3), 3).await.unwrap();
     assert_eq!(state, NotificationState::Open);
-    // Another publisher of the same round, who doesn't know it.
+    // Another publisher of the same round, which does not know the checkpoint.
     let overtaken = notification::save_checkpoint(&mut publisher, run.id, round, 0, member(3), 3).await;
     assert!(matches!(overtaken, Err(NotificationError::Overtaken { .. })), "{overtaken:?}");
-    notification::record_waiting(&mut publisher, run.id, round, Some("Kafka is away")).await.unwrap();
-    let look = fixture.observe(1).await;
-    let publication = look.publication.unwrap();
-    assert_eq!((publication.published_to, publication.messages, look.published), (3, 3, 3));
-    assert_eq!(publication.waiting.as_deref(), Some("Kafka is away"));
+    notification::record_waiting(&mut publisher, run.id, round, Some("Kafka cannot be reached"))
+        .await
+        .unwrap();
+    let snapshot = fixture.observe(1).await;
+    let publication = snapshot.publication.unwrap();
+    assert_eq!((publication.published_to, publication.messages, snapshot.published), (3, 3, 3));
+    assert_eq!(publication.waiting.as_deref(), Some("Kafka cannot be reached"));
     let page = notification::read_open_targets(&mut publisher, &run, Some(member(3)), 10).await.unwrap();
     assert_eq!(page, keys(&[4, 5, 6, 7], 1));
     notification::save_checkpoint(&mut publisher, run.id, round, 3, member(7), 4).await.unwrap();
@@ -41,7 +43,7 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
     let late = notification::save_checkpoint(&mut publisher, run.id, round, 7, member(8), 1).await;
     assert!(matches!(late, Err(NotificationError::Overtaken { .. })), "{late:?}");
 
-    // The next round brings what is open still.
+    // The next round publishes the targets that are still open.
     fixture.end(&run, &[1, 2, 4, 5, 6], Outcome::Sent).await;
     let next = notification::open_round(&fixture.operator, run.id, round).await.unwrap();
     assert_eq!(next, 2);
@@ -55,7 +57,7 @@ async fn a_round_goes_on_where_its_last_checkpoint_is() {
 }
 
 #[tokio::test]
-async fn a_publisher_hears_that_its_run_is_not_open() {
+async fn a_publisher_learns_that_its_run_is_not_open() {
     let fixture = Fixture::with_bills(2).await;
     let run = fixture.ready(1).await;
     let round = notification::open_round(&fixture.operator, run.id, 0).await.unwrap();
@@ -76,7 +78,7 @@ async fn a_publisher_hears_that_its_run_is_not_open() {
 }
 
 #[tokio::test]
-async fn one_session_publishes_for_a_run() {
+async fn one_session_at_a_time_publishes_for_a_run() {
     let fixture = Fixture::with_bills(1).await;
     let run = fixture.ready(1).await;
     let mut first = fixture.database.connect().await;
@@ -88,7 +90,7 @@ async fn one_session_publishes_for_a_run() {
     let mut tries = 0;
     while !notification::try_lock_publisher(&mut second, run.id).await.unwrap() {
         tries += 1;
-        assert!(tries < 1000, "a session that ended holds on");
+        assert!(tries < 1000, "a session that ended keeps the lock");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }

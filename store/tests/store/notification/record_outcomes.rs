@@ -1,16 +1,16 @@
-//! From the claim to the outcome.
+//! From the claim to the outcome: hand-overs, outcomes, expired leases.
 
 use store::notification::{self, DeliveryOutcome, Outcome, Scope, Selection};
 
 use super::fixture::{Fixture, keys, members, outcomes_of};
 
 #[tokio::test]
-async fn a_delivery_goes_its_way() {
+async fn hand_overs_and_outcomes_are_recorded_in_one_call() {
     let fixture = Fixture::with_bills(4).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
     let deliveries = consumer.claim(&run, &keys(&[1, 2, 3, 4], 1)).await;
-    // Refused before it was asked for anything, without an address, and two on their way: in one go.
+    // One cannot be rendered, one has no address, and two are handed over, all in one call.
     let ends = [
         DeliveryOutcome {
             delivery: deliveries[0],
@@ -45,7 +45,7 @@ async fn a_delivery_goes_its_way() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_lost_is_given_again() {
+async fn a_call_that_is_repeated_after_a_lost_answer_returns_the_same() {
     let fixture = Fixture::with_bills(3).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
@@ -57,7 +57,7 @@ async fn an_answer_that_was_lost_is_given_again() {
     let twice = consumer.hand_over_and_record(&deliveries[2..], &sent).await;
     assert_eq!(once, twice);
     assert_eq!((once.recorded.len(), once.granted.len()), (2, 1));
-    // Another outcome than the first one is not an answer that was lost.
+    // Another outcome than the recorded one is rejected.
     let other = consumer.hand_over_and_record(&[], &outcomes_of(&deliveries[..1], Outcome::Failed)).await;
     assert_eq!(other.lost, deliveries[..1]);
     assert_eq!(fixture.outcomes(&run).await, "1 SENT, 2 SENT, 3");
@@ -73,7 +73,7 @@ async fn nothing_is_handed_over_for_a_run_that_is_not_open() {
     notification::update_settings(&fixture.operator, run.id, true, None).await.unwrap();
     assert_eq!(consumer.hand_over_and_record(&deliveries[1..], &[]).await.refused, deliveries[1..]);
     assert_eq!(consumer.claims(&run, &keys(&[4], 1)).await.unavailable, keys(&[4], 1));
-    // What went out before is recorded all the same.
+    // The outcome of an earlier hand-over is still recorded.
     assert_eq!(
         consumer.hand_over_and_record(&[], &outcomes_of(&deliveries[..1], Outcome::Sent)).await.recorded,
         deliveries[..1]
@@ -82,7 +82,7 @@ async fn nothing_is_handed_over_for_a_run_that_is_not_open() {
     assert_eq!(fixture.observe(1).await.facts.max_per_second, Some(7));
     consumer.hand_over(&deliveries[1..2]).await;
 
-    // Cancelled: claims are free at once, and what is handed over is waited for.
+    // Cancelling releases claims at once and waits for hand-overs.
     assert_eq!(notification::cancel_run(&fixture.operator, run.id, "deleted").await.unwrap(), 1);
     assert_eq!(fixture.deliveries().await, "1 SENT 1, 2 HANDED_OVER 1, 3 PENDING 0");
     assert_eq!(consumer.hand_over_and_record(&deliveries[2..], &[]).await.refused, deliveries[2..]);
@@ -92,12 +92,12 @@ async fn nothing_is_handed_over_for_a_run_that_is_not_open() {
         deliveries[1..2]
     );
     assert_eq!(notification::cancel_run(&fixture.operator, run.id, "another reason").await.unwrap(), 0);
-    let look = fixture.observe(1).await;
-    assert_eq!((look.logged, look.reason.as_deref(), look.open), (true, Some("deleted"), 2));
+    let snapshot = fixture.observe(1).await;
+    assert_eq!((snapshot.logged, snapshot.reason.as_deref(), snapshot.open), (true, Some("deleted"), 2));
 }
 
 #[tokio::test]
-async fn a_lease_that_ran_out_is_not_handed_over() {
+async fn a_delivery_whose_lease_has_expired_is_not_handed_over() {
     let fixture = Fixture::with_bills(2).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
@@ -107,7 +107,7 @@ async fn a_lease_that_ran_out_is_not_handed_over() {
     let mut other = fixture.consumer("b").await;
     let taken = other.claim(&run, &keys(&[1, 2], 1)).await;
     other.hand_over(&taken).await;
-    // The former holder can say nothing about it any more.
+    // The former holder can record nothing any more.
     assert_eq!(
         consumer.hand_over_and_record(&[], &outcomes_of(&deliveries, Outcome::Failed)).await.lost,
         deliveries
@@ -122,7 +122,7 @@ async fn a_lease_that_ran_out_is_not_handed_over() {
 }
 
 #[tokio::test]
-async fn what_nobody_hears_of_is_unknown_and_stays_so() {
+async fn a_hand_over_without_an_outcome_becomes_unknown_and_stays_unknown() {
     let fixture = Fixture::with_bills(4).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("dies").await;
@@ -134,7 +134,7 @@ async fn what_nobody_hears_of_is_unknown_and_stays_so() {
     assert_eq!(fixture.end_expired_leases().await, (0, 0));
     assert_eq!(fixture.deliveries().await, "1 UNKNOWN 1, 2 UNKNOWN 1, 3 PENDING 0");
     assert_eq!(fixture.outcomes(&run).await, "1 UNKNOWN OUTCOME_UNKNOWN, 2 UNKNOWN OUTCOME_UNKNOWN, 3, 4");
-    // Late: whether it was sent is what a recovery run is for.
+    // The outcome comes too late: only a recovery run sends again.
     assert_eq!(
         consumer.hand_over_and_record(&[], &outcomes_of(&deliveries, Outcome::Sent)).await.lost,
         deliveries
@@ -148,7 +148,7 @@ async fn what_nobody_hears_of_is_unknown_and_stays_so() {
 }
 
 #[tokio::test]
-async fn only_what_was_handed_over_is_sent_or_unknown() {
+async fn a_delivery_that_is_not_handed_over_cannot_be_sent_or_unknown() {
     let fixture = Fixture::with_bills(2).await;
     let run = fixture.ready(1).await;
     let mut consumer = fixture.consumer("a").await;
@@ -163,7 +163,7 @@ async fn only_what_was_handed_over_is_sent_or_unknown() {
 }
 
 #[tokio::test]
-async fn ending_and_handing_over_exclude_each_other() {
+async fn nothing_is_handed_over_after_a_run_is_cancelled() {
     let fixture = Fixture::with_bills(300).await;
     let run = fixture.ready(1).await;
     let everyone: Vec<i64> = (1..=300).collect();
@@ -178,5 +178,5 @@ async fn ending_and_handing_over_exclude_each_other() {
     });
     tokio::task::yield_now().await;
     let handed_over = notification::cancel_run(&fixture.operator, run.id, "deleted").await.unwrap();
-    assert_eq!(sending.await.unwrap(), handed_over, "nothing is handed over behind the canceller's back");
+    assert_eq!(sending.await.unwrap(), handed_over, "cancelling counts every hand-over");
 }

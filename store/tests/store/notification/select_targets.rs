@@ -1,4 +1,4 @@
-//! Which bills a run is about.
+//! Which bills a run selects as its targets.
 
 use store::notification::{self, BeginResult, Outcome, Rejection, Scope, Selection, SelectionResult, Uuid};
 use store::testing::TestDatabase;
@@ -15,7 +15,7 @@ async fn targets(fixture: &Fixture, uid: u128) -> String {
 }
 
 #[tokio::test]
-async fn a_month_without_live_bills_refuses_runs() {
+async fn a_month_without_live_bills_rejects_runs() {
     let database = TestDatabase::new().await;
     let request = notification::BeginRequest {
         run: "test/run",
@@ -27,8 +27,8 @@ async fn a_month_without_live_bills_refuses_runs() {
         templates: &templates(),
         max_per_second: None,
     };
-    let refused = BeginResult::Rejected(Rejection::MonthNotBilled { month: month() });
-    assert_eq!(notification::begin_run(&database.pool, &request).await.unwrap(), refused);
+    let rejected = BeginResult::Rejected(Rejection::MonthNotBilled { month: month() });
+    assert_eq!(notification::begin_run(&database.pool, &request).await.unwrap(), rejected);
     let written: i64 =
         sqlx::query_scalar("select count(*) from job_log").fetch_one(&database.pool).await.unwrap();
     assert_eq!(written, 0);
@@ -65,9 +65,9 @@ async fn a_run_begins_once() {
 }
 
 #[tokio::test]
-async fn each_selection_chooses_its_own() {
+async fn each_selection_selects_by_delivery_state() {
     let fixture = Fixture::with_bills(8).await;
-    // Of eight bills: 1 failed, 2 unknown, 3 sent, 4 skipped, 5 and 6 in somebody's deliveries, 7 and 8 never touched.
+    // Of eight bills 1 has failed, 2 is unknown, 3 sent, 4 skipped, 5 claimed, 6 handed over; 7 and 8 were never claimed.
     let first = fixture.run(1, Selection::Ready, &Scope::Range { from: member(1), to: member(6) }).await;
     fixture.end(&first, &[1], Outcome::Failed).await;
     fixture.end(&first, &[2], Outcome::Unknown).await;
@@ -84,7 +84,7 @@ async fn each_selection_chooses_its_own() {
     fixture.run(4, Selection::Unknown, &Scope::Everyone).await;
     assert_eq!(targets(&fixture, 4).await, "2/1+1");
 
-    // Past their leases, a claim is what it was before, and a delivery-over is unknown.
+    // After the lease has expired, a claim counts as released, and a hand-over as unknown.
     fixture.expire_leases().await;
     fixture.ready(5).await;
     assert_eq!(targets(&fixture, 5).await, "5/1+0 7/1+0 8/1+0");
@@ -106,7 +106,7 @@ async fn a_scope_is_a_range_or_a_list() {
 }
 
 #[tokio::test]
-async fn only_the_bill_that_counts_is_told_and_only_who_was_told_nothing() {
+async fn only_live_bills_of_members_without_an_earlier_email_are_selected() {
     let fixture = Fixture::with_bills(6).await;
     let first = fixture.run(1, Selection::Ready, &Scope::Range { from: member(1), to: member(4) }).await;
     fixture.end(&first, &[1], Outcome::Sent).await;
@@ -114,17 +114,17 @@ async fn only_the_bill_that_counts_is_told_and_only_who_was_told_nothing() {
     fixture.end(&first, &[3], Outcome::Failed).await;
     fixture.database.issue_bills(2, "values (1), (2), (3), (4)").await;
     fixture.database.execute("insert into quarantined_member values ('2026-10', 5, 2, 'NO_PLAN', 'x')").await;
-    // 1 was told and 2 may have been: what corrects it is another kind of run. 5 has no bill any more.
+    // Member 1 was sent revision 1, and member 2 may have been: neither gets another email. Member 5 has no live bill any more.
     fixture.ready(2).await;
     assert_eq!(targets(&fixture, 2).await, "3/2+0 4/2+0 6/1+0");
-    // Their failed and unknown bills are of the past.
+    // The failed and unknown bills are of a superseded revision.
     fixture.run(3, Selection::Failed, &Scope::Everyone).await;
     fixture.run(4, Selection::Unknown, &Scope::Everyone).await;
     assert_eq!(targets(&fixture, 3).await + &targets(&fixture, 4).await, "");
 }
 
 #[tokio::test]
-async fn choosing_goes_on_where_it_stopped_and_is_done_once() {
+async fn a_selection_continues_where_it_stopped_and_is_complete_once() {
     let fixture = Fixture::with_bills(10).await;
     id(fixture.try_begin(1, Selection::Ready, &Scope::Everyone).await);
     let mut connection = fixture.worker().await;
@@ -143,7 +143,7 @@ async fn choosing_goes_on_where_it_stopped_and_is_done_once() {
     assert_eq!(two.unwrap(), SelectionResult::Complete { targets: 10 });
     assert_eq!(fixture.observe(1).await.facts.targets, 10);
 
-    // What comes into question later is another run's.
+    // A bill that is issued later belongs to another run.
     fixture.database.execute("insert into member (member_id, load, name) values (11, 1, '\\x01')").await;
     fixture.database.execute("insert into bill select 11, 1, 0, 0, 0, 0, 0, 1, 1, '2026-10'").await;
     let again = notification::select_targets(&mut connection, &run, 4, |_| true).await.unwrap();
@@ -151,7 +151,7 @@ async fn choosing_goes_on_where_it_stopped_and_is_done_once() {
 }
 
 #[tokio::test]
-async fn nothing_is_chosen_for_a_run_that_is_over() {
+async fn nothing_is_selected_for_a_run_that_has_ended() {
     let fixture = Fixture::with_bills(5).await;
     let run = id(fixture.try_begin(1, Selection::Ready, &Scope::Everyone).await);
     let mut connection = fixture.worker().await;

@@ -39,7 +39,7 @@ async fn each_slot_is_reserved_once() {
     }
     due.sort_unstable();
     assert_eq!(due.len(), 250);
-    // The n-th message goes n slots after the first, but for the time that asking for the clock takes.
+    // The n-th slot is n intervals after the first, within the time that reading the clock takes.
     for (index, due) in due.iter().enumerate() {
         let exact = start + i64::try_from(index).unwrap() * 50;
         assert!((exact - 5..exact + 400).contains(due), "slot {index}: {} ms off", due - exact);
@@ -50,7 +50,7 @@ async fn each_slot_is_reserved_once() {
         .await
         .parse::<f64>()
         .unwrap();
-    assert!((225.0..=250.0).contains(&paced), "250 slots are taken, {paced} are to come");
+    assert!((225.0..=250.0).contains(&paced), "250 slots are reserved, and {paced} are in the future");
 }
 
 async fn now(fixture: &Fixture) -> i64 {

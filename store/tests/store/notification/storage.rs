@@ -1,11 +1,11 @@
-//! Many bills.
+//! How PostgreSQL stores and plans the deliveries of a month.
 
 use store::notification::{self, Outcome};
 
 use super::fixture::{Fixture, keys, outcomes_of};
 
 #[tokio::test]
-async fn deliveries_stay_on_their_page() {
+async fn updates_of_deliveries_stay_on_their_page() {
     let fixture = Fixture::with_bills(3000).await;
     let run = fixture.ready(1).await;
     let everyone: Vec<i64> = (1..=3000).collect();
@@ -20,7 +20,7 @@ async fn deliveries_stay_on_their_page() {
     }
     drop(consumer);
     fixture.worker.close().await;
-    // What the sessions counted is known a moment after they are gone.
+    // The sessions report their statistics shortly after they end.
     let mut looks = 0;
     let (updates, moved) = loop {
         let counted = fixture
@@ -39,19 +39,19 @@ async fn deliveries_stay_on_their_page() {
         assert!(looks < 1000, "{updates} updates were counted");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     };
-    // None of them does when nobody else is at work on the server, as none of the indexes has a column that changes; with one
-    // that had, all would. Former versions that others may still see fill some pages.
+    // No index contains a column that changes, so the new version of a row fits on its page, unless old versions that other
+    // sessions may still see fill it. With an index on such a column every update would leave its page.
     assert!(moved * 2 < updates, "{moved} of {updates} updates left their page");
     assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
     assert_eq!(fixture.observe(1).await.counts.sent, 3000);
 }
 
 #[tokio::test]
-async fn the_planner_knows_a_month_before_its_first_notice() {
+async fn the_planner_has_statistics_of_a_month_before_its_first_delivery() {
     let fixture = Fixture::with_bills(1).await;
     fixture.ready(1).await;
     assert_eq!(fixture.database.read_text("select count(*) from delivery").await, "0");
-    // Otherwise it expects one row where there may be a million, and compares each bill with each delivery.
+    // Without statistics the planner would expect one row instead of a million, and compare each bill with each delivery.
     let known = fixture
         .database
         .read_text(
@@ -62,5 +62,5 @@ async fn the_planner_knows_a_month_before_its_first_notice() {
     assert_eq!(known, "channel 1, month 1");
     let expected =
         fixture.database.read_text("select reltuples from pg_class where relname = 'delivery_2026_10'").await;
-    assert_eq!(expected, "-1", "its size is unknown, not nothing");
+    assert_eq!(expected, "-1", "its size is unknown, not zero");
 }

@@ -202,7 +202,7 @@ async fn an_email_that_the_server_does_not_support_fails_unsent() {
     assert!(fixture.outcome(&run, 1).await.ends_with("bytes, and the server takes 1000"));
 
     let mut sealer = fixture.keyring.sealer();
-    let envelope = sealer.seal(Column::Email, 1.try_into().unwrap(), "하늘@example.com");
+    let envelope = sealer.seal(store::crypto::Column::Email, 1.try_into().unwrap(), "하늘@example.com");
     sqlx::query("update member set email = $1 where member_id = 1")
         .bind(envelope)
         .execute(&fixture.database.pool)
