@@ -1,4 +1,4 @@
-//! `monthend check`: whether an installation can be worked with, as `helm test` asks. Changes nothing.
+//! `monthend check`: whether an installation is usable; `helm test` runs it. Changes nothing.
 
 use anyhow::anyhow;
 use clap::Args;
@@ -7,16 +7,19 @@ use secrecy::ExposeSecret as _;
 use store::crypto::{Column, Keyring};
 use store::{installation, member, migrate, pool};
 
-use crate::Global;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
+use crate::global_options::GlobalOptions;
 use crate::output::print_line;
 
-/// Checks that the database answers, has this version's schema, and that the keys open what is sealed in it
+/// Check the database, its schema version and the encryption keys
+///
+/// Fails if the database cannot be reached, was not migrated by this version, or has data that the keys cannot decrypt.
+/// `helm test` runs this command.
 #[derive(Debug, Args)]
 pub(crate) struct Check {}
 
 impl Check {
-    pub(crate) async fn run(&self, global: &Global) -> CommandResult {
+    pub(crate) async fn run(&self, global: &GlobalOptions) -> CommandResult {
         let mut connection = pool::connect_one(global.database_url()?, "monthend check").await?;
         migrate::check_version(&mut connection).await?;
         let installation = installation::read(&mut connection).await?;
@@ -27,32 +30,29 @@ impl Check {
             installation.currency
         ));
 
-        let folder = global.keys_dir.as_deref();
-        let folder = folder.ok_or_else(|| {
-            CommandError::usage(anyhow!("no keys: set MONTHEND_KEYS_DIR or give --keys-dir"))
-        })?;
-        let keys = Keyring::from_folder(folder).or_exit(ExitStatus::Usage)?;
-        opens_its_own(&keys)?;
+        let keys = global.keys().or_exit(ExitStatus::Usage)?;
+        check_round_trip(&keys)?;
         let sealed = match member::any_sealed_name(&mut connection).await? {
-            None => "there is no member yet to open",
+            None => "no member to decrypt yet",
             Some((id, name)) => {
                 keys.open(Column::Name, id, &name).or_exit(ExitStatus::Usage)?;
-                "they open a member of the database"
+                "a member of the database can be decrypted"
             }
         };
-        print_line(format_args!("keys: {} writes; {sealed}", keys.active()));
+        print_line(format_args!("keys: key {} encrypts; {sealed}", keys.active()));
         Ok(ExitStatus::Success)
     }
 }
 
-fn opens_its_own(keys: &Keyring) -> CommandResult<()> {
+/// Checks that the active key decrypts what it encrypts.
+fn check_round_trip(keys: &Keyring) -> CommandResult<()> {
     const PROBE: &str = "probe";
     let sealed = keys.sealer().seal(Column::Name, MemberId::FIRST, PROBE);
     let opened = keys.open(Column::Name, MemberId::FIRST, &sealed).or_exit(ExitStatus::Failed)?;
     if opened.expose_secret() != PROBE {
         return Err(CommandError::new(
             ExitStatus::Failed,
-            anyhow!("key {} does not open what it sealed", keys.active()),
+            anyhow!("key {} cannot decrypt what it encrypted", keys.active()),
         ));
     }
     Ok(())

@@ -1,9 +1,10 @@
-//! The worker: one binary with a subcommand for each job. This file owns the command line and how a command ends.
+//! The worker: one program, `monthend`, with a sub-command for each job. This file lists the sub-commands and starts them.
 
 mod bill;
 mod check;
 mod database_retry;
 mod exit;
+mod global_options;
 mod kafka;
 mod load;
 mod migrate;
@@ -17,59 +18,44 @@ mod rehearse;
 mod render;
 mod seed;
 mod shutdown;
+#[cfg(test)]
+mod tests;
 mod verify;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use secrecy::SecretString;
-use store::crypto::Keyring;
+use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use crate::exit::{CommandResult, ExitStatus};
+use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
+use crate::global_options::GlobalOptions;
 
-/// Migrates, loads, bills and notifies: everything of monthend that works on many rows.
+/// Bills a month of a telecom's members and e-mails the bills
 ///
-/// Exit status: 0 done; 2 usage or configuration; 3 done, with rejects; 4 failed for good; 75 try again.
+/// People and pods run this program; most of its work is started by the monthend operator, when somebody creates a BillingRun
+/// or a NotificationRun on Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "monthend", version, max_term_width = 110)]
+#[command(name = "monthend", version, max_term_width = 110, after_help = AFTER_HELP)]
 struct Cli {
     #[command(flatten)]
-    global: Global,
+    global: GlobalOptions,
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Global {
-    /// The database: postgres://ROLE:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL",
-          value_parser = secret)]
-    database_url: Option<SecretString>,
-    /// The folder with the encryption keys: a file for each key id (32 bytes, base64), and `active`, which names one
-    #[arg(long, env = "MONTHEND_KEYS_DIR", global = true, value_name = "FOLDER")]
-    keys_dir: Option<PathBuf>,
-    /// What is logged: info, debug, info,sqlx=debug …
-    #[arg(long, env = "RUST_LOG", default_value = "info", global = true, value_name = "FILTER")]
-    log: String,
-}
+const AFTER_HELP: &str = "\
+To set up an installation, in this order: migrate, then load (or seed, for trying it out), then check.
+Every month: load; then a BillingRun, which starts bill; then a NotificationRun, which starts publish or rehearse and whose
+e-mails are sent by notify, which always runs. verify checks the result.
 
-impl Global {
-    pub(crate) fn database_url(&self) -> CommandResult<&SecretString> {
-        self.database_url.as_ref().ok_or_else(|| {
-            exit::CommandError::usage(anyhow::anyhow!("no database: set DATABASE_URL or give --database-url"))
-        })
-    }
+Exit status:
+  0   success
+  2   usage or configuration is wrong: the same command fails again until it is changed
+  3   success, but some rows were rejected
+  4   failed for good
+  75  interrupted, or something is unavailable: try again
 
-    /// The keys for personal data.
-    pub(crate) fn keys(&self) -> anyhow::Result<Keyring> {
-        let folder = self.keys_dir.as_deref();
-        let folder =
-            folder.ok_or_else(|| anyhow::anyhow!("no keys: set MONTHEND_KEYS_DIR or give --keys-dir"))?;
-        Ok(Keyring::from_folder(folder)?)
-    }
-}
+`monthend help COMMAND` explains a command. Options can also be set in the environment, as shown with each of them.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -84,28 +70,23 @@ enum Command {
     Verify(verify::Verify),
 }
 
-fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
-    Ok(SecretString::from(text))
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
-        Ok(exit) => exit.into(),
-        Err(stop) => {
-            tracing::error!(exit = stop.status.code(), "{}", logging::chain(stop.error.as_ref()));
-            stop.status.into()
+        Ok(status) => status.into(),
+        Err(CommandError { status, error }) => {
+            tracing::error!(exit = status.code(), "{}", logging::chain(error.as_ref()));
+            status.into()
         }
     }
 }
 
 #[tokio::main]
 async fn run(cli: &Cli) -> CommandResult {
-    use exit::OrExitStatus as _;
     logging::init(&cli.global.log).map_err(|error| {
-        // There is no log to write it to.
-        eprintln!("worker: {error}");
-        exit::CommandError::usage(error)
+        // The log does not work yet.
+        eprintln!("monthend: {error}");
+        CommandError::usage(error)
     })?;
     let stop = shutdown::token().or_exit(ExitStatus::Failed)?;
     dispatch(cli, &stop).await

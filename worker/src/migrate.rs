@@ -1,4 +1,4 @@
-//! `monthend migrate`: brings a database to this version's schema. Waits for one that is not there yet.
+//! `monthend migrate`: creates or upgrades the database schema. Waits for a database that is not available yet.
 
 use std::time::{Duration, Instant};
 
@@ -12,33 +12,38 @@ use store::migrate::{MigrateError, MigrationRequest, MigrationResult, Roles, mig
 use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 
-use crate::Global;
 use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, retry};
 use crate::exit::{CommandError, CommandResult, ExitStatus};
+use crate::global_options::GlobalOptions;
 use crate::output::{format_duration, print_line};
 
-/// Makes or upgrades the schema, fixes the time zone and currency the first time, and grants the roles what they need
+/// Create or upgrade the database schema
+///
+/// The first migration also sets the installation's time zone and currency, which never change. Every migration grants the
+/// roles of the operator and the workers what they need. Needs a role that may create tables; waits two minutes for the
+/// database.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  monthend migrate --time-zone Asia/Seoul --currency KRW")]
 pub(crate) struct Migrate {
-    /// IANA name of the zone that months and days are in; never changes afterwards
+    /// Time zone of billing months and days, by its IANA name; never changes later
     #[arg(long, env = "MONTHEND_TIME_ZONE", value_name = "ZONE", value_parser = Zone::named)]
     time_zone: Zone,
-    /// ISO 4217 code that every amount is in; never changes afterwards
+    /// Currency of every amount, by its ISO 4217 code; never changes later
     #[arg(long, env = "MONTHEND_CURRENCY", value_name = "CODE")]
     currency: Currency,
-    /// Locale of members whose own is not given: ko or en [default: ko, or what the installation has]
+    /// Locale of members without one of their own: ko or en [default: the installation's, at first ko]
     #[arg(long, env = "MONTHEND_LOCALE", value_name = "LOCALE")]
     locale: Option<Locale>,
-    /// The role that the operator connects with
+    /// Database role of the operator
     #[arg(long, env = "MONTHEND_OPERATOR_ROLE", default_value = "monthend_operator", value_name = "ROLE")]
     operator_role: String,
-    /// The role that workers connect with
+    /// Database role of the workers
     #[arg(long, env = "MONTHEND_WORKER_ROLE", default_value = "monthend_worker", value_name = "ROLE")]
     worker_role: String,
 }
 
 impl Migrate {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+    pub(crate) async fn run(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
         let wanted = MigrationRequest {
             zone: self.time_zone.clone(),
             currency: self.currency,
@@ -77,7 +82,7 @@ async fn attempt(
 fn report(migrated: &MigrationResult, time: Duration) {
     let installation = &migrated.installation;
     let what = match migrated.from {
-        None => format!("made schema version {}", migrated.to),
+        None => format!("created schema version {}", migrated.to),
         Some(from) if from == migrated.to => format!("schema version {from} is up to date"),
         Some(from) => format!("upgraded schema version {from} to {}", migrated.to),
     };

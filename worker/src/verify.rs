@@ -1,4 +1,4 @@
-//! `monthend verify`: one report of what must hold of a month, whatever happened to its runs. Changes nothing.
+//! `monthend verify`: reports whether the invariants of a month hold. Changes nothing.
 
 use std::path::PathBuf;
 
@@ -6,35 +6,37 @@ use anyhow::Context as _;
 use clap::Args;
 use domain::month::BillingMonth;
 use sqlx::Connection as _;
-use store::crypto::Keyring;
 use store::error::During as _;
 use store::verify::{self, MAX_VIOLATIONS, VerificationRequest, VerifyError};
 use store::{migrate, pool};
 
-use crate::Global;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
+use crate::global_options::GlobalOptions;
 use crate::output::print_line;
 
-/// Checks everything that must hold of a month; fails if something doesn't, and says what
+/// Check the bills and deliveries of a month
+///
+/// Prints each invariant, such as "a bill is the sum of its items", and up to 20 violations of it. Exit status 4 if any is
+/// violated. Changes nothing, and can run at any time.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  monthend verify --month 2026-10")]
 pub(crate) struct Verify {
-    /// YYYY-MM
+    /// Billing month, as YYYY-MM
     #[arg(long, value_name = "MONTH")]
     month: BillingMonth,
-    /// What arrived: a file with the Message-ID of each message on a line of its own, as often as it arrived
+    /// File with the Message-ID of each e-mail that arrived, one on each line, to compare with what was sent
     #[arg(long, value_name = "FILE")]
     sink: Option<PathBuf>,
 }
 
 impl Verify {
-    pub(crate) async fn run(&self, global: &Global) -> CommandResult {
+    pub(crate) async fn run(&self, global: &GlobalOptions) -> CommandResult {
         let sink = self.read_sink().or_exit(ExitStatus::Usage)?;
-        let keys = match &global.keys_dir {
-            Some(folder) => {
-                let keyring = Keyring::from_folder(folder).or_exit(ExitStatus::Usage)?;
-                Some(keyring.ids().map(str::to_owned).collect::<Vec<String>>())
-            }
-            None => None,
+        let keys = if global.has_keys() {
+            let keyring = global.keys().or_exit(ExitStatus::Usage)?;
+            Some(keyring.ids().map(str::to_owned).collect::<Vec<String>>())
+        } else {
+            None
         };
         let request = VerificationRequest {
             month: self.month,

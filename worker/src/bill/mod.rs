@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 use worker_cli::BillArgs;
 
 use self::chunk_processor::{ChunkError, ChunkProcessor, Step};
-use crate::Global;
 use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, RetryingConnection, retry};
 use crate::exit::{CommandError, CommandResult, ExitStatus};
+use crate::global_options::GlobalOptions;
 use crate::shutdown::stopped_within;
 
 /// How long a worker that is stopped may go on with its chunk. A pod is killed after 30 seconds.
@@ -78,7 +78,7 @@ impl From<BillError> for CommandError {
 }
 
 impl Bill {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+    pub(crate) async fn run(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
         Ok(match bill_shard(self, global.database_url()?, stop).await? {
             BillOutcome::Done(_) => ExitStatus::Success,
             BillOutcome::Stopped => ExitStatus::TryAgain,

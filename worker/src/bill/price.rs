@@ -1,5 +1,5 @@
-//! From a chunk's rows to its outcomes: finds each member's rows and has them priced. The reading is set-based; here
-//! members go by one after another in memory.
+//! Prices a chunk: reads its rows with a fixed number of statements, and passes each member's rows to the pricer. Writes
+//! nothing.
 
 use domain::ids::{LoadNumber, MemberId};
 use domain::money::MinorUnits;
@@ -10,7 +10,10 @@ use store::billing::chunk::{
 };
 use store::billing::{BillingError, RevisionKey};
 
-/// Reads the chunk as of the cut-off and prices its members.
+/// Reads the chunk's rows as of the cut-off and prices its members.
+///
+/// # Errors
+/// The database fails.
 pub(super) async fn price_chunk(
     tx: &mut PgConnection,
     pricer: &Pricer<'_>,
@@ -28,7 +31,7 @@ pub(super) async fn price_chunk(
     price_members(pricer, key, &members, &coverages, &grants, &adjustments, &usage)
 }
 
-/// What each known member's subscriptions come to, and where that divides usage.
+/// The coverage of each known member's subscriptions, and the instants at which it divides the member's usage.
 fn cover<'a>(
     pricer: &Pricer<'a>,
     members: &[MemberId],
@@ -54,7 +57,7 @@ fn cover<'a>(
     (coverages, cuts)
 }
 
-/// Prices everybody who is known or has usage, by ascending id. Who is only known by usage is not eligible.
+/// Prices every member that is known or has usage, by ascending id. A member with usage only is not eligible.
 fn price_members(
     pricer: &Pricer<'_>,
     key: &RevisionKey,
@@ -116,7 +119,7 @@ macro_rules! of_member {
 }
 of_member!(SubscriptionRow, GrantRow, AdjustmentRow, UsageRow);
 
-/// Rows in order of member, handed out member by member, each time by ascending id.
+/// Rows in the order of member ids, read member by member, by ascending id.
 struct ByMember<'a, T> {
     rest: &'a [T],
 }
@@ -130,7 +133,7 @@ impl<'a, T: OfMember> ByMember<'a, T> {
         self.rest.first().map(OfMember::member)
     }
 
-    /// The member's rows; those of members before are passed over.
+    /// The member's rows; skips the rows of members before.
     fn rows_of(&mut self, member: MemberId) -> &'a [T] {
         let before = self.rest.iter().take_while(|row| row.member() < member).count();
         let own = self.rest[before..].iter().take_while(|row| row.member() == member).count();

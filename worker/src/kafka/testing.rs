@@ -1,6 +1,6 @@
-//! Real brokers for tests: the one that `MONTHEND_TEST_KAFKA` names, shared, with topics and a group for each test; and one
-//! of a test's own, made of the jars in `MONTHEND_TEST_KAFKA_JARS`, for those that kill it. Panics instead of returning
-//! errors.
+//! Real brokers for tests: a shared one, which `MONTHEND_TEST_KAFKA` names and on which each test has its own topics and
+//! group; and brokers that one test owns and can kill, from the jars in `MONTHEND_TEST_KAFKA_JARS`. Panics instead of
+//! returning errors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,9 +22,9 @@ use super::topics::Topics;
 use super::{consumer_config, producer_config};
 
 pub(crate) const PARTITIONS: i32 = 4;
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Topics and a group that no other test has, at the shared broker.
+/// Options with topics and a group of the test's own, on the shared broker.
 pub(crate) fn options() -> KafkaArgs {
     let brokers = std::env::var("MONTHEND_TEST_KAFKA")
         .expect("MONTHEND_TEST_KAFKA must name a Kafka broker for tests, such as 127.0.0.1:9092");
@@ -61,14 +61,14 @@ pub(crate) trait TestTopics {
     fn admin_client(&self) -> AdminClient<DefaultClientContext>;
     async fn delete_topic(&self);
     async fn delete_group(&self);
-    /// Puts messages on the topic, in this order.
+    /// Publishes messages to the topic, in this order.
     async fn put(&self, payloads: impl IntoIterator<Item = impl AsRef<[u8]>>);
-    /// The end of a topic by partition; none of a topic that is not there. A topic that is being made has partitions
-    /// before they have leaders: those are waited for.
+    /// The end offset of each partition; empty if the topic does not exist. Waits for the leaders of a new topic's
+    /// partitions.
     fn ends(&self, topic: &str) -> BTreeMap<i32, i64>;
-    /// Everything on a topic.
+    /// All messages of a topic.
     fn read(&self, topic: &str) -> Vec<Found>;
-    /// The group's offsets on the topic, of partitions that have one.
+    /// The group's committed offset of each partition that has one.
     fn committed(&self) -> BTreeMap<i32, i64>;
     /// Messages of the topic that are not committed.
     fn lag(&self) -> i64;
@@ -86,7 +86,7 @@ impl TestTopics for KafkaArgs {
     }
 
     async fn delete_topic(&self) {
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
         let deleted = self.admin_client().delete_topics(&[&self.topic], &options).await.unwrap();
         assert!(deleted[0].is_ok(), "{deleted:?}");
     }
@@ -111,15 +111,15 @@ impl TestTopics for KafkaArgs {
 
     fn ends(&self, topic: &str) -> BTreeMap<i32, i64> {
         let consumer: BaseConsumer = admin_config(self).create().unwrap();
-        let metadata = consumer.fetch_metadata(None, PATIENCE).unwrap();
+        let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT).unwrap();
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return BTreeMap::new();
         };
         let began = Instant::now();
         let end = |partition| loop {
-            match consumer.fetch_watermarks(topic, partition, PATIENCE) {
+            match consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) {
                 Ok((_, end)) => return end,
-                Err(error) if began.elapsed() > PATIENCE => panic!("{topic} {partition}: {error}"),
+                Err(error) if began.elapsed() > REQUEST_TIMEOUT => panic!("{topic} {partition}: {error}"),
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
         };
@@ -140,7 +140,7 @@ impl TestTopics for KafkaArgs {
         let began = Instant::now();
         while i64::try_from(found.len()).unwrap() < expected {
             assert!(
-                began.elapsed() < 3 * PATIENCE,
+                began.elapsed() < 3 * REQUEST_TIMEOUT,
                 "{} of {expected} messages read from {topic}",
                 found.len()
             );
@@ -165,7 +165,7 @@ impl TestTopics for KafkaArgs {
         let consumer: BaseConsumer = consumer_config(self).create().unwrap();
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topic, 0, self.partitions - 1);
-        let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let committed = consumer.committed_offsets(list, REQUEST_TIMEOUT).unwrap();
         let offsets = committed.elements().into_iter();
         offsets
             .filter_map(|element| match element.offset() {
@@ -183,12 +183,12 @@ impl TestTopics for KafkaArgs {
 
     fn members(&self) -> usize {
         let consumer: BaseConsumer = admin_config(self).create().unwrap();
-        let groups = consumer.fetch_group_list(Some(&self.group), PATIENCE).unwrap();
+        let groups = consumer.fetch_group_list(Some(&self.group), REQUEST_TIMEOUT).unwrap();
         groups.groups().first().map_or(0, |group| group.members().len())
     }
 }
 
-/// Waits for something that blocks to be asked.
+/// Waits until a condition holds whose check may block.
 pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !tokio::task::block_in_place(&mut holds) {
@@ -197,7 +197,7 @@ pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -
     }
 }
 
-/// A broker of a test's own, which can be killed and started again.
+/// Starts a broker that the test owns, and can kill and start again.
 pub(crate) fn own_broker() -> Broker {
     let jars = std::env::var_os("MONTHEND_TEST_KAFKA_JARS")
         .expect("MONTHEND_TEST_KAFKA_JARS must name the folder with the jars of Kafka, for tests");

@@ -41,8 +41,8 @@ use self::manifest::Manifest;
 use self::parse::{Context, ParseError, Parsed};
 use self::rejects::Spool;
 use self::summary::Tally;
-use crate::Global;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
+use crate::global_options::GlobalOptions;
 use crate::output::{format_duration, group_digits, print_line};
 
 pub(crate) use self::abandon::{abandon, remove_dead_loads};
@@ -77,7 +77,7 @@ struct Prepared {
 }
 
 impl Load {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+    pub(crate) async fn run(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
         let prepared = self.prepare(global).or_exit(ExitStatus::Usage)?;
         let url = global.database_url()?;
         let mut connection = connect_one(url, "monthend load").await?;
@@ -120,7 +120,7 @@ impl Load {
         }
     }
 
-    fn prepare(&self, global: &Global) -> anyhow::Result<Prepared> {
+    fn prepare(&self, global: &GlobalOptions) -> anyhow::Result<Prepared> {
         let folder = Folder::open(&self.folder)?;
         let manifest = match &folder.manifest {
             Some(text) => Manifest::read(text)?,

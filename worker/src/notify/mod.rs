@@ -33,8 +33,8 @@ use self::pipeline::{Engine, EngineConfig, EngineError};
 use self::smtp::retry_policy::RetryPolicy;
 use self::smtp::server_address::Credentials;
 use self::transport::Transport;
-use crate::Global;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
+use crate::global_options::GlobalOptions;
 
 /// How long the engine may finish what is handed over and release the rest. A pod has 60 seconds to
 /// stop.
@@ -61,7 +61,7 @@ pub(crate) struct Notify {
     smtp_username: Option<String>,
     /// SMTP password
     #[arg(long, env = "SMTP_PASSWORD", hide_env_values = true, value_name = "PASSWORD",
-          requires = "smtp_username", value_parser = crate::secret)]
+          requires = "smtp_username", value_parser = crate::global_options::secret)]
     smtp_password: Option<SecretString>,
     /// Sender of the emails: "NAME <ADDRESS>"
     #[arg(long, env = "NOTIFY_FROM", value_name = "MAILBOX")]
@@ -93,7 +93,7 @@ pub(crate) struct Notify {
 }
 
 impl Notify {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+    pub(crate) async fn run(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
         let database = global.database_url()?.clone();
         let keyring = Arc::new(global.keys().or_exit(ExitStatus::Usage)?);
         let max_batch = usize::from(self.batch);

@@ -25,9 +25,9 @@ use worker_cli::PublishArgs;
 
 use self::publish_error::PublishError;
 use self::publisher::Publisher;
-use crate::Global;
 use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, retry};
 use crate::exit::{CommandError, CommandResult, Completion, ExitStatus};
+use crate::global_options::GlobalOptions;
 
 /// Publish a message to Kafka for each bill that a notification run has still to e-mail. The operator starts this command, as
 /// the run's Job.
@@ -38,7 +38,7 @@ pub(crate) struct Publish {
 }
 
 impl Publish {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+    pub(crate) async fn run(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
         publish(&self.args, global.database_url()?, DatabaseRetryPolicy::JOB, stop)
             .await
             .map(Completion::into)

@@ -23,9 +23,9 @@ use store::notification::{self, BillKey, NotificationError, NotificationState, O
 use tokio_util::sync::CancellationToken;
 use worker_cli::RehearseArgs;
 
-use crate::Global;
 use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, Retryable, retry};
 use crate::exit::{CommandError, CommandResult, Completion, ExitStatus, OrExitStatus as _};
+use crate::global_options::GlobalOptions;
 use crate::notification_run::{connect, lock_run, select_targets, until_resumed};
 use crate::output::{format_duration, group_digits, rows_per_second};
 use crate::render::{ComposerCache, Rendered, render_all};
@@ -67,7 +67,7 @@ impl Retryable for RehearseError {
 }
 
 impl Rehearse {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+    pub(crate) async fn run(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
         let keyring = &Arc::new(global.keys().or_exit(ExitStatus::Usage)?);
         let from = &self.args.from.parse().context("cannot parse --from").or_exit(ExitStatus::Usage)?;
         let rehearsal = Rehearsal { args: &self.args, database: global.database_url()?, keyring, from, stop };

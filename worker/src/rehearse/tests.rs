@@ -1,4 +1,4 @@
-//! Rehearsals on a real PostgreSQL, with no broker and no mail server in sight.
+//! Rehearsals on a real PostgreSQL, without a Kafka broker or a mail server.
 
 use std::time::Duration;
 
@@ -31,12 +31,12 @@ impl Fixture {
 const OUTCOMES: &str = "select string_agg(concat_ws(' ', member_id, outcome, split_part(reason, ':', 1)), ', ' order by member_id) from notice_target";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_is_rendered_and_what_would_fail_is_kept() {
+async fn everything_is_rendered_and_failures_are_stored() {
     let fixture = Fixture::new(4).await;
     fixture.member(1, Some("one@example.com")).await;
     fixture.member(2, None).await;
     fixture.member(3, Some("three@example.com")).await;
-    // Its envelope is another member's; and member 4 is not there at all.
+    // Member 3 has another member's encrypted address, and member 4 does not exist.
     fixture
         .sql("update member set email = (select email from member where member_id = 1) where member_id = 3")
         .await;
@@ -44,10 +44,10 @@ async fn everything_is_rendered_and_what_would_fail_is_kept() {
     assert_eq!(fixture.rehearse(1).await, Completion::Done);
     let expected = "1 RENDERED, 2 SKIPPED NO_ADDRESS, 3 FAILED DECRYPT, 4 FAILED NO_BILL";
     assert_eq!(fixture.one(OUTCOMES).await, expected);
-    assert_eq!(fixture.one("select count(*) from delivery").await, "0", "deliveries are not touched");
+    assert_eq!(fixture.one("select count(*) from delivery").await, "0", "deliveries do not change");
     let reasons = fixture.one("select string_agg(reason, ' ') from notice_target").await;
     assert!(!reasons.contains("Canary") && !reasons.contains('@'), "{reasons}");
-    // Once more changes nothing.
+    // Repeating it changes nothing.
     assert_eq!(fixture.rehearse(1).await, Completion::Done);
     assert_eq!(fixture.one(OUTCOMES).await, expected);
     assert!(notification::finish_run(&fixture.operator, id).await.unwrap());
@@ -63,7 +63,7 @@ async fn a_cancelled_rehearsal_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_stops_answering_is_given_up_and_connected_to_again() {
+async fn a_connection_that_gets_no_answers_is_replaced() {
     let fixture = Fixture::new(4).await;
     fixture.begin(1, true).await;
     let proxy = DatabaseProxy::start(&fixture.worker, 0).await;

@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::contracts::Catalogue;
 use self::generate::{Generator, Piece, Plan};
-use crate::Global;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
+use crate::global_options::GlobalOptions;
 use crate::load::{Progress, abandon, acquire_load_lock, remove_dead_loads};
 use crate::output::{format_duration, group_digits, print_line, rows_per_second};
 
@@ -68,7 +68,7 @@ pub(crate) struct Seed {
 }
 
 impl Seed {
-    pub(crate) async fn run(&self, global: &Global, stop: &CancellationToken) -> CommandResult {
+    pub(crate) async fn run(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
         let book = self.price_book().or_exit(ExitStatus::Usage)?;
         let no_base = || anyhow!("price book {} has no base plan: members need one", book.version);
         let catalogue = Catalogue::of(&book).ok_or_else(no_base).or_exit(ExitStatus::Usage)?;

@@ -1,4 +1,4 @@
-//! Folders, files and configurations that are wrong: refused before anything is written, with the reason.
+//! Wrong folders, files and configurations are reported before anything is written.
 
 use std::path::Path;
 use std::process::Command;

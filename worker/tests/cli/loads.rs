@@ -53,7 +53,7 @@ async fn jobs(site: &Site) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_same_again_changes_nothing() {
+async fn loading_the_same_files_again_changes_nothing() {
     let site = Site::new().await;
     let adjustments = "adjustment_id,member_id,month,code,amount,reason\n7,1,2026-10,GOODWILL,-500,sorry\n";
     let grants = "member_id,discount_code,from,to\n1,FAMILY,2026-10-01,\n";
@@ -178,7 +178,7 @@ async fn usage_and_adjustments_never_change() {
 }
 
 #[tokio::test]
-async fn files_may_be_packed() {
+async fn files_can_be_compressed() {
     let site = Site::new().await;
     let folder = site.folder("in", &[]);
     for (name, content) in
@@ -194,7 +194,7 @@ async fn files_may_be_packed() {
 }
 
 #[tokio::test]
-async fn a_month_begins_where_the_zone_says() {
+async fn months_start_in_the_installations_time_zone() {
     let database = store::testing::TestDatabase::with("America/Sao_Paulo", "BRL").await;
     let site = Site::around(database).await;
     let usage = "usage_id,member_id,kind,quantity,started_at\na,1,v,1,2026-11-01T02:59:59.999999Z\nb,1,v,1,2026-11-01T03:00:00Z\n";
@@ -206,7 +206,7 @@ async fn a_month_begins_where_the_zone_says() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_does_not_agree_refuses_everything() {
+async fn nothing_is_loaded_when_the_manifest_does_not_match() {
     let site = Site::new().await;
     let manifest = "files:\n  members.csv: {rows: 3}\n  usage.csv: {rows: 2, quantity: {voice: 61, data: \"4611686018427387904\"}}\n";
     let folder =

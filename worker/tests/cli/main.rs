@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a step that fails has failed the test")]
 
-mod faults;
 mod folders;
 mod harness;
+mod interrupted_loads;
 mod loads;
 mod migrations;
-mod notices;
+mod notifications;
 mod privacy;
 mod seeds;
-mod verifies;
+mod verify;

@@ -1,4 +1,4 @@
-//! `monthend migrate`: what it fixes for ever, what may be repeated, and what each role may do afterwards.
+//! `monthend migrate`: what it sets once and for all, repeating it, and what each role may do afterwards.
 
 use secrecy::ExposeSecret as _;
 use sqlx::AssertSqlSafe;
@@ -18,7 +18,7 @@ const SEOUL: [&str; 4] = ["--time-zone", "Asia/Seoul", "--currency", "KRW"];
 async fn an_installation_is_fixed_by_its_first_migration() {
     let site = Site::around(TestDatabase::empty().await).await;
     let first = migrate(&site, &[&SEOUL[..], &["--locale", "en"]].concat()).with(0);
-    assert!(first.out.starts_with("made schema version "), "{}", first.out);
+    assert!(first.out.starts_with("created schema version "), "{}", first.out);
     let again = migrate(&site, &SEOUL).with(0);
     assert!(
         again.out.contains("is up to date; time zone Asia/Seoul, currency KRW, locale en"),
@@ -133,7 +133,7 @@ async fn roles_can_do_what_they_need_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_finished_batch_is_history() {
+async fn a_finished_job_cannot_be_changed() {
     let site = Site::new().await;
     site.load(&site.folder("in", &[("members.csv", "member_id,name,email,phone\n")])).with(0);
     let mut worker = site.database.connect_as("monthend_worker").await;

@@ -1,11 +1,11 @@
-//! Personal data is nowhere in plain: not in the database, not in a log at TRACE, not in what is put aside.
+//! Personal data is nowhere in plain text: not in the database, not in a log at TRACE, not in the rejects.
 
 use crate::harness::{Site, ended};
 
 const CANARIES: [&str; 4] = ["Canaria", "canary", "tweety", "010-8765-4321"];
 
 #[tokio::test]
-async fn no_name_address_or_number_is_written_in_plain() {
+async fn no_name_address_or_number_is_written_in_plain_text() {
     let site = Site::new().await;
     let members = "member_id,name,email,phone\n1,Canaria Bird,canary@tweety.example,010-8765-4321\n\
                    0,Canaria Bird,canary@tweety.example,010-8765-4321\n\

@@ -63,7 +63,7 @@ async fn the_same_parameters_give_the_same_data() {
 }
 
 #[tokio::test]
-async fn a_seed_is_made_once_and_in_an_empty_installation() {
+async fn an_empty_installation_is_seeded_once() {
     let site = Site::new().await;
     seed(&site, "1200", &["--usage-per-member", "0"]).with(0);
     assert_eq!(

@@ -49,7 +49,7 @@ async fn run(topics: Topics, topic_missing: Arc<Notify>, checked: watch::Sender<
                 let text = logging::chain(&error);
                 if last_error.as_ref() != Some(&text) {
                     match &error {
-                        TopicError::Away { .. } => tracing::warn!("waiting for Kafka: {text}"),
+                        TopicError::Unavailable { .. } => tracing::warn!("waiting for Kafka: {text}"),
                         _ => tracing::error!("{text}"),
                     }
                     last_error = Some(text);

@@ -16,7 +16,7 @@ use crate::exit::Completion;
 use crate::kafka::testing::{PARTITIONS, TestTopics as _, options, options_at, own_broker};
 use crate::proxy::DatabaseProxy;
 
-/// Enough to be met in the middle.
+/// Enough members for a test to interfere while they are published.
 const MANY: i64 = 200_000;
 const PUBLISHED: &str = "select concat_ws(' ', round, published_to, messages, waiting, done_at is not null) from publication order by round desc limit 1";
 
@@ -45,11 +45,11 @@ async fn every_open_target_is_published_once_a_round() {
     assert_eq!(options.ends(&options.topic).len(), usize::try_from(PARTITIONS).unwrap());
     assert_eq!(options.ends(&options.dlq_topic).len(), usize::try_from(PARTITIONS).unwrap());
 
-    // The same round again: there is nothing left to do.
+    // The same round again has nothing left to do.
     assert_eq!(fixture.publisher(1, 1, &options).ended().await, Completion::Done);
     assert_eq!(on_topic(&options).len(), 25_000);
 
-    // Another round is about what is still open.
+    // Another round publishes what is still open.
     fixture.sql("update notice_target set outcome = 'SENT', ended_at = now() where member_id % 5 > 0").await;
     notification::open_round(&fixture.operator, id, 1).await.unwrap();
     assert_eq!(fixture.publisher(1, 2, &options).ended().await, Completion::Done);
@@ -59,7 +59,7 @@ async fn every_open_target_is_published_once_a_round() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_at_once_the_second_finds_everything_done() {
+async fn the_second_of_two_publishers_finds_everything_done() {
     let (fixture, options) = (Fixture::new(25_000).await, options());
     fixture.begin(1, false).await;
     let both = [fixture.publisher(1, 1, &options), fixture.publisher(1, 1, &options)];
@@ -71,7 +71,7 @@ async fn of_two_at_once_the_second_finds_everything_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_away_is_waited_for_and_told_of() {
+async fn an_unavailable_broker_is_waited_for_and_reported() {
     let mut broker = own_broker();
     let options = options_at(&broker.address());
     broker.kill().unwrap();
@@ -80,8 +80,8 @@ async fn a_broker_that_is_away_is_waited_for_and_told_of() {
     let publisher = fixture.publisher(1, 1, &options);
     let waiting = format!("select waiting like '%{}%' from publication", options.brokers);
     fixture.until(&waiting, "true").await;
-    assert_eq!(fixture.one("select targets from notification").await, "1000", "chosen meanwhile");
-    // Told to stop, it doesn't wait for an answer.
+    assert_eq!(fixture.one("select targets from notification").await, "1000", "selected meanwhile");
+    // When stopped, it does not wait for an answer.
     let began = Instant::now();
     publisher.stop.cancel();
     assert_eq!(publisher.ended().await, Completion::Stopped);
@@ -94,7 +94,7 @@ async fn a_broker_that_is_away_is_waited_for_and_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_killed_in_mid_publish_costs_no_message() {
+async fn no_message_is_lost_when_the_broker_is_killed_while_publishing() {
     let mut broker = own_broker();
     let options = options_at(&broker.address());
     let fixture = Fixture::new(MANY).await;
@@ -105,7 +105,7 @@ async fn a_broker_killed_in_mid_publish_costs_no_message() {
     let left = fixture.one("select messages from publication").await;
     assert!(left.parse::<i64>().unwrap() < MANY, "killed in the middle");
     fixture.until("select waiting is not null from publication", "true").await;
-    // Told to stop, it doesn't wait for the broker; the next one goes on from there.
+    // When stopped, it does not wait for the broker; the next publisher continues from there.
     let began = Instant::now();
     publisher.stop.cancel();
     assert_eq!(publisher.ended().await, Completion::Stopped);
@@ -120,7 +120,7 @@ async fn a_broker_killed_in_mid_publish_costs_no_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_restarted_in_mid_publish_is_gone_on_with() {
+async fn publishing_continues_when_the_broker_is_restarted() {
     let mut broker = own_broker();
     let options = options_at(&broker.address());
     let fixture = Fixture::new(MANY).await;
@@ -135,7 +135,7 @@ async fn a_broker_restarted_in_mid_publish_is_gone_on_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_deleted_in_mid_publish_is_made_again() {
+async fn a_topic_that_is_deleted_while_publishing_is_created_again() {
     let (fixture, options) = (Fixture::new(MANY).await, options());
     fixture.begin(1, false).await;
     let publisher = fixture.publisher(1, 1, &options);
@@ -144,13 +144,13 @@ async fn a_topic_deleted_in_mid_publish_is_made_again() {
     assert_eq!(publisher.ended().await, Completion::Done);
     assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
     let found = on_topic(&options);
-    // What was acknowledged before is gone with the topic, and a matter for the next round.
+    // The messages that were acknowledged before are lost with the topic: the next round publishes them.
     assert!(found.contains_key(&MANY), "the last page came after the deletion");
     assert_eq!(options.ends(&options.topic).len(), usize::try_from(PARTITIONS).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_database_connection_is_made_again() {
+async fn a_lost_database_connection_is_opened_again() {
     let (fixture, options) = (Fixture::new(MANY).await, options());
     fixture.begin(1, false).await;
     let publisher = fixture.publisher(1, 1, &options);
@@ -182,7 +182,7 @@ async fn a_suspended_run_is_not_published_until_it_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_stops_answering_is_given_up_and_connected_to_again() {
+async fn a_connection_that_gets_no_answers_is_replaced() {
     let (fixture, options) = (Fixture::new(MANY).await, options());
     fixture.begin(1, false).await;
     let proxy = DatabaseProxy::start(&fixture.worker, 0).await;
@@ -196,7 +196,7 @@ async fn a_database_that_stops_answering_is_given_up_and_connected_to_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_are_checked_and_what_is_wrong_with_them_is_told() {
+async fn topics_are_checked_and_their_problems_are_reported() {
     let (fixture, options) = (Fixture::new(10).await, options());
     let admin = options.admin_client();
     let narrow = NewTopic::new(&options.topic, 1, TopicReplication::Fixed(1)).set("retention.ms", "3600000");
@@ -204,7 +204,7 @@ async fn topics_are_checked_and_what_is_wrong_with_them_is_told() {
     fixture.begin(1, false).await;
     let publisher = fixture.publisher(1, 1, &options);
     let told = format!(
-        "select waiting = 'topic {} keeps messages for 1 h only, which a run may outlast: set its retention.ms to 86400000 or more' from publication",
+        "select waiting = 'topic {} keeps messages for only 1 h, and a run may take longer: set its retention.ms to 86400000 or more' from publication",
         options.topic
     );
     fixture.until(&told, "true").await;

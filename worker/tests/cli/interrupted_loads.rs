@@ -1,4 +1,4 @@
-//! Loads and seeds that are interrupted, killed, or meet another: nothing is half done, and the next one goes on.
+//! Loads and seeds that are interrupted, are killed, or wait for another: nothing stays half done.
 
 use std::process::Child;
 
@@ -13,7 +13,7 @@ const FILES: [(&str, &str); 2] = [
     ("usage.csv", "usage_id,member_id,kind,quantity,started_at\na,1,voice,60,2026-10-01T00:00:00Z\n"),
 ];
 
-/// Starts a load and waits until it merges, where `holder` keeps it waiting.
+/// Starts a load and waits until its merge waits for a lock that `holder` has.
 async fn load_held_up(site: &Site, holder: &mut PgConnection) -> Child {
     sqlx::raw_sql("begin; lock table member in exclusive mode").execute(&mut *holder).await.unwrap();
     let folder = site.folder("in", &FILES);
@@ -42,7 +42,7 @@ async fn an_interrupted_load_leaves_nothing_and_can_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_killed_load_is_swept_away_by_the_next() {
+async fn the_next_load_removes_the_rows_of_a_killed_one() {
     let site = Site::new().await;
     let mut holder = site.database.connect().await;
     let child = load_held_up(&site, &mut holder).await;
@@ -63,7 +63,7 @@ async fn a_killed_load_is_swept_away_by_the_next() {
 }
 
 #[tokio::test]
-async fn the_rows_of_a_dead_seed_are_swept_away_by_a_load() {
+async fn a_load_removes_the_rows_of_a_dead_seed() {
     let site = Site::new().await;
     let mut dead = site.database.connect_as("monthend_worker").await;
     assert!(load::try_lock(&mut dead).await.unwrap());
@@ -90,7 +90,7 @@ async fn the_rows_of_a_dead_seed_are_swept_away_by_a_load() {
 }
 
 #[tokio::test]
-async fn a_second_load_waits_and_says_for_whom() {
+async fn a_second_load_waits_and_logs_what_it_waits_for() {
     let site = Site::new().await;
     let mut first = site.database.connect().await;
     assert!(load::try_lock(&mut first).await.unwrap());
@@ -112,7 +112,7 @@ async fn a_second_load_waits_and_says_for_whom() {
 }
 
 #[tokio::test]
-async fn of_two_loads_at_once_both_are_done_one_after_the_other() {
+async fn two_loads_at_once_run_one_after_the_other() {
     let site = Site::new().await;
     let folder = site.folder("in", &FILES);
     let start = || site.command(&["load", folder.to_str().unwrap()]).spawn().unwrap();

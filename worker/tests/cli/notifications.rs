@@ -60,7 +60,7 @@ fn with<'a>(command: &[&'a str], kafka: &'a [String]) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn bills_are_published_and_sent_and_a_consumer_ends_when_it_is_told_to() {
+async fn bills_are_published_and_sent_and_a_consumer_ends_when_it_is_stopped() {
     let site = begun(false).await;
     let kafka = kafka(&site);
     let publish = with(&["publish", "--run", RUN, "--run-uid", RUN_UID, "--round", "1"], &kafka);
@@ -95,7 +95,7 @@ async fn a_rehearsal_renders_everything_and_sends_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_command_is_told_before_anything_is_done() {
+async fn wrong_options_are_reported_before_anything_is_done() {
     let site = begun(false).await;
     let unknown = ["publish", "--run", RUN, "--run-uid", &RUN_UID.replace('1', "2"), "--round", "1"];
     let lost = site.run(&with(&unknown, &kafka(&site)));

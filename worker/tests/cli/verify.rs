@@ -1,11 +1,11 @@
-//! The report on a month: what holds, what doesn't, and how the command ends.
+//! `monthend verify`: its report, and its exit status.
 
 use crate::harness::Site;
 
 const VERIFY: [&str; 3] = ["verify", "--month", "2026-10"];
 
 #[tokio::test]
-async fn a_violation_is_told_and_ends_with_4() {
+async fn a_violation_is_reported_and_the_exit_status_is_4() {
     let site = Site::new().await;
     site.run(&["seed", "--month", "2026-10", "--members", "5"]).with(0);
     let holds = site.run(&VERIFY).with(0);
@@ -30,7 +30,7 @@ async fn a_violation_is_told_and_ends_with_4() {
 }
 
 #[tokio::test]
-async fn what_arrived_is_read_from_a_file() {
+async fn arrived_messages_are_read_from_a_file() {
     let site = Site::new().await;
     let folder = site.folder("arrived", &[("ids", "<2026-10.7.1@example.com>\n\n2026-09.7.1@example.com\n")]);
     let file = folder.join("ids");
