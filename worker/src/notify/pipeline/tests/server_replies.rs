@@ -232,7 +232,7 @@ async fn a_row_that_cannot_be_decrypted_fails_alone() {
     fixture.send(&run).await;
     assert_eq!(fixture.counts(&run).await, "FAILED 1, SENT 2");
     let reason = fixture.outcome(&run, 1).await;
-    assert!(reason.starts_with("FAILED DECRYPT: the email of member 1 does not open"), "{reason}");
+    assert!(reason.starts_with("FAILED DECRYPT: the email of member 1 cannot be decrypted"), "{reason}");
     fixture.check().await;
 }
 
