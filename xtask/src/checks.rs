@@ -12,6 +12,7 @@ use crate::exec;
 use crate::paths::{Paths, write_if_changed};
 use crate::postgres;
 use crate::progress::Progress;
+use crate::source_layout;
 
 const CARGO_DENY: &str = "0.20.2";
 
@@ -28,6 +29,7 @@ pub(crate) fn cargo(paths: &Paths) -> Command {
 /// Everything that is judged by reading.
 pub(crate) fn lint(paths: &Paths, progress: &Progress) -> Result<()> {
     progress.section("cargo fmt", || exec::inherit(cargo(paths).args(["fmt", "--all", "--check"])))?;
+    source_layout::check(paths, progress)?;
     deny(paths, progress)?;
     progress.section("cargo clippy", || {
         exec::inherit(

@@ -1,6 +1,5 @@
-//! Images from the Dockerfiles in images/, tagged by what they are made of: a
-//! changed binary is another image, and pods roll. Built images are kept as
-//! archives in the cache, so that a cluster can come back without building.
+//! Images from the Dockerfiles in images/, tagged by what they are made of: a changed binary is another image, and
+//! pods roll. The Docker engine keeps them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,20 +8,21 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::{Engine, Provider, ProviderKind};
+use crate::cluster::Cluster;
 use crate::daemon::hex;
+use crate::docker::Engine;
 use crate::exec;
 use crate::glibc::{self, Release};
 use crate::kafka;
 use crate::mail;
+use crate::packages;
 use crate::paths::Paths;
 use crate::progress::Progress;
-use crate::tools::{PAUSE, Tools};
 
 /// The release whose packages the images of the development stack are made of.
 const PACKAGED: Release = Release::Bookworm;
 
-/// Archives of one image that are kept: the current and those before it.
+/// Versions of one image that the engine keeps: the current one and those before it.
 const KEPT: usize = 3;
 
 /// What is installed into the cluster.
@@ -42,10 +42,6 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    fn new(name: &str, tag: &str) -> Self {
-        Self { repository: format!("monthend/{name}"), tag: tag.to_owned() }
-    }
-
     pub(crate) fn whole(&self) -> String {
         format!("{}:{}", self.repository, self.tag)
     }
@@ -53,54 +49,67 @@ impl Reference {
 
 /// A part of what a Dockerfile may copy.
 #[derive(Clone, Debug)]
-enum Part {
+pub(crate) enum Part {
     File(PathBuf),
-    /// A folder in one of the cache's own, which is named by what it is made
-    /// from: what is in it need not be read to know whether it changed.
-    Cached(PathBuf),
+    /// A folder with a name for its content, which need not be read to know whether it changed.
+    Cached { path: PathBuf, identity: String },
 }
 
 impl Part {
+    /// A folder in one of the cache's own, which is named by what it is made from.
+    fn in_cache(path: PathBuf) -> Result<Self> {
+        let folder = path.parent().and_then(Path::file_name);
+        let identity = folder.with_context(|| format!("{} is not in the cache", path.display()))?;
+        Ok(Self::Cached { identity: identity.to_string_lossy().into_owned(), path })
+    }
+
     fn path(&self) -> &Path {
         match self {
-            Self::File(path) | Self::Cached(path) => path,
+            Self::File(path) | Self::Cached { path, .. } => path,
         }
     }
 
     fn identity(&self) -> Result<Vec<u8>> {
         match self {
             Self::File(path) => fs::read(path).with_context(|| format!("cannot read {}", path.display())),
-            Self::Cached(path) => {
-                let folder = path.parent().and_then(Path::file_name);
-                let folder = folder.with_context(|| format!("{} is not in the cache", path.display()))?;
-                Ok(folder.as_encoded_bytes().to_vec())
-            }
+            Self::Cached { identity, .. } => Ok(identity.clone().into_bytes()),
         }
     }
 }
 
-/// One image to have.
-struct Recipe {
-    reference: Reference,
+/// One image, and how to build it.
+pub(crate) struct Recipe {
+    pub(crate) reference: Reference,
     dockerfile: PathBuf,
     /// What the Dockerfile may copy.
     context: Vec<Part>,
-    base: Option<Release>,
+    base: Release,
 }
 
 impl Recipe {
-    fn new(paths: &Paths, name: &str, context: Vec<Part>, base: Option<Release>) -> Result<Self> {
+    pub(crate) fn new(paths: &Paths, name: &str, context: Vec<Part>, base: Release) -> Result<Self> {
         let dockerfile = paths.repo.join("images").join(name).join("Dockerfile");
         let mut hash = Sha256::new();
         for part in std::iter::once(&Part::File(dockerfile.clone())).chain(&context) {
             hash.update(part.identity()?);
         }
-        hash.update(base.map_or_else(String::new, Release::image));
-        let tag = &hex(&hash.finalize())[..12];
-        Ok(Self { reference: Reference::new(name, tag), dockerfile, context, base })
+        hash.update(base.image());
+        let tag = hex(&hash.finalize())[..12].to_owned();
+        Ok(Self { reference: Reference { repository: format!("monthend/{name}"), tag }, dockerfile, context, base })
     }
 
-    fn build(&self, engine: &Engine, log: &Path) -> Result<()> {
+    /// Has the image in the engine; whether it had to be built.
+    pub(crate) fn ensure(&self, paths: &Paths, engine: Engine) -> Result<bool> {
+        if engine.has(&self.reference.whole()) {
+            return Ok(false);
+        }
+        ensure_base(paths, engine, self.base)?;
+        self.build(engine, &paths.log("images"))?;
+        self.prune(engine)?;
+        Ok(true)
+    }
+
+    fn build(&self, engine: Engine, log: &Path) -> Result<()> {
         let folder = tempfile::tempdir().context("no room for a build")?;
         for part in &self.context {
             exec::run(Command::new("cp").arg("--archive").arg(part.path()).arg(folder.path()), log)?;
@@ -108,9 +117,7 @@ impl Recipe {
         let mut docker = engine.docker();
         docker.args(["build", "--network=host", "--tag", &self.reference.whole(), "--file"]);
         docker.arg(&self.dockerfile);
-        if let Some(base) = self.base {
-            docker.arg("--build-arg").arg(format!("BASE_IMAGE={}", base.image()));
-        }
+        docker.arg("--build-arg").arg(format!("BASE_IMAGE={}", self.base.image()));
         for proxy in ["http_proxy", "https_proxy", "no_proxy"] {
             if let Ok(value) = std::env::var(proxy) {
                 docker.arg("--build-arg").arg(format!("{proxy}={value}"));
@@ -118,21 +125,52 @@ impl Recipe {
         }
         exec::run(docker.arg(folder.path()), log)
     }
+
+    /// Removes all but the newest versions of the image. One that a container uses stays.
+    fn prune(&self, engine: Engine) -> Result<()> {
+        let list = ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", &self.reference.repository];
+        // Newest first.
+        let versions = exec::output(engine.docker().args(list))?;
+        for old in versions.lines().skip(KEPT) {
+            exec::succeeds(engine.docker().args(["image", "rm", old]));
+        }
+        Ok(())
+    }
 }
 
-/// The image of a node's pause process, known before it is built.
-pub(crate) fn pause_reference(tools: &Tools) -> String {
-    let tag = tools.bin.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    format!("docker.io/{}", Reference::new("pause", &tag).whole())
+/// Has the base image under its usual name: from its registry, or made from Debian's packages where it can't be
+/// pulled.
+fn ensure_base(paths: &Paths, engine: Engine, base: Release) -> Result<()> {
+    let image = base.image();
+    if engine.has_or_pulls(&image) {
+        return Ok(());
+    }
+    let log = paths.log("images");
+    packages::ensure(paths, &Progress::silent(), &packages::DEBOOTSTRAP)
+        .with_context(|| format!("{image} cannot be pulled, and making it takes debootstrap"))?;
+    let folder = tempfile::tempdir().context("no room for a base image")?;
+    let (root, archive) = (folder.path().join("root"), folder.path().join("root.tar"));
+    exec::run(Command::new("debootstrap").args(["--variant=minbase", base.name()]).arg(&root), &log)?;
+    exec::run(
+        Command::new("tar")
+            .arg("--create")
+            .arg("--file")
+            .arg(&archive)
+            .arg("--directory")
+            .arg(&root)
+            // What the official slim image leaves out, too.
+            .args(["--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*"])
+            .args(["--exclude=./usr/share/doc/*", "--exclude=./var/log/*", "."]),
+        &log,
+    )?;
+    exec::run(engine.docker().args(["import", "--change", "CMD [\"bash\"]"]).arg(&archive).arg(&image), &log)
 }
 
-/// Has every image of the installation in the cluster.
+/// Has every image of the installation on every node.
 pub(crate) fn ensure(
     paths: &Paths,
     progress: &Progress,
-    provider: &dyn Provider,
-    kind: ProviderKind,
-    tools: &Tools,
+    cluster: &Cluster,
     binaries: &Path,
 ) -> Result<Images> {
     let jars = kafka::jars(paths, progress)?;
@@ -145,15 +183,15 @@ pub(crate) fn ensure(
             }
         }
         let release = glibc::release_for(&programs.each_ref().map(PathBuf::as_path))?;
-        let monthend = Recipe::new(paths, "monthend", programs.map(Part::File).into(), Some(release))?;
+        let monthend = Recipe::new(paths, "monthend", programs.map(Part::File).into(), release)?;
         // Debian's packages in these are those of one release.
-        let stack = |name: &str, context: Vec<Part>| Recipe::new(paths, name, context, Some(PACKAGED));
+        let stack = |name: &str, context: Vec<Part>| Recipe::new(paths, name, context, PACKAGED);
         let file = |path: &str| Part::File(paths.repo.join("images").join(path));
         let postgres = ["postgres/postgresql.conf", "postgres/pg_hba.conf", "postgres/entrypoint.sh"];
         let postgres = stack("postgres", postgres.map(file).into())?;
         let own = ["kafka/server.properties", "kafka/entrypoint.sh"].map(file);
-        let kafka = stack("kafka", own.into_iter().chain([Part::Cached(jars)]).collect())?;
-        let mail = stack("mail", vec![Part::Cached(modules)])?;
+        let kafka = stack("kafka", own.into_iter().chain([Part::in_cache(jars)?]).collect())?;
+        let mail = stack("mail", vec![Part::in_cache(modules)?])?;
         let prometheus = stack("prometheus", Vec::new())?;
         let images = Images {
             monthend: monthend.reference.clone(),
@@ -162,144 +200,30 @@ pub(crate) fn ensure(
             mail: mail.reference.clone(),
             prometheus: prometheus.reference.clone(),
         };
-        let mut recipes = vec![monthend, postgres, kafka, mail, prometheus];
-        if kind == ProviderKind::Node {
-            let mut pause = Recipe::new(paths, "pause", vec![Part::File(tools.path(PAUSE))], None)?;
-            if let Some(tag) = tools.bin.file_name() {
-                pause.reference.tag = tag.to_string_lossy().into_owned();
-            }
-            recipes.push(pause);
-        }
-        let (built, loaded) = Store::open(paths)?.provide(provider, &recipes)?;
-        step.note(format!("{built} built, {loaded} loaded, on {}", release.image()));
+        let built = provide(paths, cluster, &[monthend, postgres, kafka, mail, prometheus])?;
+        step.note(format!("{built} built, on {}", release.image()));
         Ok(images)
     })
 }
 
-/// Has the mail server of the tests in the cluster, which is told how to
-/// misbehave.
-pub(crate) fn ensure_test_mail(
-    paths: &Paths,
-    progress: &Progress,
-    provider: &dyn Provider,
-) -> Result<Reference> {
+/// Has the mail server of the tests in the cluster, which is told how to misbehave.
+pub(crate) fn ensure_test_mail(paths: &Paths, progress: &Progress, cluster: &Cluster) -> Result<Reference> {
     progress.step("image of the tests' mail server", |step| {
         let server = Part::File(paths.repo.join("e2e/mail/server.py"));
-        let recipe = Recipe::new(paths, "e2e-mail", vec![server], Some(PACKAGED))?;
+        let recipe = Recipe::new(paths, "e2e-mail", vec![server], PACKAGED)?;
         let reference = recipe.reference.clone();
-        let (built, loaded) = Store::open(paths)?.provide(provider, &[recipe])?;
-        step.note(format!("{built} built, {loaded} loaded"));
+        let built = provide(paths, cluster, &[recipe])?;
+        step.note(format!("{built} built"));
         Ok(reference)
     })
 }
 
-/// The archives of images.
-struct Store {
-    folder: PathBuf,
-    log: PathBuf,
-}
-
-impl Store {
-    fn open(paths: &Paths) -> Result<Self> {
-        let folder = paths.cache.join("images");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder, log: paths.log("images") })
+/// Builds what the engine does not have, and has all of them on every node. How many were built.
+fn provide(paths: &Paths, cluster: &Cluster, recipes: &[Recipe]) -> Result<usize> {
+    let mut built = 0;
+    for recipe in recipes {
+        built += usize::from(recipe.ensure(paths, cluster.engine())?);
     }
-
-    fn archive(&self, reference: &Reference) -> PathBuf {
-        self.folder.join(format!("{}.tar", reference.whole().replace(['/', ':'], "-")))
-    }
-
-    /// Builds what has no archive, loads what the cluster lacks. How many of each.
-    fn provide(&self, provider: &dyn Provider, recipes: &[Recipe]) -> Result<(usize, usize)> {
-        let mut wanted = Vec::new();
-        for recipe in recipes {
-            if !provider.has_image(&recipe.reference.whole())? {
-                wanted.push(recipe);
-            }
-        }
-        let missing: Vec<&Recipe> =
-            wanted.iter().copied().filter(|recipe| !self.archive(&recipe.reference).exists()).collect();
-        if !missing.is_empty() {
-            provider.with_engine(&mut |engine| {
-                for recipe in &missing {
-                    self.build(engine, recipe)?;
-                }
-                Ok(())
-            })?;
-        }
-        for recipe in &wanted {
-            provider.load(&self.archive(&recipe.reference))?;
-        }
-        for recipe in &wanted {
-            self.prune(&recipe.reference)?;
-        }
-        Ok((missing.len(), wanted.len()))
-    }
-
-    fn build(&self, engine: &Engine, recipe: &Recipe) -> Result<()> {
-        if let Some(base) = recipe.base.filter(|_| engine.makes_bases) {
-            self.make_base(engine, base)?;
-        }
-        recipe.build(engine, &self.log)?;
-        let archive = self.archive(&recipe.reference);
-        let partial = archive.with_extension("partial");
-        exec::run(
-            engine.docker().args(["save", "--output"]).arg(&partial).arg(recipe.reference.whole()),
-            &self.log,
-        )?;
-        fs::rename(&partial, &archive).with_context(|| format!("cannot write {}", archive.display()))
-    }
-
-    /// The base image under its usual name, made from Debian's packages where
-    /// no registry is asked.
-    fn make_base(&self, engine: &Engine, base: Release) -> Result<()> {
-        let image = base.image();
-        if exec::succeeds(engine.docker().args(["image", "inspect", &image])) {
-            return Ok(());
-        }
-        let archive = self.folder.join(format!("debian-{}-slim.tar", base.name()));
-        if !archive.exists() {
-            let root = tempfile::tempdir().context("no room for a base image")?;
-            exec::run(
-                Command::new("debootstrap").args(["--variant=minbase", base.name()]).arg(root.path()),
-                &self.log,
-            )?;
-            let partial = archive.with_extension("partial");
-            exec::run(
-                Command::new("tar")
-                    .arg("--create")
-                    .arg("--file")
-                    .arg(&partial)
-                    .arg("--directory")
-                    .arg(root.path())
-                    // What the official slim image leaves out, too.
-                    .args(["--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*"])
-                    .args(["--exclude=./usr/share/doc/*", "--exclude=./var/log/*", "."]),
-                &self.log,
-            )?;
-            fs::rename(&partial, &archive).with_context(|| format!("cannot write {}", archive.display()))?;
-        }
-        exec::run(
-            engine.docker().args(["import", "--change", "CMD [\"bash\"]"]).arg(&archive).arg(&image),
-            &self.log,
-        )
-    }
-
-    /// Removes all but the newest archives of an image.
-    fn prune(&self, reference: &Reference) -> Result<()> {
-        let prefix = format!("{}-", reference.repository.replace('/', "-"));
-        let mut archives = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                archives.push((entry.metadata()?.modified()?, entry.path()));
-            }
-        }
-        archives.sort();
-        for (_, path) in archives.iter().rev().skip(KEPT) {
-            fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-        Ok(())
-    }
+    cluster.load(&recipes.iter().map(|recipe| recipe.reference.whole()).collect::<Vec<_>>())?;
+    Ok(built)
 }

@@ -6,6 +6,7 @@ mod checks;
 mod cluster;
 mod daemon;
 mod demo;
+mod docker;
 mod exec;
 mod glibc;
 mod images;
@@ -16,6 +17,7 @@ mod packages;
 mod paths;
 mod postgres;
 mod progress;
+mod source_layout;
 mod stack;
 mod suite;
 mod tools;
@@ -26,7 +28,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
-use crate::cluster::{Cluster, ProviderKind, Settings};
+use crate::cluster::{Cluster, Settings};
 use crate::paths::Paths;
 use crate::progress::{Progress, seconds};
 use crate::suite::Part;
@@ -56,11 +58,11 @@ enum Command {
     Up(Up),
     /// Print what a shell needs: eval "$(cargo xtask env)"
     Env,
-    /// Remove the cluster and all its data
+    /// Remove the cluster and all its data, but not what is cached
     Down,
     /// Build the images and load them into the cluster
     Images(Profile),
-    /// Run every test, or a part of them
+    /// Run every test, or a part of them; a cluster that is up is used and stays up
     Test(Test),
     /// Measure against references: `cargo xtask bench billing`, `cargo xtask bench notify`
     Bench {
@@ -88,9 +90,6 @@ struct Profile {
 
 #[derive(Debug, Args)]
 struct Up {
-    /// Where the cluster comes from [default: kind where it can be had, else node]
-    #[arg(long)]
-    provider: Option<ProviderKind>,
     /// The time zone of the installation [default: Asia/Seoul]
     #[arg(long, value_name = "IANA NAME")]
     time_zone: Option<String>,
@@ -120,9 +119,6 @@ struct Demo {
 struct Test {
     /// Only this part [default: all, in this order]
     part: Option<Part>,
-    /// Where the cluster comes from when none is up; one that is up is used and stays up [default: node]
-    #[arg(long)]
-    provider: Option<ProviderKind>,
     /// For the test programs: `-- NAME` runs the tests with that in their name
     #[arg(last = true)]
     filter: Vec<String>,
@@ -159,7 +155,7 @@ fn run(command: &Command) -> Result<()> {
         }
         Command::Down => cluster::down(&paths, &progress)?,
         Command::Test(test) => {
-            suite::run(&paths, &progress, test.part, test.provider, &test.filter)?;
+            suite::run(&paths, &progress, test.part, &test.filter)?;
         }
         Command::Bench { arguments } => bench::run(&paths, &progress, arguments)?,
         Command::Lint => checks::lint(&paths, &progress)?,
@@ -167,14 +163,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Images(profile) => {
             let cluster = Cluster::existing(&paths)?;
             let binaries = stack::build_binaries(&paths, &progress, &profile.profile)?;
-            images::ensure(
-                &paths,
-                &progress,
-                cluster.provider.as_ref(),
-                cluster.record.provider,
-                &cluster.tools,
-                &binaries,
-            )?;
+            images::ensure(&paths, &progress, &cluster, &binaries)?;
         }
     }
     Ok(())
@@ -186,7 +175,7 @@ fn up(paths: &Paths, progress: &Progress, up: &Up) -> Result<Cluster> {
         currency: up.currency.clone(),
         locale: up.locale.clone(),
     };
-    let mut cluster = Cluster::up(paths, progress, up.provider, &settings)?;
+    let mut cluster = Cluster::up(paths, progress, &settings)?;
     let profile = &up.profile.profile;
     let binaries = stack::build_binaries(paths, progress, profile)?;
     stack::install(paths, progress, &mut cluster, profile, &binaries)?;

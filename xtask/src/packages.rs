@@ -1,7 +1,6 @@
 //! Debian packages: installed where that is possible (root on Debian), named
 //! with the command to run elsewhere.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -10,26 +9,30 @@ use crate::exec;
 use crate::paths::Paths;
 use crate::progress::Progress;
 
-/// A package and something that shows that it is there.
+/// A package, and a program that shows that it is there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Package {
     name: &'static str,
     proof: &'static str,
 }
 
-/// What a node is made of.
-pub(crate) const NODE: [Package; 6] = [
+/// A Docker engine, and what it calls.
+pub(crate) const DOCKER: [Package; 4] = [
     Package { name: "docker.io", proof: "dockerd" },
-    Package { name: "containerd", proof: "containerd" },
-    Package { name: "containernetworking-plugins", proof: "/usr/lib/cni/bridge" },
-    Package { name: "iptables", proof: "iptables-restore" },
+    // For the DNS of containers on a network of their own.
+    Package { name: "iptables", proof: "iptables" },
     Package { name: "iproute2", proof: "ip" },
-    Package { name: "debootstrap", proof: "debootstrap" },
+    // Edits what the engine writes for runc, on a machine that lacks a capability.
+    Package { name: "jq", proof: "jq" },
 ];
+
+/// What makes base images where none can be pulled.
+pub(crate) const DEBOOTSTRAP: [Package; 1] = [Package { name: "debootstrap", proof: "debootstrap" }];
 
 /// What the tests need besides: servers on this machine.
 pub(crate) const POSTGRES: [Package; 1] =
-    [Package { name: "postgresql-15", proof: "/usr/lib/postgresql/15/bin/initdb" }];
+    // Its programs lie in a folder of their version; this one comes with any of them.
+    [Package { name: "postgresql", proof: "pg_ctlcluster" }];
 pub(crate) const JAVA: [Package; 1] = [Package { name: "openjdk-17-jre-headless", proof: "java" }];
 
 /// What fetches Kafka.
@@ -71,9 +74,5 @@ pub(crate) fn is_root() -> bool {
 }
 
 fn present(package: &Package) -> bool {
-    if package.proof.starts_with('/') {
-        Path::new(package.proof).exists()
-    } else {
-        exec::which(package.proof).is_some()
-    }
+    exec::which(package.proof).is_some()
 }

@@ -1,5 +1,5 @@
 //! What is installed into the cluster: the chart with its development stack,
-//! and the Secrets that it wants to find. The same for every provider.
+//! and the Secrets that it wants to find.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -75,14 +75,7 @@ pub(crate) fn install(
     profile: &str,
     binaries: &Path,
 ) -> Result<()> {
-    let images = images::ensure(
-        paths,
-        progress,
-        cluster.provider.as_ref(),
-        cluster.record.provider,
-        &cluster.tools,
-        binaries,
-    )?;
+    let images = images::ensure(paths, progress, cluster, binaries)?;
     progress.step("secrets", |_| make_secrets(cluster))?;
     progress.step("chart", |_| upgrade(paths, cluster, &images))?;
     // All of them start at once: whoever is waited for later is up by then.
@@ -303,7 +296,7 @@ pub(crate) fn environment(paths: &Paths, cluster: &Cluster) -> Result<Vec<(&'sta
     )
     .context("PATH can't hold our folders")?;
     let superuser = password("superuser")?;
-    Ok(vec![
+    let mut variables = vec![
         ("KUBECONFIG", paths.kubeconfig().to_string_lossy().into_owned()),
         ("KUBECACHEDIR", paths.kube_cache().to_string_lossy().into_owned()),
         ("DATABASE_URL", url("worker")?),
@@ -320,7 +313,10 @@ pub(crate) fn environment(paths: &Paths, cluster: &Cluster) -> Result<Vec<(&'sta
         ("MONTHEND_KEYS_DIR", keys.to_string_lossy().into_owned()),
         ("MONTHEND_NAMESPACE", NAMESPACE.to_owned()),
         ("PATH", path.to_string_lossy().into_owned()),
-    ])
+    ];
+    // Where docker does not find the cluster's engine by itself.
+    variables.extend(cluster.engine().host().map(|host| ("DOCKER_HOST", host)));
+    Ok(variables)
 }
 
 /// The page of the mail server.

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::checks;
-use crate::cluster::{self, Cluster, ProviderKind, Record, Settings};
+use crate::cluster::{self, Cluster, Record, Settings};
 use crate::exec;
 use crate::images;
 use crate::interrupt;
@@ -18,7 +18,6 @@ use crate::paths::Paths;
 use crate::postgres;
 use crate::progress::{Progress, seconds};
 use crate::stack;
-use crate::tools::{KINDCONFIG, Tools};
 
 /// The profile of the tests and of the binaries that they meet in the cluster.
 const PROFILE: &str = "dev";
@@ -45,7 +44,6 @@ pub(crate) fn run(
     paths: &Paths,
     progress: &Progress,
     only: Option<Part>,
-    provider: Option<ProviderKind>,
     filter: &[String],
 ) -> Result<()> {
     let wanted = |part| only.is_none_or(|only| only == part);
@@ -73,10 +71,10 @@ pub(crate) fn run(
         run_all(&unit, &environment, filter)?;
     }
     if wanted(Part::E2e) {
-        on_cluster(paths, progress, provider, |cluster| {
+        on_cluster(paths, progress, |cluster| {
             check_chart(paths, progress, cluster)?;
             let mut environment = stack::environment(paths, cluster)?;
-            let mail = images::ensure_test_mail(paths, progress, cluster.provider.as_ref())?;
+            let mail = images::ensure_test_mail(paths, progress, cluster)?;
             environment.push(("MONTHEND_E2E_MAIL_IMAGE", mail.whole()));
             heading(progress, "tests on the cluster");
             run_all(&e2e, &environment, filter)
@@ -168,12 +166,10 @@ fn run_all(
 fn on_cluster(
     paths: &Paths,
     progress: &Progress,
-    provider: Option<ProviderKind>,
     work: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
     let was_there = Record::read(paths)?.is_some();
-    let provider = provider.or((!was_there).then_some(ProviderKind::Node));
-    let result = Cluster::up(paths, progress, provider, &Settings::default()).and_then(|mut cluster| {
+    let result = Cluster::up(paths, progress, &Settings::default()).and_then(|mut cluster| {
         stack::install(paths, progress, &mut cluster, PROFILE, &stack::profile_folder(paths, PROFILE))?;
         work(&cluster)
     });
@@ -186,12 +182,8 @@ fn on_cluster(
     result.and(removed)
 }
 
-/// What the API server and Helm say to the chart, and kind to its file.
+/// What the API server and Helm say to the chart.
 fn check_chart(paths: &Paths, progress: &Progress, cluster: &Cluster) -> Result<()> {
-    let tools = Tools::ensure(paths, progress, &[KINDCONFIG])?;
-    progress.step("kind-config.yaml, by kind's own parser", |_| {
-        exec::output(tools.command(KINDCONFIG).arg(paths.repo.join("kind-config.yaml"))).map(drop)
-    })?;
     let chart = paths.repo.join("charts/monthend");
     let mut values: Vec<PathBuf> = Vec::new();
     let folder = chart.join("ci");

@@ -1,9 +1,7 @@
-//! The programs that a cluster needs, built from their Go modules in
-//! xtask/tools and kept in the cache by a hash of their sources, so that every
-//! clone on the machine shares them.
+//! The programs that a cluster needs, built from their Go modules in xtask/tools and kept in the cache by a hash of
+//! their sources, so that every clone on the machine shares them.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,11 +14,10 @@ use crate::paths::Paths;
 use crate::progress::Progress;
 
 /// What `kube-apiserver --version` and `kubectl version` say.
-const KUBERNETES: &str = "v1.34.4";
+const VERSION: &str = "v1.34.4";
 
-/// The names that the node program answers to.
-const NODE_NAMES: [&str; 6] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
+/// The folder of the Go module that pins their versions.
+pub(crate) const TOOLS_MODULE: &str = "xtask/tools";
 
 /// A program and the Go package that it is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +29,21 @@ pub(crate) struct Tool {
 pub(crate) const HELM: Tool = Tool { name: "helm", package: "helm.sh/helm/v3/cmd/helm" };
 pub(crate) const KUBECTL: Tool = Tool { name: "kubectl", package: "k8s.io/kubernetes/cmd/kubectl" };
 pub(crate) const KIND: Tool = Tool { name: "kind", package: "sigs.k8s.io/kind" };
-pub(crate) const KINDCONFIG: Tool = Tool { name: "kindconfig", package: "./kindconfig" };
-pub(crate) const NODE: Tool = Tool { name: "node", package: "./node" };
+
+// What a node image is made of.
+pub(crate) const KUBERNETES: Tool = Tool { name: "kubernetes", package: "./kubernetes" };
+pub(crate) const KUBEADM: Tool = Tool { name: "kubeadm", package: "k8s.io/kubernetes/cmd/kubeadm" };
+pub(crate) const CRICTL: Tool = Tool { name: "crictl", package: "sigs.k8s.io/cri-tools/cmd/crictl" };
 pub(crate) const COREDNS: Tool = Tool { name: "coredns", package: "./coredns" };
 pub(crate) const PAUSE: Tool = Tool { name: "pause", package: "./pause" };
+pub(crate) const LOCAL_PATH_PROVISIONER: Tool =
+    Tool { name: "local-path-provisioner", package: "github.com/rancher/local-path-provisioner" };
+
+impl Tool {
+    pub(crate) const fn name(self) -> &'static str {
+        self.name
+    }
+}
 
 /// Built tools, by name.
 #[derive(Clone, Debug)]
@@ -46,7 +54,7 @@ pub(crate) struct Tools {
 impl Tools {
     /// Where they are or would be.
     pub(crate) fn locate(paths: &Paths) -> Result<Self> {
-        let hash = hash(&paths.repo.join("xtask/tools"))?;
+        let hash = hash(&paths.repo.join(TOOLS_MODULE))?;
         Ok(Self { bin: paths.cache.join("tools").join(&hash[..16]) })
     }
 
@@ -80,9 +88,9 @@ impl Tools {
         Command::new(self.path(tool))
     }
 
-    /// A part of the node program.
-    pub(crate) fn node(&self, name: &str) -> Command {
-        Command::new(self.bin.join(name))
+    /// Names what they are built from.
+    pub(crate) fn identity(&self) -> String {
+        self.bin.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 
     fn build(&self, paths: &Paths, missing: &[Tool]) -> Result<()> {
@@ -92,39 +100,31 @@ impl Tools {
                 missing.iter().map(|tool| tool.name).collect::<Vec<_>>().join(", ")
             );
         };
-        let (major, minor) = KUBERNETES
+        let (major, minor) = VERSION
             .trim_start_matches('v')
             .split_once('.')
             .map(|(major, rest)| (major, rest.split('.').next().unwrap_or_default()))
             .context("the Kubernetes version has no minor part")?;
         let stamp =
-            [("gitVersion", KUBERNETES), ("gitMajor", major), ("gitMinor", minor), ("gitTreeState", "clean")]
+            [("gitVersion", VERSION), ("gitMajor", major), ("gitMinor", minor), ("gitTreeState", "clean")]
                 .map(|(key, value)| format!(" -X k8s.io/component-base/version.{key}={value}"))
                 .concat();
         // Built beside and renamed, so that a tool that exists is whole.
         let fresh = tempfile::tempdir_in(&self.bin).context("no room for the tools")?;
-        exec::run(
-            Command::new(go)
-                .current_dir(paths.repo.join("xtask/tools"))
-                .env("CGO_ENABLED", "0")
-                .env("GOFLAGS", "-mod=readonly")
-                .args(["build", "-trimpath", "-ldflags"])
-                .arg(format!("-s -w{stamp}"))
-                .arg("-o")
-                .arg(fresh.path())
-                .args(missing.iter().map(|tool| tool.package)),
-            &paths.log("tools"),
-        )?;
         for tool in missing {
-            if *tool == NODE {
-                for name in NODE_NAMES {
-                    let link = self.bin.join(name);
-                    if !link.exists() {
-                        symlink(NODE.name, &link)
-                            .with_context(|| format!("cannot create {}", link.display()))?;
-                    }
-                }
-            }
+            // One by one: not all of them can be built by one command, and what they share is compiled once.
+            exec::run(
+                Command::new(&go)
+                    .current_dir(paths.repo.join(TOOLS_MODULE))
+                    .env("CGO_ENABLED", "0")
+                    .env("GOFLAGS", "-mod=readonly")
+                    .args(["build", "-trimpath", "-ldflags"])
+                    .arg(format!("-s -w{stamp}"))
+                    .arg("-o")
+                    .arg(fresh.path().join(tool.name))
+                    .arg(tool.package),
+                &paths.log("tools"),
+            )?;
             fs::rename(fresh.path().join(tool.name), self.path(*tool))
                 .with_context(|| format!("{} was not built", tool.name))?;
         }
@@ -139,7 +139,7 @@ fn hash(folder: &Path) -> Result<String> {
     list(folder, &mut files)?;
     files.sort();
     let mut hash = Sha256::new();
-    hash.update(KUBERNETES);
+    hash.update(VERSION);
     for file in files {
         let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         hash.update(file.strip_prefix(folder)?.as_os_str().as_encoded_bytes());

@@ -1,79 +1,29 @@
-//! A Kubernetes cluster on this machine. What differs between the ways to get
-//! one is the [`Provider`]; every step after it is shared.
+//! The Kubernetes cluster on this machine: kind, as kind-config.yaml says.
 
-mod kind;
-mod node;
+mod node_image;
 mod record;
 
-use std::path::Path;
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
 
 pub(crate) use record::{Record, Settings};
 
+use crate::docker::Engine;
 use crate::exec;
 use crate::paths::Paths;
 use crate::progress::Progress;
-use crate::tools::Tools;
+use crate::tools::{HELM, KIND, KUBECTL, Tools};
 
 /// The cluster's and the release's name.
 pub(crate) const NAME: &str = "monthend";
 
-/// Where a cluster comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ProviderKind {
-    /// kind, in a container: wants a Docker engine and its node image
-    Kind,
-    /// One node from upstream's Go modules and Debian packages: wants root
-    Node,
-}
-
-/// What differs between the ways to get a cluster.
-pub(crate) trait Provider {
-    /// Makes the cluster or repairs it; nothing to do when all is well.
-    fn create(&self, progress: &Progress) -> Result<()>;
-
-    /// Removes every trace; nothing to do when there is none.
-    fn delete(&self, progress: &Progress) -> Result<()>;
-
-    /// Whether pods can use this image.
-    fn has_image(&self, reference: &str) -> Result<bool>;
-
-    /// Runs work that needs a Docker engine with the address of one.
-    fn with_engine(&self, work: &mut dyn FnMut(&Engine) -> Result<()>) -> Result<()>;
-
-    /// Makes the images of an archive written by `docker save` usable for pods.
-    fn load(&self, archive: &Path) -> Result<()>;
-}
-
-/// A Docker engine, as the docker command finds it.
-#[derive(Clone, Debug)]
-pub(crate) struct Engine {
-    /// Nothing: the one that docker finds by itself.
-    pub(crate) host: Option<String>,
-    /// Whether base images have to be made here, for want of a registry.
-    pub(crate) makes_bases: bool,
-}
-
-impl Engine {
-    pub(crate) fn docker(&self) -> Command {
-        let mut command = Command::new("docker");
-        if let Some(host) = &self.host {
-            command.env("DOCKER_HOST", host).env_remove("DOCKER_CONTEXT");
-            // A private engine has no bridge of its own and no builder plug-in.
-            command.env("DOCKER_BUILDKIT", "0");
-        }
-        command
-    }
-}
+/// kind's name for the Docker network of its nodes.
+const NETWORK: &str = "kind";
 
 /// A cluster that is there.
 pub(crate) struct Cluster {
-    pub(crate) provider: Box<dyn Provider>,
     pub(crate) record: Record,
     pub(crate) tools: Tools,
     paths: Paths,
@@ -81,21 +31,29 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Brings it up, or repairs what is there.
-    pub(crate) fn up(
-        paths: &Paths,
-        progress: &Progress,
-        asked: Option<ProviderKind>,
-        settings: &Settings,
-    ) -> Result<Self> {
+    pub(crate) fn up(paths: &Paths, progress: &Progress, settings: &Settings) -> Result<Self> {
         let record = match Record::read(paths)? {
-            Some(record) => record.keep(asked, settings)?,
-            None => Record::new(choose(paths, asked)?, settings),
+            Some(record) => record.keep(settings)?,
+            None => Record::new(Engine::choose()?, settings),
         };
         // Written before anything is made, so that `down` knows of half a cluster.
         record.write(paths)?;
-        let (provider, tools) = provider(paths, progress, record.provider)?;
-        provider.create(progress)?;
-        Ok(Self { provider, record, tools, paths: paths.clone() })
+        record.engine.ensure(paths, progress)?;
+        let tools = Tools::ensure(paths, progress, &[KUBECTL, HELM, KIND])?;
+        let cluster = Self { record, tools, paths: paths.clone() };
+        if cluster.nodes()?.is_empty() {
+            let image = node_image::ensure(paths, progress, cluster.engine())?;
+            progress.step("kind cluster", |step| {
+                step.note(&image);
+                cluster.create(&image)
+            })?;
+        } else {
+            progress.step("kind cluster", |step| {
+                step.note("there already");
+                cluster.start_nodes()
+            })?;
+        }
+        Ok(cluster)
     }
 
     /// The one that is there.
@@ -103,19 +61,22 @@ impl Cluster {
         let Some(record) = Record::read(paths)? else {
             bail!("there is no cluster: run `cargo xtask up`");
         };
-        let tools = Tools::locate(paths)?;
-        Ok(Self { provider: build(paths, record.provider, &tools), record, tools, paths: paths.clone() })
+        Ok(Self { record, tools: Tools::locate(paths)?, paths: paths.clone() })
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        self.record.engine
     }
 
     pub(crate) fn kubectl(&self) -> Command {
-        let mut command = self.tools.command(crate::tools::KUBECTL);
-        command.env("KUBECONFIG", self.paths.kubeconfig());
-        command.env("KUBECACHEDIR", self.paths.kube_cache());
-        command
+        self.client(self.tools.command(KUBECTL))
     }
 
     pub(crate) fn helm(&self) -> Command {
-        let mut command = self.tools.command(crate::tools::HELM);
+        self.client(self.tools.command(HELM))
+    }
+
+    fn client(&self, mut command: Command) -> Command {
         command.env("KUBECONFIG", self.paths.kubeconfig());
         command.env("KUBECACHEDIR", self.paths.kube_cache());
         command
@@ -130,51 +91,85 @@ impl Cluster {
         )
         .map(drop)
     }
+
+    /// Has the images of the engine on every node. kind copies those that a node does not have yet.
+    pub(crate) fn load(&self, images: &[String]) -> Result<()> {
+        exec::run(
+            self.kind().args(["load", "docker-image", "--name", NAME]).args(images),
+            &self.paths.log("kind"),
+        )
+    }
+
+    /// The names of the nodes, which are those of their containers; none without a cluster.
+    pub(crate) fn nodes(&self) -> Result<Vec<String>> {
+        // kind says on stderr that there are none.
+        let nodes = exec::output(self.kind().args(["get", "nodes", "--name", NAME]))?;
+        Ok(nodes.lines().map(str::to_owned).collect())
+    }
+
+    fn kind(&self) -> Command {
+        let mut command = self.tools.command(KIND);
+        self.engine().configure(&mut command);
+        command
+    }
+
+    fn create(&self, image: &str) -> Result<()> {
+        exec::run(
+            self.kind()
+                .args(["create", "cluster", "--name", NAME, "--wait", "180s", "--image", image, "--config"])
+                .arg(self.paths.repo.join("kind-config.yaml"))
+                .arg("--kubeconfig")
+                .arg(self.paths.kubeconfig()),
+            &self.paths.log("kind"),
+        )
+    }
+
+    /// Stopped with their engine, nodes only have to be started again.
+    fn start_nodes(&self) -> Result<()> {
+        exec::run(self.engine().docker().arg("start").args(self.nodes()?), &self.paths.log("kind"))?;
+        exec::run(
+            self.kind()
+                .args(["export", "kubeconfig", "--name", NAME, "--kubeconfig"])
+                .arg(self.paths.kubeconfig()),
+            &self.paths.log("kind"),
+        )?;
+        exec::run(
+            self.kubectl().args(["wait", "--for=condition=Ready", "nodes", "--all", "--timeout=180s"]),
+            &self.paths.log("kind"),
+        )
+    }
+
+    fn delete(&self) -> Result<()> {
+        exec::run(self.kind().args(["delete", "cluster", "--name", NAME]), &self.paths.log("kind"))?;
+        if self.engine() == Engine::Own {
+            // In the machine's engine another cluster may use it.
+            if exec::succeeds(self.engine().docker().args(["network", "inspect", NETWORK])) {
+                exec::run(self.engine().docker().args(["network", "rm", NETWORK]), &self.paths.log("kind"))?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Removes the cluster of this machine, whoever made it.
+/// Removes the cluster of this machine, whichever checkout made it.
 pub(crate) fn down(paths: &Paths, progress: &Progress) -> Result<()> {
-    let record = Record::read(paths)?;
-    match &record {
+    match Record::read(paths)? {
         Some(record) => {
-            let tools = Tools::locate(paths)?;
-            build(paths, record.provider, &tools).delete(progress)?;
+            // A cluster can only be deleted with the engine that runs it.
+            record.engine.ensure(paths, &Progress::silent())?;
+            let tools = Tools::ensure(paths, &Progress::silent(), &[KIND])?;
+            let cluster = Cluster { record, tools, paths: paths.clone() };
+            progress.step("kind cluster deleted", |_| {
+                cluster.delete()?;
+                cluster.engine().stop(paths)
+            })?;
         }
         None => progress.step("there is no cluster", |_| Ok(()))?,
     }
-    match std::fs::remove_dir_all(&paths.state) {
+    match fs::remove_dir_all(&paths.state) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", paths.state.display()))
         }
         _ => Ok(()),
     }
-}
-
-fn provider(paths: &Paths, progress: &Progress, kind: ProviderKind) -> Result<(Box<dyn Provider>, Tools)> {
-    let tools = match kind {
-        ProviderKind::Kind => Tools::ensure(paths, progress, &kind::TOOLS)?,
-        ProviderKind::Node => Tools::ensure(paths, progress, &node::TOOLS)?,
-    };
-    Ok((build(paths, kind, &tools), tools))
-}
-
-fn build(paths: &Paths, kind: ProviderKind, tools: &Tools) -> Box<dyn Provider> {
-    match kind {
-        ProviderKind::Kind => Box::new(kind::Kind::new(paths, tools)),
-        ProviderKind::Node => Box::new(node::Node::new(paths, tools)),
-    }
-}
-
-/// The provider asked for, or the one that this machine can have.
-fn choose(paths: &Paths, asked: Option<ProviderKind>) -> Result<ProviderKind> {
-    if let Some(kind) = asked {
-        return Ok(kind);
-    }
-    let (kind, why) = match kind::usable(&paths.repo.join("kind-config.yaml"))? {
-        None => (ProviderKind::Kind, "a Docker engine and kind's node image are there".to_owned()),
-        Some(reason) => (ProviderKind::Node, format!("not kind: {reason}")),
-    };
-    let name = kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-    eprintln!("  provider {name} ({why}); --provider chooses");
-    Ok(kind)
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::ProviderKind;
+use crate::docker::Engine;
 use crate::paths::{Paths, write_if_changed};
 
 /// What the installation in the cluster is set up with. A database is migrated
@@ -20,7 +20,8 @@ pub(crate) struct Settings {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    pub(crate) provider: ProviderKind,
+    /// The Docker engine that the cluster runs in.
+    pub(crate) engine: Engine,
     pub(crate) time_zone: String,
     pub(crate) currency: String,
     pub(crate) locale: String,
@@ -29,10 +30,10 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(provider: ProviderKind, settings: &Settings) -> Self {
+    pub(crate) fn new(engine: Engine, settings: &Settings) -> Self {
         let or = |value: &Option<String>, default: &str| value.clone().unwrap_or_else(|| default.to_owned());
         Self {
-            provider,
+            engine,
             time_zone: or(&settings.time_zone, "Asia/Seoul"),
             currency: or(&settings.currency, "KRW"),
             locale: or(&settings.locale, "ko"),
@@ -41,7 +42,7 @@ impl Record {
     }
 
     /// The record as it is, if what is asked for is what is there.
-    pub(crate) fn keep(self, asked: Option<ProviderKind>, settings: &Settings) -> Result<Self> {
+    pub(crate) fn keep(self, settings: &Settings) -> Result<Self> {
         let differs = |what: &str, asked: &str, there: &str| -> Result<()> {
             if asked != there {
                 bail!(
@@ -51,10 +52,6 @@ impl Record {
             }
             Ok(())
         };
-        if let Some(asked) = asked {
-            let name = |kind| format!("{kind:?}").to_lowercase();
-            differs("provider", &name(asked), &name(self.provider))?;
-        }
         for (what, asked, there) in [
             ("time zone", &settings.time_zone, &self.time_zone),
             ("currency", &settings.currency, &self.currency),
@@ -92,16 +89,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_stays_as_it_is() {
-        let record = Record::new(ProviderKind::Node, &Settings::default());
-        assert_eq!(record.clone().keep(None, &Settings::default()).unwrap(), record);
-        assert_eq!(record.clone().keep(Some(ProviderKind::Node), &Settings::default()).unwrap(), record);
+    fn a_cluster_keeps_the_settings_that_it_was_made_with() {
+        let record = Record::new(Engine::Own, &Settings::default());
+        assert_eq!(record.clone().keep(&Settings::default()).unwrap(), record);
         let settings = Settings { currency: Some("EUR".to_owned()), ..Settings::default() };
         assert_eq!(
-            record.clone().keep(None, &settings).unwrap_err().to_string(),
+            record.keep(&settings).unwrap_err().to_string(),
             "the cluster was set up with currency KRW, not EUR; \
              run `cargo xtask down` first, which deletes its data"
         );
-        assert!(record.keep(Some(ProviderKind::Kind), &Settings::default()).is_err());
     }
 }

@@ -1,4 +1,4 @@
-// One program that is every part of a single Kubernetes node: it picks the
+// One program that is etcd and every part of Kubernetes: it picks the
 // part by the name it is called by, so that the parts share one link step and
 // one file on disk.
 package main
