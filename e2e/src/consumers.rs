@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::installation::Installation;
 use crate::runs::LIMIT;
-use crate::{cluster, node_agent, wait};
+use crate::{cluster, nodes, wait};
 
 pub const DEPLOYMENT: &str = "monthend-notify";
 
@@ -84,7 +84,7 @@ impl Installation {
         let mut killed = 0;
         let consumers: Vec<String> = self.consumers().await?.iter().map(cluster::pod_name).collect();
         for consumer in &consumers {
-            killed += node_agent::kill_all(consumer, "/usr/local/bin/monthend").await?;
+            killed += nodes::kill_all(&self.client, consumer, "/usr/local/bin/monthend").await?;
         }
         ensure!(killed > 0, "no consumer is running, so none can be killed");
         // Restarts in the same pod would be delayed by the kubelet's back-off, so new pods replace these.

@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::installation::Installation;
-use crate::node_agent::{kill, kill_all};
+use crate::nodes::{kill, kill_all};
 use crate::{cluster, shell, wait};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -40,7 +40,7 @@ impl Installation {
                 // The pods of an Indexed Job have host names that differ from their names.
                 let host = worker.spec.as_ref().and_then(|spec| spec.hostname.clone());
                 let host = host.unwrap_or_else(|| cluster::pod_name(&worker));
-                killed += kill_all(&host, "/usr/local/bin/monthend").await?;
+                killed += kill_all(&self.client, &host, "/usr/local/bin/monthend").await?;
             }
             Ok(killed > 0)
         })
@@ -49,7 +49,7 @@ impl Installation {
 
     /// Sends SIGKILL to PostgreSQL, to the postmaster and all backends at once.
     pub async fn kill_postgresql(&self) -> Result<()> {
-        kill(&format!("{}-0", self.postgresql()), "postgres").await
+        kill(&self.client, &format!("{}-0", self.postgresql()), "postgres").await
     }
 
     /// Waits until the database answers.
@@ -95,12 +95,12 @@ impl Installation {
     pub async fn kill_operator(&self) -> Result<()> {
         let leader = self.leader().await?;
         ensure!(leader.is_some(), "no operator leads, so none can be killed");
-        kill(&leader.unwrap_or_default(), "/usr/local/bin/operator").await
+        kill(&self.client, &leader.unwrap_or_default(), "/usr/local/bin/operator").await
     }
 
     /// Sends SIGKILL to Kafka.
     pub async fn kill_kafka(&self) -> Result<()> {
-        kill(&format!("{}-0", self.kafka_service()), "java").await
+        kill(&self.client, &format!("{}-0", self.kafka_service()), "java").await
     }
 
     /// Scales the development database, as a person would for maintenance.

@@ -34,7 +34,6 @@ pub struct Installation {
     pub pool: PgPool,
     /// The image under test, as in the chart's values.
     pub image: Value,
-    pub postgresql_image: String,
     /// DATABASE_URL for the worker's role, reachable from the host.
     pub worker_url: String,
     pub mail: MailServer,

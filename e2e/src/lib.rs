@@ -16,7 +16,7 @@ pub mod installation;
 pub mod invariants;
 pub mod kafka;
 pub mod mail;
-pub mod node_agent;
+pub mod nodes;
 pub mod notifications;
 pub mod runs;
 pub mod setup;

@@ -19,7 +19,7 @@ use crate::installation::{CONSUMERS, COOLDOWN_SECONDS, Installation, LAG_PER_REP
 use crate::kafka::Kafka;
 use crate::mail::{self, MailServer};
 use crate::runs::{self, Runs};
-use crate::{cluster, data, database, node_agent, shell, wait};
+use crate::{cluster, data, database, shell, wait};
 
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -40,12 +40,6 @@ impl Installation {
             serde_json::from_str(&values).context("read the values of the development release")?;
         let image = values["image"].clone();
         ensure!(image["tag"].is_string(), "the development release names no image tag: {values}");
-        let pg = &values["devStack"]["postgresql"]["image"];
-        let postgresql_image = format!(
-            "{}:{}",
-            pg["repository"].as_str().unwrap_or("monthend-postgresql"),
-            pg["tag"].as_str().unwrap_or("dev")
-        );
 
         let secret = "monthend-database";
         let password =
@@ -64,13 +58,11 @@ impl Installation {
             namespace: NAMESPACE.to_owned(),
             pool,
             image,
-            postgresql_image,
             worker_url,
             mail,
             kafka,
             changed: AtomicBool::new(false),
         };
-        node_agent::start(&installation.client, &installation.postgresql_image).await?;
         installation.create_secrets().await?;
         installation.helm_upgrade(&json!({})).await?;
         installation.put_price_book(runs::PRICE_BOOK, data::PRICE_BOOK).await?;
@@ -183,7 +175,6 @@ async fn create_namespace(client: &Client) -> Result<()> {
 
 /// Removes the namespaces of an earlier test run. Its operator may no longer exist, so finalizers are removed here.
 async fn remove_leftovers(client: &Client) -> Result<()> {
-    node_agent::stop().await?;
     let namespaces = Api::<Namespace>::all(client.clone());
     if namespaces.get_opt(NAMESPACE).await?.is_none() {
         return Ok(());

@@ -11,6 +11,7 @@ mod consumers;
 mod dashboard;
 mod isolation;
 mod kafka_failures;
+mod node_faults;
 mod notification_happy_path;
 mod preconditions;
 mod privacy;
@@ -30,6 +31,7 @@ fn main() -> anyhow::Result<ExitCode> {
     preconditions::add(&mut suite);
     approval::add(&mut suite);
     billing_faults::add(&mut suite);
+    node_faults::add(&mut suite);
     notification_happy_path::add(&mut suite);
     rehearsals::add(&mut suite);
     smtp_failures::add(&mut suite);

@@ -1,0 +1,56 @@
+//! Faults below a billing run: in what runs pods, in the API server, in the node itself. After each, the bills equal those
+//! of a run without faults.
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::data;
+use e2e::database::ChunkLock;
+use e2e::installation::Installation;
+use e2e::nodes;
+use e2e::runs::condition;
+use e2e::suite::Suite;
+use serde_json::json;
+
+pub(crate) fn add(suite: &mut Suite) {
+    suite.scenario("kubelet_and_containerd_restarted_in_the_middle_of_a_run", kubelet_and_containerd);
+    suite.scenario("the_api_server_killed_in_the_middle_of_a_run", api_server);
+    suite.scenario("every_node_stopped_and_started_in_the_middle_of_a_run", all_nodes);
+}
+
+async fn kubelet_and_containerd(installation: &Installation) -> Result<()> {
+    let month = data::month(21);
+    let reference = installation.reference_revision(&month).await?;
+    installation.apply_run("kubelet-restarted", &month, json!({})).await?;
+    let chunk_lock = ChunkLock::after(&installation.pool, &month, 10, 1).await?;
+    nodes::restart_unit(&installation.client, "kubelet").await?;
+    nodes::restart_unit(&installation.client, "containerd").await?;
+    chunk_lock.release().await?;
+    installation.succeeds_with_bills_of("kubelet-restarted", &month, reference).await.map(drop)
+}
+
+async fn api_server(installation: &Installation) -> Result<()> {
+    let month = data::month(22);
+    let reference = installation.reference_revision(&month).await?;
+    installation.apply_run("api-server-killed", &month, json!({})).await?;
+    let chunk_lock = ChunkLock::after(&installation.pool, &month, 10, 1).await?;
+    nodes::restart_api_server(&installation.client).await?;
+    chunk_lock.release().await?;
+    installation.succeeds_with_bills_of("api-server-killed", &month, reference).await?;
+    // The operator watches again: it sees a run that is created now.
+    installation.apply_run("created-later", &month, json!({})).await?;
+    let run = installation.reach("created-later", "Failed").await?;
+    let reason = condition(&run, "Failed").context("no condition Failed")?.1.to_owned();
+    ensure!(reason == "MonthAlreadyBilled", "the run created later failed with {reason}");
+    Ok(())
+}
+
+async fn all_nodes(installation: &Installation) -> Result<()> {
+    let month = data::month(23);
+    let reference = installation.reference_revision(&month).await?;
+    installation.apply_run("nodes-restarted", &month, json!({})).await?;
+    let chunk_lock = ChunkLock::after(&installation.pool, &month, 10, 1).await?;
+    nodes::restart_all(&installation.client).await?;
+    // The node of the database has stopped, so the connection that held the lock is closed.
+    drop(chunk_lock);
+    installation.database_is_available().await?;
+    installation.succeeds_with_bills_of("nodes-restarted", &month, reference).await.map(drop)
+}
