@@ -12,11 +12,12 @@ use domain::price_book::PriceBook;
 use secrecy::SecretString;
 use store::billing::{self, BeginRequest, BeginResult, Started, Uuid};
 
+use crate::progress::print_step;
+use crate::raw_copy::raw_copy;
 use crate::report::Measurement;
-use crate::seed::{one, raw_copy};
-use crate::server::{Server, connect, execute, wanted};
-use crate::workers::{Took, Worker};
-use crate::{cpu, reference, say};
+use crate::server::{Server, connect, execute, query_value, wanted};
+use crate::worker_process::{ProcessCost, WorkerProgram};
+use crate::{process_stats, reference};
 
 /// The default parallelism of a Job.
 const WORKERS: i32 = 2;
@@ -39,20 +40,21 @@ pub(crate) async fn measure(
     let wanted = wanted(&book.time_zone, book.currency.code())?;
     let database = server.database("bench", &wanted).await?;
     let keys = keys(server.folder())?;
-    let worker = Worker { program, database: &database, keys: &keys };
-    say(format_args!("seeding {members} members with {usage_per_member} usage rows each"));
+    let worker = WorkerProgram { program, database: &database, keys: &keys };
+    print_step(format_args!("seeding {members} members with {usage_per_member} usage rows each"));
     let seeded = seed(&worker, price_book, members, usage_per_member).await?;
 
-    say(format_args!("copying the same bytes with raw COPY"));
+    print_step(format_args!("copying the same bytes with raw COPY"));
     let raw = raw_copy(&server, &database, &server.database("raw", &wanted).await?).await?;
     execute(&server.url("postgres"), "drop database raw").await?;
 
-    let cutoff = one(&database, "select max(number) from load where state = 'FINISHED'").await?;
-    let usage = one(&database, &format!("select count(*) from usage where month = '{MONTH}'")).await?;
+    let cutoff = query_value(&database, "select max(number) from load where state = 'FINISHED'").await?;
+    let usage =
+        query_value(&database, &format!("select count(*) from usage where month = '{MONTH}'")).await?;
     reference::prepare(&mut connect(&database).await?, &book).await?;
     execute(&database, &format!("select open_billing_month('{MONTH}')")).await?;
 
-    say(format_args!("billing with the reference statement"));
+    print_step(format_args!("billing with the reference statement"));
     reset(&database).await?;
     let before = server.cpu()?;
     let begun = Instant::now();
@@ -60,7 +62,7 @@ pub(crate) async fn measure(
     let reference_bills = reference::bill(&mut connection, month, &wanted.zone, cutoff).await?;
     let reference: Cost = (begun.elapsed(), server.cpu()? - before);
 
-    say(format_args!("billing with {WORKERS} workers"));
+    print_step(format_args!("billing with {WORKERS} workers"));
     reset(&database).await?;
     let run = bill(&server, &worker, &book, &text, month).await?;
     Ok(Measurement {
@@ -90,11 +92,11 @@ async fn reset(database: &SecretString) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn seed(
-    worker: &Worker<'_>,
+    worker: &WorkerProgram<'_>,
     price_book: &Path,
     members: u64,
     usage_per_member: u32,
-) -> anyhow::Result<Took> {
+) -> anyhow::Result<ProcessCost> {
     let (members, usage) = (members.to_string(), usage_per_member.to_string());
     let mut arguments: Vec<&OsStr> =
         ["seed", "--month", MONTH, "--seed", "42", "--members", &members, "--usage-per-member", &usage]
@@ -115,7 +117,7 @@ pub(crate) struct BillingRun {
 /// A billing run with the operator's steps. The cost is measured from the first claimed chunk until the revision is issued.
 pub(crate) async fn bill(
     server: &Server,
-    worker: &Worker<'_>,
+    worker: &WorkerProgram<'_>,
     book: &PriceBook,
     text: &str,
     month: BillingMonth,
@@ -137,7 +139,7 @@ pub(crate) async fn bill(
         BeginResult::Rejected(refusal) => bail!(refusal),
     };
     let planning = planning.elapsed();
-    let before = server.cpu()? + cpu::of_tree(std::process::id())?;
+    let before = server.cpu()? + process_stats::cpu_of_tree(std::process::id())?;
     let shard = |shard: i32| {
         let order = [
             ("--month", month.to_string()),
@@ -159,12 +161,12 @@ pub(crate) async fn bill(
     billing::issue_revision(&pool, &key, None).await?;
     let micros =
         "select (extract(epoch from clock_timestamp() - min(started_at)) * 1000000)::bigint from chunk";
-    let wall =
-        u64::try_from(one(worker.database, micros).await?).context("the database's clock was set back")?;
-    let cpu = server.cpu()? + cpu::of_tree(std::process::id())? - before;
+    let wall = u64::try_from(query_value(worker.database, micros).await?)
+        .context("the database's clock was set back")?;
+    let cpu = server.cpu()? + process_stats::cpu_of_tree(std::process::id())? - before;
     Ok(BillingRun {
         cost: (Duration::from_micros(wall), cpu),
-        bills: one(worker.database, "select count(*) from live_bill").await?,
+        bills: query_value(worker.database, "select count(*) from live_bill").await?,
         peak_memory: one_worker.peak_memory.max(other.peak_memory),
         verification: verifying,
         planning,

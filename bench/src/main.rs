@@ -2,13 +2,14 @@
 //! a private PostgreSQL. Prints a Markdown table, and fails if a goal is missed.
 
 mod billing;
-mod cpu;
 mod notify;
+mod process_stats;
+mod progress;
+mod raw_copy;
 mod reference;
 mod report;
-mod seed;
 mod server;
-mod workers;
+mod worker_process;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -120,8 +121,4 @@ async fn notify(options: &Notify) -> anyhow::Result<bool> {
         report.add(notify::measure(&tools, *bills).await?);
     }
     Ok(report.print())
-}
-
-fn say(what: std::fmt::Arguments<'_>) {
-    eprintln!("bench: {what}");
 }

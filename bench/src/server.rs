@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use store::migrate::{MigrationRequest, Roles, migrate};
 use test_servers::Postgres;
 
-use crate::cpu;
+use crate::process_stats;
 
 /// Autovacuum is off because it would start at random times. Each measurement vacuums first instead.
 const SETTINGS: &str = "
@@ -53,7 +53,7 @@ impl Server {
 
     /// CPU time of all processes of the server so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        cpu::of_tree(self.0.process()?)
+        process_stats::cpu_of_tree(self.0.process()?)
     }
 }
 
@@ -78,4 +78,10 @@ pub(crate) async fn execute(url: &SecretString, statements: &str) -> anyhow::Res
         .await
         .with_context(|| format!("cannot run `{statements}`"))?;
     Ok(connection.close().await?)
+}
+
+/// The single value that a query returns.
+pub(crate) async fn query_value(database: &SecretString, query: &str) -> anyhow::Result<i64> {
+    let mut connection = connect(database).await?;
+    Ok(sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await?)
 }

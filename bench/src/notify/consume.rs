@@ -11,10 +11,9 @@ use tokio::net::TcpStream;
 
 use super::compose::FROM;
 use super::{MONTH, PARTITIONS};
-use crate::cpu;
-use crate::seed::one;
-use crate::server::Server;
-use crate::workers::Worker;
+use crate::process_stats;
+use crate::server::{Server, query_value};
+use crate::worker_process::WorkerProgram;
 
 /// So many emails share a transaction. A slow mail server would need as many connections.
 const SESSIONS: u32 = 64;
@@ -40,7 +39,7 @@ pub(crate) struct Consuming {
 
 pub(crate) async fn measure(
     broker: &Broker,
-    worker: &Worker<'_>,
+    worker: &WorkerProgram<'_>,
     server: &Server,
     run: &RunFacts,
 ) -> anyhow::Result<Consuming> {
@@ -56,33 +55,35 @@ pub(crate) async fn measure(
         ("--listen", listen.clone()),
     ];
     let arguments = arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-    let before = (server.cpu()?, cpu::of_tree(broker.process())?);
+    let before = (server.cpu()?, process_stats::cpu_of_tree(broker.process())?);
     const CLOCK: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
-    let started = one(worker.database, CLOCK).await?;
+    let started = query_value(worker.database, CLOCK).await?;
     let running = worker.start(std::iter::once("notify".to_owned()).chain(arguments))?;
     let result = wait_for_outcomes(worker.database, &listen, run.targets).await;
     // The process is stopped even if the measurement failed.
     let took = running.terminate().await;
     result?;
     let took = took?;
-    let after = (server.cpu()?, cpu::of_tree(broker.process())?);
+    let after = (server.cpu()?, process_stats::cpu_of_tree(broker.process())?);
     // The database has the times of transactions. The span starts with the first one, so its
     // outcomes are not counted.
     let first = format!(
         "select (extract(epoch from min(ended_at)) * 1000000)::bigint - {started} from notice_target where month = '{MONTH}'"
     );
-    let first = u64::try_from(one(worker.database, &first).await?).context("the clock went backwards")?;
+    let first =
+        u64::try_from(query_value(worker.database, &first).await?).context("the clock went backwards")?;
     let ended = format!("from notice_target where month = '{MONTH}'");
     let micros =
         format!("select (extract(epoch from max(ended_at) - min(ended_at)) * 1000000)::bigint {ended}");
-    let span = u64::try_from(one(worker.database, &micros).await?).context("the clock went backwards")?;
+    let span =
+        u64::try_from(query_value(worker.database, &micros).await?).context("the clock went backwards")?;
     let later = format!("select count(*) {ended} and ended_at > (select min(ended_at) {ended})");
     let sent = format!("select count(*) {ended} and outcome = 'SENT'");
     Ok(Consuming {
-        outcomes: one(worker.database, &later).await?.unsigned_abs(),
+        outcomes: query_value(worker.database, &later).await?.unsigned_abs(),
         span: Duration::from_micros(span),
         first: Duration::from_micros(first),
-        sent: one(worker.database, &sent).await?.unsigned_abs(),
+        sent: query_value(worker.database, &sent).await?.unsigned_abs(),
         wall: took.wall,
         peak_memory: took.peak_memory,
         cpu: took.cpu,

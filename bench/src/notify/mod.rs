@@ -23,10 +23,9 @@ use test_servers::{Broker, Java};
 
 pub(crate) use self::report::{Figures, Report};
 use crate::billing::{self, MONTH};
-use crate::say;
-use crate::seed::one;
-use crate::server::{Server, connect, execute, wanted};
-use crate::workers::Worker;
+use crate::progress::print_step;
+use crate::server::{Server, connect, execute, query_value, wanted};
+use crate::worker_process::WorkerProgram;
 
 const USAGE_PER_MEMBER: u32 = 5;
 const RUN: &str = "bench/notices";
@@ -60,13 +59,13 @@ pub(crate) async fn measure(tools: &Tools<'_>, members: u64) -> anyhow::Result<F
     let server = Server::start()?;
     let database = server.database("bench", &wanted(&book.time_zone, book.currency.code())?).await?;
     let keys = billing::keys(server.folder())?;
-    let worker = Worker { program: tools.worker, database: &database, keys: &keys };
-    say(format_args!("{members} members: seeding and billing"));
+    let worker = WorkerProgram { program: tools.worker, database: &database, keys: &keys };
+    print_step(format_args!("{members} members: seeding and billing"));
     billing::seed(&worker, tools.price_book, members, USAGE_PER_MEMBER).await?;
     let billed = billing::bill(&server, &worker, &book, &text, month).await?;
     vacuum(&database).await?;
 
-    say(format_args!("{} bills: selecting targets", billed.bills));
+    print_step(format_args!("{} bills: selecting targets", billed.bills));
     let mut connection = connect(&database).await?;
     let (run, selection) = begin(&database, &mut connection, month, &template_set).await?;
     anyhow::ensure!(run.targets == billed.bills, "{} targets of {} bills", run.targets, billed.bills);
@@ -75,10 +74,10 @@ pub(crate) async fn measure(tools: &Tools<'_>, members: u64) -> anyhow::Result<F
     let broker = Broker::start(tools.kafka, Java::Full)?;
     let targets = keys_of(&mut connection, &run).await?;
     let publishing = publish::measure(&broker, &worker, &server, &run, &targets).await?;
-    say(format_args!("composing in memory, on one core"));
+    print_step(format_args!("composing in memory, on one core"));
     let composing = compose::measure(&mut connection, &keys, &run, &book, templates, &targets).await?;
     vacuum(&database).await?;
-    say(format_args!("one consumer"));
+    print_step(format_args!("one consumer"));
     let consuming = consume::measure(&broker, &worker, &server, &run).await?;
     Ok(Figures { bills: billed.bills.unsigned_abs(), selection, publishing, composing, consuming })
 }
@@ -151,6 +150,9 @@ fn read_templates(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
 
 /// The number of targets without an outcome.
 async fn open_targets(database: &SecretString) -> anyhow::Result<i64> {
-    one(database, &format!("select count(*) from notice_target where month = '{MONTH}' and outcome is null"))
-        .await
+    query_value(
+        database,
+        &format!("select count(*) from notice_target where month = '{MONTH}' and outcome is null"),
+    )
+    .await
 }

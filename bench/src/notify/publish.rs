@@ -14,9 +14,9 @@ use store::notification::{BillKey, RunFacts};
 use test_servers::Broker;
 
 use super::{PARTITIONS, RUN, RUN_UID};
-use crate::say;
+use crate::progress::print_step;
 use crate::server::Server;
-use crate::workers::{Took, Worker};
+use crate::worker_process::{ProcessCost, WorkerProgram};
 
 /// Payloads that the load tool picks from. It keeps them in memory.
 const PAYLOADS: usize = 10_000;
@@ -30,7 +30,7 @@ const PRODUCER: [&str; 5] =
 /// The result of publishing everything once.
 pub(crate) struct Publishing {
     pub(crate) messages: u64,
-    pub(crate) took: Took,
+    pub(crate) took: ProcessCost,
     /// The load tool's better time of two, one before and one after publishing.
     pub(crate) reference: Duration,
     /// Bytes of one message without its key.
@@ -39,7 +39,7 @@ pub(crate) struct Publishing {
 
 pub(crate) async fn measure(
     broker: &Broker,
-    worker: &Worker<'_>,
+    worker: &WorkerProgram<'_>,
     server: &Server,
     run: &RunFacts,
     targets: &[BillKey],
@@ -57,7 +57,7 @@ pub(crate) async fn measure(
     make_topics(broker).await?;
 
     let reference = || -> anyhow::Result<Duration> {
-        say(format_args!("kafka-producer-perf-test, {} messages of {size} bytes", targets.len()));
+        print_step(format_args!("kafka-producer-perf-test, {} messages of {size} bytes", targets.len()));
         let mut command = broker.tool("org.apache.kafka.tools.ProducerPerformance");
         command
             .args(["--topic", REFERENCE_TOPIC, "--throughput", "-1", "--num-records"])
@@ -75,7 +75,7 @@ pub(crate) async fn measure(
         Ok(Duration::from_micros(micros))
     };
     let before = reference()?;
-    say(format_args!("monthend publish"));
+    print_step(format_args!("monthend publish"));
     let cpu = server.cpu()?;
     let options = [
         ("--run", RUN.to_owned()),
@@ -88,7 +88,7 @@ pub(crate) async fn measure(
     let took = worker.run(std::iter::once("publish".to_owned()).chain(arguments)).await?;
     let server_cpu = server.cpu()? - cpu;
     let after = reference()?;
-    say(format_args!("published in {:?}; the database used {server_cpu:?} of CPU time", took.wall));
+    print_step(format_args!("published in {:?}; the database used {server_cpu:?} of CPU time", took.wall));
     Ok(Publishing { messages: targets.len().try_into()?, took, reference: before.min(after), size })
 }
 

@@ -14,7 +14,7 @@ struct Stat {
 }
 
 /// CPU time of a process and of all its children, also of ended ones.
-pub(crate) fn of_tree(root: u32) -> anyhow::Result<Duration> {
+pub(crate) fn cpu_of_tree(root: u32) -> anyhow::Result<Duration> {
     let mut ticks = stat(root).with_context(|| format!("process {root} does not exist"))?.ticks;
     for entry in std::fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -27,7 +27,7 @@ pub(crate) fn of_tree(root: u32) -> anyhow::Result<Duration> {
 }
 
 /// CPU time of one process so far, none if it has ended.
-pub(crate) fn of_process(pid: u32) -> Option<Duration> {
+pub(crate) fn cpu_of_process(pid: u32) -> Option<Duration> {
     stat(pid).map(|stat| Duration::from_millis(stat.ticks * 1000 / TICKS_PER_SECOND))
 }
 

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
-use sqlx::AssertSqlSafe;
 
-use crate::server::{Server, connect, execute};
+use crate::server::{Server, connect, execute, query_value};
 
 const TABLES: [&str; 5] = ["member", "subscription", "discount_grant", "adjustment", "usage"];
 
@@ -24,7 +23,8 @@ pub(crate) async fn raw_copy(
     empty: &SecretString,
 ) -> anyhow::Result<RawCopy> {
     let middle: i64 =
-        one(seeded, "select percentile_disc(0.5) within group (order by member_id) from member").await?;
+        query_value(seeded, "select percentile_disc(0.5) within group (order by member_id) from member")
+            .await?;
     let halves = [format!("member_id <= {middle}"), format!("member_id > {middle}")];
     let file = |table: &str, half: usize| -> PathBuf { server.folder().join(format!("{table}.{half}")) };
     let mut bytes = 0;
@@ -79,10 +79,4 @@ async fn copy_half(
 
 fn remove(file: &Path) -> anyhow::Result<()> {
     Ok(std::fs::remove_file(file)?)
-}
-
-/// The single value that a query returns.
-pub(crate) async fn one(database: &SecretString, query: &str) -> anyhow::Result<i64> {
-    let mut connection = connect(database).await?;
-    Ok(sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_one(&mut connection).await?)
 }

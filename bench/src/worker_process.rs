@@ -10,10 +10,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::cpu;
+use crate::process_stats;
 
 /// The monthend program and the settings that all of its sub-commands need.
-pub(crate) struct Worker<'a> {
+pub(crate) struct WorkerProgram<'a> {
     pub(crate) program: &'a Path,
     pub(crate) database: &'a SecretString,
     pub(crate) keys: &'a Path,
@@ -21,19 +21,19 @@ pub(crate) struct Worker<'a> {
 
 /// The cost of one process.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Took {
+pub(crate) struct ProcessCost {
     pub(crate) wall: Duration,
     pub(crate) peak_memory: u64,
     /// Up to the last sample.
     pub(crate) cpu: Duration,
 }
 
-impl Worker<'_> {
+impl WorkerProgram<'_> {
     /// Runs a command to its end.
     pub(crate) async fn run<S: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = S>,
-    ) -> anyhow::Result<Took> {
+    ) -> anyhow::Result<ProcessCost> {
         self.start(arguments)?.end().await
     }
 
@@ -60,17 +60,17 @@ impl Worker<'_> {
 /// A running process, which is killed when the value is dropped.
 pub(crate) struct Running {
     pid: u32,
-    end: JoinHandle<anyhow::Result<Took>>,
+    end: JoinHandle<anyhow::Result<ProcessCost>>,
 }
 
 impl Running {
     /// Waits until it exits.
-    pub(crate) async fn end(mut self) -> anyhow::Result<Took> {
+    pub(crate) async fn end(mut self) -> anyhow::Result<ProcessCost> {
         (&mut self.end).await?
     }
 
     /// Sends SIGTERM and waits until it exits.
-    pub(crate) async fn terminate(self) -> anyhow::Result<Took> {
+    pub(crate) async fn terminate(self) -> anyhow::Result<ProcessCost> {
         let asked = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await?;
         anyhow::ensure!(
             asked.success() || self.end.is_finished(),
@@ -87,18 +87,18 @@ impl Drop for Running {
     }
 }
 
-async fn watch(command: Command, mut child: Child, pid: u32, begun: Instant) -> anyhow::Result<Took> {
+async fn watch(command: Command, mut child: Child, pid: u32, begun: Instant) -> anyhow::Result<ProcessCost> {
     let (mut peak_memory, mut cpu) = (0, Duration::ZERO);
     let mut interval = tokio::time::interval(Duration::from_millis(20));
     let status = loop {
         tokio::select! {
             status = child.wait() => break status?,
             _ = interval.tick() => {
-                peak_memory = peak_memory.max(cpu::peak_memory(pid).unwrap_or_default());
-                cpu = cpu.max(cpu::of_process(pid).unwrap_or_default());
+                peak_memory = peak_memory.max(process_stats::peak_memory(pid).unwrap_or_default());
+                cpu = cpu.max(process_stats::cpu_of_process(pid).unwrap_or_default());
             }
         }
     };
     anyhow::ensure!(status.success(), "{:?} exited with {status}", command.as_std());
-    Ok(Took { wall: begun.elapsed(), peak_memory, cpu })
+    Ok(ProcessCost { wall: begun.elapsed(), peak_memory, cpu })
 }
