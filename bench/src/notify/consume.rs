@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::compose::FROM;
-use super::{MONTH, PARTITIONS};
+use super::run::{PARTITIONS, open_targets};
+use crate::billing::MONTH;
 use crate::process_stats;
 use crate::server::{Server, query_value};
 use crate::worker_process::WorkerProgram;
@@ -102,7 +103,7 @@ async fn wait_for_outcomes(database: &SecretString, listen: &str, targets: i64) 
         if now > ended {
             (ended, progress) = (now, Instant::now());
         }
-        if ended >= targets && super::open_targets(database).await? == 0 {
+        if ended >= targets && open_targets(database).await? == 0 {
             return Ok(());
         }
         anyhow::ensure!(

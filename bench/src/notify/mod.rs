@@ -5,6 +5,7 @@ mod compose;
 mod consume;
 mod publish;
 mod report;
+mod run;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,23 +18,20 @@ use email::Templates;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::notification::{
-    BeginRequest, BeginResult, BillKey, RunFacts, Scope, Selection, SelectionResult, TemplateSet, Uuid,
+    BeginRequest, BeginResult, BillKey, RunFacts, Scope, Selection, SelectionResult, TemplateSet,
 };
 use test_servers::{Broker, Java};
 
 pub(crate) use self::report::{Figures, Report};
+use self::run::{RUN, RUN_UID};
 use crate::billing::{self, MONTH};
 use crate::progress::print_step;
-use crate::server::{Server, connect, execute, query_value, wanted};
+use crate::server::{Server, connect, execute, wanted};
 use crate::worker_process::WorkerProgram;
 
 const USAGE_PER_MEMBER: u32 = 5;
-const RUN: &str = "bench/notices";
-const RUN_UID: Uuid = Uuid::from_u128(2);
 /// Members in one chunk of the selection, as a worker selects.
 const CHUNK: i64 = 10_000;
-/// The chart's default.
-const PARTITIONS: i32 = 12;
 
 /// The programs and files that are measured with.
 pub(crate) struct Tools<'a> {
@@ -146,13 +144,4 @@ fn read_templates(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         Ok(((*name).to_owned(), text))
     };
     email::FILES.iter().map(read).collect()
-}
-
-/// The number of targets without an outcome.
-async fn open_targets(database: &SecretString) -> anyhow::Result<i64> {
-    query_value(
-        database,
-        &format!("select count(*) from notice_target where month = '{MONTH}' and outcome is null"),
-    )
-    .await
 }

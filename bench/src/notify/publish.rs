@@ -13,7 +13,7 @@ use rdkafka::client::DefaultClientContext;
 use store::notification::{BillKey, RunFacts};
 use test_servers::Broker;
 
-use super::{PARTITIONS, RUN, RUN_UID};
+use super::run::{PARTITIONS, RUN, RUN_UID};
 use crate::progress::print_step;
 use crate::server::Server;
 use crate::worker_process::{ProcessCost, WorkerProgram};
