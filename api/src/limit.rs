@@ -1,6 +1,7 @@
 //! A limit that is a count or a percentage, compared exactly.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
+use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -44,17 +45,17 @@ impl Limit {
 }
 
 fn percent_millionths(text: &str) -> Result<i128, LimitError> {
-    let refused = || LimitError(text.to_owned());
-    let number = text.strip_suffix('%').ok_or_else(refused)?;
+    let invalid = || LimitError(text.to_owned());
+    let number = text.strip_suffix('%').ok_or_else(invalid)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let digits = |text: &str, most: usize| {
         !text.is_empty() && text.len() <= most && text.bytes().all(|byte| byte.is_ascii_digit())
     };
     if !digits(whole, 3) || !digits(fraction, PERCENT_DIGITS) {
-        return Err(refused());
+        return Err(invalid());
     }
-    let millionths = format!("{whole}{fraction:0<PERCENT_DIGITS$}").parse::<i128>().map_err(|_| refused())?;
-    if millionths > 100_000_000 { Err(refused()) } else { Ok(millionths) }
+    let millionths = format!("{whole}{fraction:0<PERCENT_DIGITS$}").parse::<i128>().map_err(|_| invalid())?;
+    if millionths > 100_000_000 { Err(invalid()) } else { Ok(millionths) }
 }
 
 impl fmt::Display for Limit {

@@ -1,19 +1,15 @@
 //! What every kind of run has in common, so that one reconcile loop can work with each kind.
 
-use std::{fmt, hash::Hash};
+use std::fmt;
+use std::hash::Hash;
 
-use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
-    jiff::Timestamp,
-};
-use kube::{
-    Resource,
-    core::{
-        NamespaceResourceScope,
-        object::{HasSpec, HasStatus},
-    },
-};
-use serde::{Serialize, de::DeserializeOwned};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::Resource;
+use kube::core::NamespaceResourceScope;
+use kube::core::object::{HasSpec, HasStatus};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// A custom resource that asks for work to be done once.
 pub trait Run:

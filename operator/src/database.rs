@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use logging::chain;
 use sqlx::PgPool;
-use store::{
-    error::{During as _, StoreError},
-    installation::{self, Installation},
-    migrate,
-};
+use store::error::{During as _, StoreError};
+use store::installation::{self, Installation};
+use store::migrate;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

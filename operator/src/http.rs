@@ -3,19 +3,15 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    database::{Database, Schema},
-    metrics::Metrics,
-};
+use crate::database::{Database, Schema};
+use crate::metrics::Metrics;
 
 #[derive(Clone)]
 struct Served {

@@ -257,10 +257,8 @@ fn selection(targets: &notification::TargetTotals) -> &'static str {
 #[cfg(test)]
 mod tests {
     use api::billing_run::Phase;
-    use store::{
-        billing::Counts,
-        notification::{NotificationCounts, TargetTotals},
-    };
+    use store::billing::Counts;
+    use store::notification::{NotificationCounts, TargetTotals};
 
     use super::*;
 

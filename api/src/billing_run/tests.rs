@@ -2,10 +2,8 @@ use kube::CustomResourceExt as _;
 use serde_json::json;
 
 use super::*;
-use crate::{
-    run::RunPhase as _,
-    tests::{columns, messages, schema},
-};
+use crate::run::RunPhase as _;
+use crate::tests::{columns, messages, schema};
 
 #[test]
 fn every_rule_is_present() {

@@ -1,9 +1,7 @@
 //! The last lag of each topic and group, for the status of notification runs.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 

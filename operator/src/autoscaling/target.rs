@@ -1,8 +1,11 @@
 //! A Deployment that asks to be scaled on lag: reads and validates its annotations. Pure.
 
-use std::{collections::BTreeMap, str::FromStr, time::Duration};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::ObjectReference};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
 
 use super::lag_cache::TopicGroup;
@@ -167,14 +170,14 @@ mod tests {
 
     #[test]
     fn one_that_is_being_deleted_is_left_alone() {
-        let mut going = deployment();
-        going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-01T00:00:00Z")).unwrap();
-        assert_eq!(read(&going), None);
+        let mut deleting = deployment();
+        deleting.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-01T00:00:00Z")).unwrap();
+        assert_eq!(read(&deleting), None);
     }
 
     #[test]
     fn every_wrong_annotation_is_named_with_its_fix() {
-        for (key, value, said) in [
+        for (key, value, expected) in [
             (
                 TOPIC,
                 None,
@@ -211,7 +214,7 @@ mod tests {
                 None => wrong.remove(key),
             };
             let error = spec(&wrong).unwrap_err();
-            assert!(error.contains(said), "{key}={value:?}: {error}");
+            assert!(error.contains(expected), "{key}={value:?}: {error}");
         }
     }
 }

@@ -2,12 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-    consumer::CommitMode,
-    producer::{BaseProducer, BaseRecord, Producer as _},
-};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::CommitMode;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::*;
 

@@ -33,7 +33,7 @@ fn scaled_to(replicas: u32) -> Call {
     }
 }
 
-fn refused(code: StatusCode, replicas: u32) -> Call {
+fn rejected(code: StatusCode, replicas: u32) -> Call {
     let status = json!({"kind": "Status", "status": "Failure", "code": code.as_u16(), "reason": "No", "message": "not so"});
     Call { answer: (code, status), ..scaled_to(replicas) }
 }
@@ -277,7 +277,7 @@ async fn a_change_by_somebody_else_is_not_overwritten() {
             (SECOND, deployment(1, &[]), lag(0, &[300, 300])),
             (SECOND * 3, deployment(1, &[]), lag(1, &[300, 300])),
         ],
-        vec![refused(StatusCode::CONFLICT, 2), scaled_to(2), event("Normal", "ScaledOut")],
+        vec![rejected(StatusCode::CONFLICT, 2), scaled_to(2), event("Normal", "ScaledOut")],
     )
     .await;
     assert!(!scaled.metrics.contains("failed"), "{}", scaled.metrics);
@@ -291,9 +291,9 @@ async fn a_rejected_change_is_reported_once() {
             (SECOND * 3, deployment(1, &[]), lag(1, &[300, 300])),
         ],
         vec![
-            refused(StatusCode::FORBIDDEN, 2),
+            rejected(StatusCode::FORBIDDEN, 2),
             event("Warning", "ScalingFailed"),
-            refused(StatusCode::FORBIDDEN, 2),
+            rejected(StatusCode::FORBIDDEN, 2),
         ],
     )
     .await;
@@ -311,10 +311,10 @@ async fn stuck_partitions_keep_one_consumer() {
 
 #[tokio::test]
 async fn the_series_of_a_deleted_deployment_are_removed() {
-    let mut going = deployment(1, &[]);
-    going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-01T00:00:00Z")).unwrap();
+    let mut deleting = deployment(1, &[]);
+    deleting.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-01T00:00:00Z")).unwrap();
     let scaled =
-        scale(vec![(SECOND, deployment(1, &[]), lag(0, &[0])), (SECOND * 3, going, lag(0, &[0]))], vec![])
+        scale(vec![(SECOND, deployment(1, &[]), lag(0, &[0])), (SECOND * 3, deleting, lag(0, &[0]))], vec![])
             .await;
     assert!(!scaled.metrics.contains(r#"deployment="notify""#), "{}", scaled.metrics);
     assert_eq!(scaled.view.consumers, None);

@@ -379,7 +379,7 @@ fn decisions_while_the_run_is_deleted() {
         ),
         ("a pod left", running(), workers_left, "Running | RequeueAfter | !Progressing:Deleting"),
         (
-            "workers gone",
+            "no worker left",
             running(),
             observed(Some(draft())),
             "Running | Reject(Deleted: the run was deleted before it was issued) | !Progressing:Deleting",

@@ -194,8 +194,8 @@ fn decisions_while_sending() {
     let mut no_consumers_yet = Snapshot { consumers: Vec::new(), ..sending() };
     no_consumers_yet.publication.as_mut().unwrap().opened_at = time("2026-11-02T00:00:30Z");
     let refusing = |name| consumer(name, Some("535 5.7.8 authentication failed"));
-    let troubled = Snapshot { consumers: vec![refusing("a"), refusing("b")], ..sending() };
-    let one_fine = Snapshot { consumers: vec![refusing("a"), consumer("b", None)], ..sending() };
+    let both_refused = Snapshot { consumers: vec![refusing("a"), refusing("b")], ..sending() };
+    let one_refused = Snapshot { consumers: vec![refusing("a"), consumer("b", None)], ..sending() };
     let rate_limited =
         Snapshot { facts: RunFacts { max_per_second: Some(50), ..sending().facts }, ..sending() };
     assert_decisions(vec![
@@ -268,13 +268,13 @@ fn decisions_while_sending() {
         row(
             "the mail server refuses",
             run(),
-            observed(Some(troubled)),
+            observed(Some(both_refused)),
             "Sending | RequeueAfter | Started:Started !Progressing:TransportUnavailable !TransportAvailable:TransportUnavailable",
         ),
         row(
             "the mail server refuses one of two consumers",
             run(),
-            observed(Some(one_fine)),
+            observed(Some(one_refused)),
             format!("Sending | RequeueAfter | {SENDS}"),
         ),
         row(

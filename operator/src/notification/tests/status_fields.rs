@@ -48,14 +48,14 @@ fn the_status_has_the_consumers() {
 #[test]
 fn the_rate_covers_the_last_seconds_and_then_the_whole_run() {
     // 300 bills in the last 10 seconds; 400 are left.
-    let going = Snapshot {
+    let halfway = Snapshot {
         facts: RunFacts { targets: 1000, ..sending().facts },
         counts: NotificationCounts { sent: 600, ..NotificationCounts::default() },
         open: 400,
         ended_recently: 300,
         ..sending()
     };
-    let progress = status::progress(&going);
+    let progress = status::progress(&halfway);
     assert_eq!((progress.done, progress.targets, progress.percent), (600, 1000, 60));
     assert_eq!(progress.per_second, Some(30));
     assert_eq!(progress.estimated_completion.unwrap().0, time("2026-11-02T00:01:14Z"));

@@ -31,7 +31,7 @@ fn each_step_of_a_run_writes_one_event() {
         snapshot.publication.as_mut().unwrap().waiting = Some(why.to_owned());
         snapshot
     };
-    let refusing = Snapshot { consumers: vec![consumer("a", Some("connection rejection"))], ..sending() };
+    let refusing = Snapshot { consumers: vec![consumer("a", Some("connection refused"))], ..sending() };
     let mut run = run();
     let mut events = Vec::new();
     for observed in [
@@ -106,10 +106,10 @@ fn the_last_status_stays_while_the_database_is_unavailable() {
 #[test]
 fn the_transport_condition_stays_when_the_consumers_are_gone() {
     let run = in_phase(Phase::Sending);
-    let refusing = Snapshot { consumers: vec![consumer("a", Some("connection rejection"))], ..sending() };
-    let rejection = after(&run, &decide::decide(&run, &observed(Some(refusing))));
+    let refusing = Snapshot { consumers: vec![consumer("a", Some("connection refused"))], ..sending() };
+    let unavailable = after(&run, &decide::decide(&run, &observed(Some(refusing))));
     let no_consumers = Snapshot { consumers: Vec::new(), ..sending() };
-    let decision = decide::decide(&rejection, &observed(Some(no_consumers)));
+    let decision = decide::decide(&unavailable, &observed(Some(no_consumers)));
     assert_eq!(
         summary(&decision),
         "Sending | RequeueAfter | Started:Started !Progressing:NoConsumers !TransportAvailable:TransportUnavailable"
