@@ -50,7 +50,7 @@ impl Migrate {
             locale: self.locale,
             roles: Roles::new(&self.operator_role, &self.worker_role)?,
         };
-        let begun = Instant::now();
+        let started = Instant::now();
         let database = global.database_url()?;
         let mut retries = DatabaseRetries::new(DatabaseRetryPolicy::MIGRATION, stop.clone());
         let migrating = async { retry!(retries, attempt(database, &wanted)) };
@@ -62,11 +62,11 @@ impl Migrate {
         let migrated = migrated.map_err(|error| match error {
             RetryError::Fatal(error) | RetryError::GaveUp(error) => error.into(),
             RetryError::Stopped => {
-                let error = anyhow!("interrupted: run `monthend migrate` again to go on");
+                let error = anyhow!("interrupted: run `monthend migrate` again to continue");
                 CommandError::new(ExitStatus::TryAgain, error)
             }
         })?;
-        report(&migrated, begun.elapsed());
+        report(&migrated, started.elapsed());
         Ok(ExitStatus::Success)
     }
 }

@@ -64,7 +64,7 @@ pub(crate) async fn lock_run(
     }
 }
 
-/// Writes the run's targets, unless that is done. None: they are written, and the run goes on.
+/// Writes the run's targets, unless that is done. None: they are written, and there is work left.
 ///
 /// # Errors
 /// The database fails or does not answer; what is selected by then stays.
@@ -80,8 +80,8 @@ pub(crate) async fn select_targets(
     let began = Instant::now();
     loop {
         let slice = Instant::now();
-        let go_on = |_| slice.elapsed() < SELECTION_SLICE && !stop.is_cancelled();
-        let selecting = notification::select_targets(connection, run, SELECTION_CHUNK, go_on);
+        let continues = |_| slice.elapsed() < SELECTION_SLICE && !stop.is_cancelled();
+        let selecting = notification::select_targets(connection, run, SELECTION_CHUNK, continues);
         match policy.within_timeout(selecting).await? {
             SelectionResult::Complete { targets } => {
                 let (targets, elapsed) = (group_digits(targets), format_duration(began.elapsed()));

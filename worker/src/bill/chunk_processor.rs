@@ -11,7 +11,6 @@ use store::billing::{BillingError, Counts, RevisionKey};
 use store::error::{DatabaseError, During as _, StoreError};
 use store::installation;
 
-use super::Bill;
 use super::price::price_chunk;
 use crate::database_retry::Retryable;
 
@@ -74,15 +73,9 @@ pub(super) struct ChunkProcessor<'a> {
 }
 
 impl<'a> ChunkProcessor<'a> {
-    pub(super) fn new(command: &'a Bill) -> Self {
-        Self {
-            key: command.key(),
-            shard: command.shard,
-            worker: &command.worker,
-            pinned: None,
-            uncertain_chunk: None,
-            chunks_done: 0,
-        }
+    /// `worker` is the name that is stored with each chunk.
+    pub(super) fn new(key: RevisionKey, shard: i32, worker: &'a str) -> Self {
+        Self { key, shard, worker, pinned: None, uncertain_chunk: None, chunks_done: 0 }
     }
 
     /// How many chunks this processor is known to have done.

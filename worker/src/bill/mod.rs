@@ -29,7 +29,7 @@ use crate::exit::{CommandError, CommandResult, ExitStatus};
 use crate::global_options::GlobalOptions;
 use crate::shutdown::stopped_within;
 
-/// How long a worker that is stopped may go on with its chunk. A pod is killed after 30 seconds.
+/// How long a worker that is stopped may continue with its chunk. A pod is killed after 30 seconds.
 const STOP_GRACE: Duration = Duration::from_secs(15);
 /// Time between two looks whether the chunks that other workers have claimed are done, or free again.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -101,7 +101,7 @@ pub(crate) async fn bill_shard(
     database: &SecretString,
     stop: &CancellationToken,
 ) -> Result<BillOutcome, BillError> {
-    let mut processor = ChunkProcessor::new(command);
+    let mut processor = ChunkProcessor::new(command.key(), command.shard, &command.worker);
     let retries = DatabaseRetries::new(DatabaseRetryPolicy::JOB, stop.clone());
     let mut connection = RetryingConnection::new(database.clone(), connect, retries);
     while !stop.is_cancelled() {

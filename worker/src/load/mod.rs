@@ -103,18 +103,18 @@ impl Load {
         }
         acquire_load_lock(&mut connection, stop).await?;
         remove_dead_loads(&mut connection).await?;
-        let begun = begin(&mut connection, &prepared).await?;
+        let new_load = begin(&mut connection, &prepared).await?;
         let progress = Progress::new();
-        let loading = Loading { prepared, begun, progress: progress.clone(), started: Instant::now() };
+        let loading = Loading { prepared, new_load, progress: progress.clone(), started: Instant::now() };
         let server_process = load::read_server_process(&mut connection).await?;
         let done = tokio::select! {
             done = loading.run(&mut connection, installation, stop) => done,
-            never = progress.report(url, begun.job) => match never {},
+            never = progress.report(url, new_load.job) => match never {},
         };
         match done {
             Ok(status) => Ok(status),
             Err(error) => {
-                abandon(url, connection, server_process, begun, JobKind::Load, &error).await;
+                abandon(url, connection, server_process, new_load, JobKind::Load, &error).await;
                 Err(error)
             }
         }
@@ -147,16 +147,16 @@ async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> CommandRes
         "process": std::process::id(),
         "source": prepared.manifest.source,
     });
-    let begun =
+    let new_load =
         load::begin_load(connection, JobKind::Load, &prepared.manifest.source, None, None, &detail).await?;
-    tracing::info!(load = begun.number, folder = %folder.display(), "loading");
-    Ok(begun)
+    tracing::info!(load = new_load.number, folder = %folder.display(), "loading");
+    Ok(new_load)
 }
 
 /// A load that has started.
 struct Loading {
     prepared: Prepared,
-    begun: StartedLoad,
+    new_load: StartedLoad,
     progress: Progress,
     started: Instant,
 }
@@ -168,7 +168,7 @@ impl Loading {
         installation: Installation,
         stop: &CancellationToken,
     ) -> CommandResult {
-        let number = self.begun.number;
+        let number = self.new_load.number;
         let context = Arc::new(Context {
             months: MonthTable::new(&installation.zone),
             zone: installation.zone,
@@ -269,7 +269,7 @@ impl Loading {
         self.progress.step("merging");
         let source = &self.prepared.manifest.source;
         let written =
-            load::merge_staged_rows(tx, self.begun.number, source, months, context.keys.as_ref()).await?;
+            load::merge_staged_rows(tx, self.new_load.number, source, months, context.keys.as_ref()).await?;
         let tallies: BTreeMap<_, _> = parsed
             .iter()
             .map(|(file, parsed)| {
@@ -286,7 +286,7 @@ impl Loading {
         // Before the commit: a committed load must not lose its rejects; if the commit fails, the next load writes them again.
         self.write_rejects(parsed, conflicts)?;
         let counts = counts(&tallies);
-        load::finish_load(tx, self.begun, counts, &summary::detail(&tallies)).await?;
+        load::finish_load(tx, self.new_load, counts, &summary::detail(&tallies)).await?;
         Ok(tallies)
     }
 

@@ -1,4 +1,4 @@
-//! Why a publication could not go on.
+//! Why a publication could not continue.
 
 use rdkafka::error::KafkaError;
 use store::error::DatabaseError;

@@ -98,7 +98,7 @@ impl Seed {
             "parameters": fingerprint,
         });
         let (month, source) = (self.month.to_string(), generate::SOURCE);
-        let begun = load::begin_load(
+        let new_load = load::begin_load(
             &mut connection,
             JobKind::Seed,
             source,
@@ -107,7 +107,7 @@ impl Seed {
             &detail,
         )
         .await?;
-        tracing::info!(load = begun.number, members = self.members, "seeding");
+        tracing::info!(load = new_load.number, members = self.members, "seeding");
         let plan = Arc::new(Plan {
             seed: self.seed,
             members: self.members,
@@ -116,18 +116,18 @@ impl Seed {
             zone: installation.zone,
             catalogue,
             keys,
-            load: begun.number,
+            load: new_load.number,
         });
         let server_process = load::read_server_process(&mut connection).await?;
         let progress = Progress::new();
         let done = tokio::select! {
-            done = self.fill(url, &mut connection, begun, &plan, &progress, stop) => done,
-            never = progress.report(url, begun.job) => match never {},
+            done = self.fill(url, &mut connection, new_load, &plan, &progress, stop) => done,
+            never = progress.report(url, new_load.job) => match never {},
         };
         match done {
             Ok(status) => Ok(status),
             Err(error) => {
-                abandon(url, connection, server_process, begun, JobKind::Seed, &error).await;
+                abandon(url, connection, server_process, new_load, JobKind::Seed, &error).await;
                 Err(error)
             }
         }
@@ -149,7 +149,7 @@ impl Seed {
         &self,
         url: &SecretString,
         connection: &mut PgConnection,
-        begun: StartedLoad,
+        new_load: StartedLoad,
         plan: &Arc<Plan>,
         progress: &Progress,
         stop: &CancellationToken,
@@ -173,7 +173,7 @@ impl Seed {
             bytes += more_bytes;
         }
         let copied = started.elapsed();
-        let finish = finish(connection, begun, plan, rows, progress);
+        let finish = finish(connection, new_load, plan, rows, progress);
         tokio::select! {
             finished = finish => finished?,
             () = stop.cancelled() => return Err(interrupted()),
@@ -182,7 +182,7 @@ impl Seed {
             "seeded {} members, {} rows as load {} in {} (copying {}: {} rows/s, {} MB)",
             group_digits(plan.members),
             group_digits(rows),
-            begun.number,
+            new_load.number,
             format_duration(started.elapsed()),
             format_duration(copied),
             rows_per_second(rows, copied),
@@ -199,7 +199,7 @@ fn interrupted() -> CommandError {
 /// Creates the indexes and makes the data visible.
 async fn finish(
     connection: &mut PgConnection,
-    begun: StartedLoad,
+    new_load: StartedLoad,
     plan: &Plan,
     rows: u64,
     progress: &Progress,
@@ -212,7 +212,7 @@ async fn finish(
     load::analyze_reference_data(connection).await?;
     let counts = JobCounts { succeeded: rows.try_into().unwrap_or(i64::MAX), ..JobCounts::default() };
     let mut tx = connection.begin().await.during(OPERATION)?;
-    load::finish_load(&mut tx, begun, counts, &json!({ "members": plan.members })).await?;
+    load::finish_load(&mut tx, new_load, counts, &json!({ "members": plan.members })).await?;
     tx.commit().await.during(OPERATION)?;
     Ok(())
 }

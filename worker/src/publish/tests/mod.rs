@@ -203,11 +203,11 @@ async fn topics_are_checked_and_their_problems_are_reported() {
     admin.create_topics([&narrow], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
     fixture.begin(1, false).await;
     let publisher = fixture.publisher(1, 1, &options);
-    let told = format!(
+    let reported = format!(
         "select waiting = 'topic {} keeps messages for only 1 h, and a run may take longer: set its retention.ms to 86400000 or more' from publication",
         options.topic
     );
-    fixture.until(&told, "true").await;
+    fixture.until(&reported, "true").await;
     let longer = AlterConfig::new(ResourceSpecifier::Topic(&options.topic)).set("retention.ms", "90000000");
     admin.alter_configs([&longer], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
     assert_eq!(publisher.ended().await, Completion::Done);
