@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_says_what_it_wants() {
+    fn annotations_are_read() {
         let target = read(&deployment()).unwrap();
         assert_eq!((target.replicas, target.ready), (3, 2));
         let spec = target.spec.unwrap();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_the_api_servers_default() {
+    fn missing_replicas_are_the_api_servers_default() {
         let mut bare = deployment();
         bare.spec.replicas = None;
         bare.status = None;
@@ -169,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_being_deleted_is_left_alone() {
+    fn a_deployment_that_is_being_deleted_is_not_scaled() {
         let mut deleting = deployment();
         deleting.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-01T00:00:00Z")).unwrap();
         assert_eq!(read(&deleting), None);
     }
 
     #[test]
-    fn every_wrong_annotation_is_named_with_its_fix() {
+    fn every_invalid_annotation_is_named_with_its_fix() {
         for (key, value, expected) in [
             (
                 TOPIC,

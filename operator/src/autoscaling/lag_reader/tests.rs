@@ -94,7 +94,7 @@ fn lags(partitions: &[Partition]) -> Vec<(i32, u64)> {
 }
 
 #[tokio::test]
-async fn lag_runs_from_what_is_committed_or_from_the_start() {
+async fn lag_counts_from_the_committed_offset_or_the_start() {
     let topic = Topic::create().await;
     let reader = topic.reader(&topic.name);
     let empty = wait_for(|| reader.read().ok()).await;
@@ -122,7 +122,7 @@ async fn lag_runs_from_what_is_committed_or_from_the_start() {
 }
 
 #[test]
-fn brokers_that_are_away_are_an_error_in_time() {
+fn unavailable_brokers_are_an_error_within_the_time_out() {
     let topic_group =
         TopicGroup { topic: "monthend.notices".to_owned(), group: "monthend-notify".to_owned() };
     // Nothing listens on the discard port.

@@ -296,7 +296,7 @@ proptest! {
 
     /// A constant lag changes the replicas at most once.
     #[test]
-    fn a_constant_lag_does_not_flap(settings in any_settings(), lags in any_lags(), start in 0..12_u32) {
+    fn a_constant_lag_changes_the_replicas_at_most_once(settings in any_settings(), lags in any_lags(), start in 0..12_u32) {
         let mut topic = partitions(&lags);
         let (mut histeps, mut replicas) = (History::default(), start);
         let mut answers = Vec::new();

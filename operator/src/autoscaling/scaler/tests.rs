@@ -248,7 +248,7 @@ async fn a_lag_that_is_readable_again_is_reported_and_scales_in_after_the_cool_d
 }
 
 #[tokio::test]
-async fn without_a_topic_nothing_is_scaled_and_nothing_is_left_to_consume() {
+async fn without_a_topic_nothing_is_scaled_and_the_lag_is_drained() {
     let no_topic = Err(LagError::NoTopic("monthend.notices".to_owned()));
     let scaled =
         scale(vec![(SECOND, deployment(3, &[]), no_topic)], vec![event("Warning", "LagUnreadable")]).await;

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_cannot_start_says_why() {
+    fn a_pod_that_cannot_start_is_reported_with_the_reason() {
         let with = |state: ContainerState| {
             let mut pod = pod("1", 0, 1, "");
             pod.metadata.name = Some("october-bill-1-x".to_owned());
