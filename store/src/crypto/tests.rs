@@ -36,7 +36,7 @@ fn what_is_sealed_opens_in_its_own_place_only() {
     let moved = ring.open(Column::Email, member(43), &envelope).unwrap_err().to_string();
     assert_eq!(
         moved,
-        "the email of member 43 does not open: it was changed, moved, or written with another key `2026-a`"
+        "the email of member 43 cannot be decrypted: it was changed, moved, or encrypted with another key `2026-a`"
     );
     assert!(ring.open(Column::Phone, member(42), &envelope).is_err());
     for at in 0..envelope.len() {
