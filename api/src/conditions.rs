@@ -1,4 +1,5 @@
-//! Conditions: their types, and how new ones replace the last ones. Their reasons are in [`crate::reasons`].
+//! Conditions: their types, and how new ones replace the last ones. Their reasons are in
+//! [`crate::reasons`].
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -48,8 +49,8 @@ pub fn status_text(status: bool) -> &'static str {
     if status { "True" } else { "False" }
 }
 
-/// The conditions after these updates. A condition without an update is dropped; `lastTransitionTime` moves only when the
-/// status changes between `True` and `False`.
+/// The conditions after these updates. A condition without an update is dropped;
+/// `lastTransitionTime` moves only when the status changes between `True` and `False`.
 pub fn replace(
     before: &[Condition],
     updates: &[ConditionUpdate],

@@ -10,7 +10,8 @@ pub const INSTANCE: &str = "app.kubernetes.io/instance";
 pub const COMPONENT: &str = "app.kubernetes.io/component";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// The name of the object's run. A name of more than 63 characters is cut, so select objects by [`RUN_UID`].
+/// The name of the object's run. A name of more than 63 characters is cut, so select objects by
+/// [`RUN_UID`].
 pub const RUN: &str = "monthend.dev/run";
 pub const RUN_UID: &str = "monthend.dev/run-uid";
 pub const MONTH: &str = "monthend.dev/month";

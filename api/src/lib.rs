@@ -1,5 +1,6 @@
-//! The custom resources: their types, conditions, reasons and labels. The CRDs in `crds/` are generated from here. Has no
-//! client and decides nothing. Whatever is invalid by itself is rejected in the API server, by CEL rules.
+//! The custom resources: their types, conditions, reasons and labels. The CRDs in `crds/` are
+//! generated from here. Has no client and decides nothing. Whatever is invalid by itself is
+//! rejected in the API server, by CEL rules.
 
 #![expect(
     unreachable_pub,

@@ -14,7 +14,8 @@ pub enum Limit {
     Percent(String),
 }
 
-/// The text is not a percentage. The API server rejects it first; this is for objects that it did not check.
+/// The text is not a percentage. The API server rejects it first; this is for objects that it did
+/// not check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitError(String);
 

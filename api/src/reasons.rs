@@ -1,5 +1,5 @@
-//! The reasons of conditions and Events: the closed set of CamelCase words that scripts and runbooks match. A reason is
-//! part of the API and never changes.
+//! The reasons of conditions and Events: the closed set of CamelCase words that scripts and
+//! runbooks match. A reason is part of the API and never changes.
 
 /// Defines a constant for each reason; the tests also need them as a list.
 macro_rules! reasons {

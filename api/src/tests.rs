@@ -69,7 +69,8 @@ fn every_rule_has_a_message_that_names_the_fix() {
 
 #[test]
 fn texts_and_lists_of_the_spec_have_a_maximum_length() {
-    // Without one, the API server estimates the cost of a rule by the worst case, and may reject the whole definition.
+    // Without one, the API server estimates the cost of a rule by the worst case, and may reject the
+    // whole definition.
     for (kind, schema) in schemas() {
         walk(&kind, &schema["properties"]["spec"], &mut |path, node| match node["type"].as_str() {
             Some("string") if node["enum"].is_null() => assert!(node["maxLength"].is_u64(), "{path} {node}"),

@@ -1,5 +1,5 @@
-//! Measures billing at one size: seeds, copies the same bytes with raw COPY, bills with the reference statement, and bills
-//! with workers.
+//! Measures billing at one size: seeds, copies the same bytes with raw COPY, bills with the
+//! reference statement, and bills with workers.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -114,7 +114,8 @@ pub(crate) struct BillingRun {
     planning: Duration,
 }
 
-/// A billing run with the operator's steps. The cost is measured from the first claimed chunk until the revision is issued.
+/// A billing run with the operator's steps. The cost is measured from the first claimed chunk until
+/// the revision is issued.
 pub(crate) async fn bill(
     server: &Server,
     worker: &WorkerProgram<'_>,

@@ -1,5 +1,6 @@
-//! Benchmarks. Each measurement is compared with a reference that is measured in the same run, on the same machine and with
-//! a private PostgreSQL. Prints a Markdown table, and fails if a goal is missed.
+//! Benchmarks. Each measurement is compared with a reference that is measured in the same run, on
+//! the same machine and with a private PostgreSQL. Prints a Markdown table, and fails if a goal is
+//! missed.
 
 mod billing;
 mod notify;
@@ -47,7 +48,8 @@ struct Billing {
     /// The numbers of members to measure with goals
     #[arg(long, value_delimiter = ',', default_value = "200000,1000000", value_name = "MEMBERS")]
     members: Vec<u64>,
-    /// The number of members with 50 usage rows each, measured without goals; 0 leaves this measurement out
+    /// The number of members with 50 usage rows each, measured without goals; 0 leaves this
+    /// measurement out
     #[arg(long, default_value_t = 100_000, value_name = "MEMBERS")]
     heavy_members: u64,
     #[command(flatten)]

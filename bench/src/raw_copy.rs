@@ -1,5 +1,5 @@
-//! The reference for seeding: raw COPY of the same bytes into the same tables, with the same number of connections, and the
-//! same indexes built at the end.
+//! The reference for seeding: raw COPY of the same bytes into the same tables, with the same number
+//! of connections, and the same indexes built at the end.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ pub(crate) struct RawCopy {
     pub(crate) bytes: u64,
 }
 
-/// Copies all seeded rows into files, and measures how long copying these files into an empty database takes.
+/// Copies all seeded rows into files, and measures how long copying these files into an empty
+/// database takes.
 pub(crate) async fn raw_copy(
     server: &Server,
     seeded: &SecretString,

@@ -1,4 +1,5 @@
-//! The reference for billing: writes the price book into tables and bills the month with one statement.
+//! The reference for billing: writes the price book into tables and bills the month with one
+//! statement.
 
 use domain::money::Decimal;
 use domain::month::BillingMonth;
@@ -77,8 +78,8 @@ fn decimal(value: Decimal) -> String {
     format!("{}.{:06}", millionths / Decimal::SCALE, millionths % Decimal::SCALE)
 }
 
-/// Bills the month with one statement and returns the number of bills. The session settings favour this statement: more
-/// memory for sorts, and no JIT compilation.
+/// Bills the month with one statement and returns the number of bills. The session settings favour
+/// this statement: more memory for sorts, and no JIT compilation.
 pub(crate) async fn bill(
     connection: &mut PgConnection,
     month: BillingMonth,

@@ -1,5 +1,5 @@
-//! A private PostgreSQL server for benchmarks: durable (fsync and synchronous commit are on), with enough memory for the
-//! working set.
+//! A private PostgreSQL server for benchmarks: durable (fsync and synchronous commit are on), with
+//! enough memory for the working set.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use test_servers::Postgres;
 
 use crate::process_stats;
 
-/// Autovacuum is off because it would start at random times. Each measurement vacuums first instead.
+/// Autovacuum is off because it would start at random times. Each measurement vacuums first
+/// instead.
 const SETTINGS: &str = "
 shared_buffers = '2GB'
 max_wal_size = '8GB'

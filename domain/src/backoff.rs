@@ -1,5 +1,5 @@
-//! Exponential back-off: how long to wait after each of several failures in a row. Pure: who waits, counts the failures
-//! and decides when to give up is the caller.
+//! Exponential back-off: how long to wait after each of several failures in a row. Pure: who waits,
+//! counts the failures and decides when to give up is the caller.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ impl Backoff {
         Self(self.0.with_factor(factor as f32))
     }
 
-    /// How long to wait after `failures` failures in a row, to the millisecond: the first delay after 1, nothing after 0.
+    /// How long to wait after `failures` failures in a row, to the millisecond: the first delay
+    /// after 1, nothing after 0.
     #[must_use]
     pub fn after(&self, failures: u32) -> Duration {
         let Some(step) = failures.checked_sub(1) else { return Duration::ZERO };

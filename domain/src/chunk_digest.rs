@@ -1,6 +1,7 @@
 //! The digests of a chunk's outcomes and of a whole draft.
 //!
-//! The bytes that are hashed are a contract with stored drafts: a change here makes the same bills look different.
+//! The bytes that are hashed are a contract with stored drafts: a change here makes the same bills
+//! look different.
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,8 +20,8 @@ pub fn of_chunks(chunks: impl IntoIterator<Item = Sha256Digest>) -> Sha256Digest
 
 /// The digest of a chunk's outcomes, added by ascending member id.
 ///
-/// It covers everything that is stored or counted for a member: every column and item of a bill, the code and the detail
-/// of a quarantine, and the number of usage rows.
+/// It covers everything that is stored or counted for a member: every column and item of a bill,
+/// the code and the detail of a quarantine, and the number of usage rows.
 #[derive(Clone, Debug, Default)]
 pub struct ChunkDigest {
     hasher: Sha256,
@@ -33,7 +34,8 @@ impl ChunkDigest {
         Self::default()
     }
 
-    /// Adds one member. Panics unless members are added by ascending id, because the digest would depend on the order.
+    /// Adds one member. Panics unless members are added by ascending id, because the digest would
+    /// depend on the order.
     pub fn add(&mut self, member: MemberId, outcome: &Outcome<'_>) {
         assert!(self.last < Some(member), "members must be added to a chunk digest by ascending id");
         self.last = Some(member);

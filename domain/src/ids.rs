@@ -1,4 +1,5 @@
-//! Types for numbers that must not be confused: member ids, adjustment ids, load numbers, revisions.
+//! Types for numbers that must not be confused: member ids, adjustment ids, load numbers,
+//! revisions.
 //!
 //! Each is positive by construction.
 

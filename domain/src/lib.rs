@@ -1,7 +1,7 @@
 //! The domain model: months, money, price books, and the pricing of one member's month.
 //!
-//! Everything is pure: no clock, no database, no cluster, no floating point. [`pricing`] implements the pricing contract;
-//! the other modules define its terms.
+//! Everything is pure: no clock, no database, no cluster, no floating point. [`pricing`] implements
+//! the pricing contract; the other modules define its terms.
 
 pub mod backoff;
 pub mod chunk_digest;

@@ -123,7 +123,8 @@ impl Currency {
         self.exponent
     }
 
-    /// An amount in the currency's main unit, exact and without separators: `-12.05` for -1205 US cents.
+    /// An amount in the currency's main unit, exact and without separators: `-12.05` for -1205 US
+    /// cents.
     pub fn decimal(&self, minor: i128) -> String {
         let digits = usize::from(self.exponent);
         let padded = format!("{:0width$}", minor.unsigned_abs(), width = digits + 1);

@@ -50,7 +50,8 @@ impl BillingMonth {
         Self::of(self.first_day().saturating_sub(1.month()))
     }
 
-    /// The days of this month from `from` (inclusive) to `to` (exclusive, none means no end). Empty if `to` is not later.
+    /// The days of this month from `from` (inclusive) to `to` (exclusive, none means no end). Empty
+    /// if `to` is not later.
     pub fn days_between(self, from: Date, to: Option<Date>) -> DaySet {
         let position = |date: Date| {
             if date <= self.first_day() {

@@ -1,5 +1,6 @@
-//! The Kafka message: a claim check with the key of a bill and no content of it. Owns the wire format, and the errors of
-//! unusable messages. The errors never quote the message, because it can contain anything.
+//! The Kafka message: a claim check with the key of a bill and no content of it. Owns the wire
+//! format, and the errors of unusable messages. The errors never quote the message, because it can
+//! contain anything.
 
 use std::io::Write as _;
 
@@ -25,7 +26,8 @@ pub struct NotificationMessage {
     pub run: String,
 }
 
-/// Why a message cannot be used. The text can go into headers and logs, because it quotes nothing of the message.
+/// Why a message cannot be used. The text can go into headers and logs, because it quotes nothing
+/// of the message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableMessage {
     #[error("the message is empty")]
@@ -106,7 +108,8 @@ pub struct NotificationMessageWriter {
 }
 
 impl NotificationMessageWriter {
-    /// A writer for the messages of a run. Months and run names contain no character that JSON escapes.
+    /// A writer for the messages of a run. Months and run names contain no character that JSON
+    /// escapes.
     pub fn new(month: BillingMonth, run: &str) -> Self {
         let payload = format!(r#"{{"v":{VERSION},"month":"{month}","memberId":""#).into_bytes();
         let tail = format!(r#","run":"{run}"}}"#).into_bytes();
@@ -130,7 +133,8 @@ fn field<'a>(fields: &'a Map<String, Value>, name: &'static str) -> Result<&'a V
     fields.get(name).ok_or(UnusableMessage::Missing(name))
 }
 
-/// Whether a text has the form NAMESPACE/NAME and contains only the characters that such names can have.
+/// Whether a text has the form NAMESPACE/NAME and contains only the characters that such names can
+/// have.
 fn is_run(text: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()

@@ -1,4 +1,5 @@
-//! Parses YAML into typed values. The only module that uses the YAML library, so that it can be replaced.
+//! Parses YAML into typed values. The only module that uses the YAML library, so that it can be
+//! replaced.
 
 use std::fmt;
 

@@ -1,14 +1,15 @@
-//! The instants at which months and local dates begin. The only module that reads the time-zone database.
+//! The instants at which months and local dates begin. The only module that reads the time-zone
+//! database.
 //!
-//! It uses the bundled database and ignores the one of the machine. A local date can begin after midnight (the clock jumps
-//! forward over midnight), begin twice (the clock is set back over midnight), or be skipped entirely.
+//! It uses the bundled database and ignores the one of the machine. A local date can begin after
+//! midnight (the clock jumps forward over midnight), begin twice (the clock is set back over
+//! midnight), or be skipped entirely.
 
 use std::fmt;
 
-use jiff::Timestamp;
-use jiff::ToSpan;
 use jiff::civil::Date;
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
+use jiff::{Timestamp, ToSpan};
 
 use crate::month::BillingMonth;
 
@@ -27,7 +28,8 @@ impl Zone {
     pub fn named(name: &str) -> Result<Self, UnknownZone> {
         let unknown = || UnknownZone(name.to_owned());
         let rules = TimeZoneDatabase::bundled().get(name).map_err(|_| unknown())?;
-        // Look-ups ignore case. The name is compared with price books, so only the exact spelling is accepted.
+        // Look-ups ignore case. The name is compared with price books, so only the exact spelling is
+        // accepted.
         if rules.is_unknown() || rules.iana_name() != Some(name) {
             return Err(unknown());
         }
@@ -59,19 +61,21 @@ impl Zone {
         ZonedMonth { month, start, end, day_changes }
     }
 
-    /// The first instant whose local date is `date`, or a later one where the zone skipped that date.
+    /// The first instant whose local date is `date`, or a later one where the zone skipped that
+    /// date.
     fn first_instant(&self, date: Date) -> Timestamp {
         let changes = self.date_changes(date, date);
         changes.iter().find(|change| change.date >= date).expect("the span ends after the date").at
     }
 
-    /// Every instant at which the local date changes, in order: from before the first instant of `first` until after the
-    /// first instant of the day after `last`.
+    /// Every instant at which the local date changes, in order: from before the first instant of
+    /// `first` until after the first instant of the day after `last`.
     fn date_changes(&self, first: Date, last: Date) -> Vec<DateChange> {
         // No zone changes its clock by more than a day, so two more days at both ends include every change.
         let days = first.saturating_sub(2.days()).series(1.day()).take_while(|day| *day <= last + 2.days());
-        // Between two transitions of the zone the local date changes at midnight. A midnight that occurs twice or never
-        // has two candidates. The date is looked up at each candidate, so a wrong candidate has no effect.
+        // Between two transitions of the zone the local date changes at midnight. A midnight that occurs
+        // twice or never has two candidates. The date is looked up at each candidate, so a wrong
+        // candidate has no effect.
         let mut candidates: Vec<Timestamp> = days
             .flat_map(|day| {
                 let midnight = day.at(0, 0, 0, 0);
@@ -129,7 +133,8 @@ pub struct ZonedMonth {
     day_changes: Vec<DayChange>,
 }
 
-/// An instant from which the local date is `day` of the month, counted from 0, or a date outside of the month.
+/// An instant from which the local date is `day` of the month, counted from 0, or a date outside of
+/// the month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DayChange {
     pub(crate) at: Timestamp,
@@ -156,8 +161,8 @@ impl ZonedMonth {
         &self.day_changes
     }
 
-    /// Whether the local date of every instant of the month lies in the month. It does not if the clock is set back into the
-    /// day before the 1st.
+    /// Whether the local date of every instant of the month lies in the month. It does not if the
+    /// clock is set back into the day before the 1st.
     pub(crate) fn has_only_own_dates(&self) -> bool {
         self.day_changes.iter().all(|change| change.day.is_some())
     }

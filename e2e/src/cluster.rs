@@ -1,14 +1,14 @@
-//! Access to the cluster's objects as JSON, exactly as the API server returns them. Must not use the types of `api`.
+//! Access to the cluster's objects as JSON, exactly as the API server returns them. Must not use
+//! the types of `api`.
 
 use anyhow::{Context as _, Result};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::{
-    Api, Client,
-    api::{
-        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams,
-    },
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams,
 };
+use kube::{Api, Client};
 use serde_json::Value;
 
 /// The field manager of everything that the tests apply.
@@ -69,8 +69,8 @@ pub async fn log_tail(client: &Client, namespace: &str, pod: &str, lines: i64) -
     api.logs(pod, &parameters).await.unwrap_or_else(|error| format!("(no log: {error})\n"))
 }
 
-/// Deletes the pod without a grace period, as happens after a node is lost: the API server drops the object at once, and
-/// the kubelet kills the remaining processes.
+/// Deletes the pod without a grace period, as happens after a node is lost: the API server drops
+/// the object at once, and the kubelet kills the remaining processes.
 pub async fn force_delete(client: &Client, namespace: &str, pod: &str) -> Result<()> {
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let parameters = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };

@@ -26,7 +26,8 @@ impl Installation {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Changes the annotations that the operator scales the consumers' Deployment by; names without their prefix.
+    /// Changes the annotations that the operator scales the consumers' Deployment by; names without
+    /// their prefix.
     pub async fn set_scaling_annotations(&self, annotations: &[(&str, u32)]) -> Result<()> {
         let annotations: BTreeMap<String, String> = annotations
             .iter()
@@ -61,7 +62,8 @@ impl Installation {
         .await
     }
 
-    /// Scales the consumers by hand. The operator must be scaled to 0, or its autoscaler reverts the change.
+    /// Scales the consumers by hand. The operator must be scaled to 0, or its autoscaler reverts
+    /// the change.
     pub async fn scale_consumers(&self, replicas: i32) -> Result<()> {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         self.deployments()
@@ -71,13 +73,15 @@ impl Installation {
         self.wait_for_consumers(replicas).await
     }
 
-    /// Sends SIGKILL to all consumers and expires their leases: their deliveries are free or UNKNOWN at once.
+    /// Sends SIGKILL to all consumers and expires their leases: their deliveries are free or
+    /// UNKNOWN at once.
     pub async fn kill_consumers(&self) -> Result<()> {
         let killed = self.kill_consumer_processes().await?;
         self.expire_leases(killed).await
     }
 
-    /// Sends SIGKILL to all consumers. Returns the highest consumer id that the database had recorded before.
+    /// Sends SIGKILL to all consumers. Returns the highest consumer id that the database had
+    /// recorded before.
     pub async fn kill_consumer_processes(&self) -> Result<i64> {
         let last =
             sqlx::query_scalar("select coalesce(max(id), 0) from consumer").fetch_one(&self.pool).await?;

@@ -1,6 +1,9 @@
-//! The data set of the scenarios. It is small and deterministic, and covers every case that billing distinguishes.
+//! The data set of the scenarios. It is small and deterministic, and covers every case that billing
+//! distinguishes.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
@@ -10,7 +13,8 @@ pub const FIRST_MONTH: (u32, u32) = (2024, 7);
 pub const MONTHS: u32 = 24;
 pub const TIME_ZONE: &str = "Asia/Seoul";
 pub const CURRENCY: &str = "KRW";
-/// The months of the notification scenarios, which come before the others. Each scenario has a cohort of one to itself.
+/// The months of the notification scenarios, which come before the others. Each scenario has a
+/// cohort of one to itself.
 pub const FIRST_NOTIFICATION_MONTH: (u32, u32) = (2024, 2);
 pub const NOTIFICATION_MONTHS: u32 = 5;
 /// Number of members in a cohort. Not all of them get a bill.
@@ -19,7 +23,8 @@ pub const COHORT_SIZE: u64 = 400;
 pub const MEMBERS_WITHOUT_ADDRESS: EveryNth = EveryNth { step: 100, offset: 37 };
 /// Members whose name is [`MARKUP_NAME`].
 pub const MEMBERS_WITH_MARKUP_NAME: EveryNth = EveryNth { step: 100, offset: 44 };
-/// Members whose bills of the notification months are large enough that a leaked amount is unmistakable.
+/// Members whose bills of the notification months are large enough that a leaked amount is
+/// unmistakable.
 pub const MEMBERS_WITH_LARGE_BILL: EveryNth = EveryNth { step: COHORT_SIZE, offset: 21 };
 /// In won.
 pub const LARGE_ADJUSTMENT: i64 = 987_654_300;
@@ -121,7 +126,8 @@ pub fn prefers_english(n: u64) -> bool {
     n.is_multiple_of(4)
 }
 
-/// The member id at a position. Ids have gaps of different sizes, and the last one is the highest possible id.
+/// The member id at a position. Ids have gaps of different sizes, and the last one is the highest
+/// possible id.
 pub fn member_id(n: u64) -> u64 {
     if n + 1 == MEMBERS { i64::MAX.unsigned_abs() } else { 1 + n * 7 + n / 500 * 1_000_003 }
 }
@@ -222,9 +228,9 @@ fn write_usage(out: &mut String, month: &str, n: u64, id: u64) -> Result<()> {
     Ok(())
 }
 
-/// Writes a folder that is loaded while a run of the month is in progress: usage of known members, a new add-on and a new
-/// member. Everything is in that month, because other months are billed by later scenarios. Returns the number of usage
-/// rows.
+/// Writes a folder that is loaded while a run of the month is in progress: usage of known members,
+/// a new add-on and a new member. Everything is in that month, because other months are billed by
+/// later scenarios. Returns the number of usage rows.
 pub fn write_late_load(folder: &Path, month: &str) -> Result<u64> {
     let rows = 200;
     let mut usage = String::from("usage_id,member_id,kind,quantity,started_at\n");

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use sqlx::{
-    AssertSqlSafe, PgConnection, PgExecutor, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgConnection, PgExecutor, PgPool};
 
 pub const NAME: &str = "monthend_e2e";
 
-/// Connects as the superuser, who can read everything and insert invalid rows that a check must find.
+/// Connects as the superuser, who can read everything and insert invalid rows that a check must
+/// find.
 pub async fn connect(options: PgConnectOptions) -> Result<PgPool> {
     PgPoolOptions::new()
         .max_connections(6)
@@ -62,7 +61,8 @@ const COMPARED_ROWS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Fails unless the month's live rows equal those of the `reference` revision, which an undisturbed run made.
+/// Fails unless the month's live rows equal those of the `reference` revision, which an undisturbed
+/// run made.
 pub async fn assert_live_equals(pool: &PgPool, month: &str, reference: i32) -> Result<()> {
     for (what, wanted, live) in COMPARED_ROWS {
         let sql = format!(
@@ -85,20 +85,21 @@ pub async fn assert_live_equals(pool: &PgPool, month: &str, reference: i32) -> R
     Ok(())
 }
 
-/// Blocks every chunk transaction just before it writes its bills, so that a fault can be injected in the middle of one.
-/// It is a table lock and not a row lock: PostgreSQL queues table locks fairly, and transactions that hold the table
-/// already can finish.
+/// Blocks every chunk transaction just before it writes its bills, so that a fault can be injected
+/// in the middle of one. It is a table lock and not a row lock: PostgreSQL queues table locks
+/// fairly, and transactions that hold the table already can finish.
 pub struct ChunkLock {
     transaction: sqlx::Transaction<'static, sqlx::Postgres>,
 }
 
 impl ChunkLock {
-    /// Waits until `chunks` chunks of the month's draft are done, takes the lock, and waits until it blocks `blocked`
-    /// workers.
+    /// Waits until `chunks` chunks of the month's draft are done, takes the lock, and waits until
+    /// it blocks `blocked` workers.
     pub async fn after(pool: &PgPool, month: &str, chunks: i64, blocked: i64) -> Result<Self> {
         let limit = Duration::from_secs(120);
-        // Chunks take milliseconds, so polling alone could miss the last of them. Requesting the lock lets the running
-        // chunks finish and blocks the next ones, so nothing changes while the chunks are counted.
+        // Chunks take milliseconds, so polling alone could miss the last of them. Requesting the lock lets
+        // the running chunks finish and blocks the next ones, so nothing changes while the chunks
+        // are counted.
         let transaction = crate::wait::until(&format!("{chunks} chunks of {month}"), limit, async || {
             loop {
                 let mut transaction = pool.begin().await?;
@@ -133,8 +134,8 @@ pub struct TableLock {
 }
 
 impl TableLock {
-    /// Takes the lock and evaluates `found`. Releases the lock and tries again until `found` returns a value; then keeps
-    /// the lock.
+    /// Takes the lock and evaluates `found`. Releases the lock and tries again until `found`
+    /// returns a value; then keeps the lock.
     pub async fn acquire_when<T>(
         pool: &PgPool,
         table: &str,

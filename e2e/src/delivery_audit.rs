@@ -1,13 +1,13 @@
 //! Compares what the mail server received with what the database says was sent, message by message.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{data, installation::Installation, mail::Message, wait};
+use crate::installation::Installation;
+use crate::mail::Message;
+use crate::{data, wait};
 
 /// How long messages may be on their way after a scenario.
 const SETTLE_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
@@ -114,7 +114,8 @@ fn discrepancy(
     None
 }
 
-/// Whether the text contains the amount with thousands separators, and not only as a part of a longer number.
+/// Whether the text contains the amount with thousands separators, and not only as a part of a
+/// longer number.
 pub fn contains_amount(text: &str, amount: i64) -> bool {
     let wanted = with_separators(amount);
     let part_of_number = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit() || c == ',');
@@ -145,8 +146,9 @@ impl Installation {
             .context("read the recorded deliveries")
     }
 
-    /// Invariants 7 and 8: each message has its bill's recipient and amount; each SENT target has one message, and each
-    /// message a SENT or UNKNOWN target. Waits for messages that are still on their way when a scenario ends.
+    /// Invariants 7 and 8: each message has its bill's recipient and amount; each SENT target has
+    /// one message, and each message a SENT or UNKNOWN target. Waits for messages that are
+    /// still on their way when a scenario ends.
     pub async fn deliveries_match_mail_server(&self) -> Result<()> {
         wait::until_true("the mail server and the database to agree", SETTLE_LIMIT, async || {
             let recorded = self.recorded_deliveries().await?;

@@ -1,6 +1,8 @@
 //! The environment variables that the tests need, as `cargo xtask env` prints them.
 
-use std::{env, path::PathBuf, str::FromStr as _};
+use std::env;
+use std::path::PathBuf;
+use std::str::FromStr as _;
 
 use anyhow::{Context as _, Result, ensure};
 use sqlx::postgres::PgConnectOptions;
@@ -8,7 +10,8 @@ use sqlx::postgres::PgConnectOptions;
 /// Addresses and names of the cluster and of the development stack.
 #[derive(Debug)]
 pub struct Environment {
-    /// The development database at its address on the host. Role and database name are replaced by the tests.
+    /// The development database at its address on the host. Role and database name are replaced by
+    /// the tests.
     pub database: PgConnectOptions,
     pub keys_dir: PathBuf,
     /// The address of Kafka on the host.

@@ -1,4 +1,5 @@
-//! Fault injection: kills processes with SIGKILL, and scales the operator, PostgreSQL and Kafka down and up.
+//! Fault injection: kills processes with SIGKILL, and scales the operator, PostgreSQL and Kafka
+//! down and up.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ impl Installation {
         Ok(pods.into_iter().filter(cluster::is_running).collect())
     }
 
-    /// Waits until the API server reports a running worker; it may connect to the database earlier than that.
+    /// Waits until the API server reports a running worker; it may connect to the database earlier
+    /// than that.
     pub async fn wait_for_workers(&self, run: &str) -> Result<Vec<Pod>> {
         wait::until("a worker to run", LIMIT, async || {
             Ok(Some(self.workers(run).await?).filter(|found| !found.is_empty()))
@@ -31,8 +33,8 @@ impl Installation {
         .await
     }
 
-    /// Sends SIGKILL to every worker of the run, and waits until it has killed at least one: a pod is reported as running
-    /// shortly before its process starts and shortly after it ends.
+    /// Sends SIGKILL to every worker of the run, and waits until it has killed at least one: a pod
+    /// is reported as running shortly before its process starts and shortly after it ends.
     pub async fn kill_workers(&self, run: &str) -> Result<()> {
         wait::until_true("a worker to be killed", LIMIT, async || {
             let mut killed = 0;

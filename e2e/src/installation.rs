@@ -1,5 +1,6 @@
-//! The installation that the tests use: a namespace, database, Helm release and data set of their own, next to the
-//! installation of `cargo xtask up`. The tests can be repeated, and they leave the data of the development stack alone.
+//! The installation that the tests use: a namespace, database, Helm release and data set of their
+//! own, next to the installation of `cargo xtask up`. The tests can be repeated, and they leave the
+//! data of the development stack alone.
 
 use std::fs;
 use std::path::Path;
@@ -58,7 +59,8 @@ impl Installation {
                 "brokers": format!("{}.{}:9092", self.kafka_service(), self.environment.namespace),
                 "topic": kafka::TOPIC, "dlqTopic": kafka::DLQ, "group": kafka::GROUP, "partitions": kafka::PARTITIONS,
             },
-            // Two consumers, so that one can take over from the other. Leases last longer than a scenario blocks a sender.
+            // Two consumers, so that one can take over from the other. Leases last longer than a
+            // scenario blocks a sender.
             "notify": {
                 "transport": format!("smtp://{}:1025?tls=none", mail::NAME),
                 "from": "Monthend <billing@monthend.test>",
@@ -83,7 +85,8 @@ impl Installation {
         format!("{}-kafka", self.environment.release)
     }
 
-    /// `helm upgrade --install --wait` of the tests' release. The `further` values override [`Self::values`].
+    /// `helm upgrade --install --wait` of the tests' release. The `further` values override
+    /// [`Self::values`].
     pub async fn helm_upgrade(&self, further: &Value) -> Result<()> {
         self.changed.store(*further != json!({}), Ordering::Relaxed);
         let folder = tempfile::tempdir()?;

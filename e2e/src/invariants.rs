@@ -1,4 +1,5 @@
-//! The invariants that hold after every scenario, also after faults: within the tables, and between tables and cluster.
+//! The invariants that hold after every scenario, also after faults: within the tables, and between
+//! tables and cluster.
 
 use std::time::Duration;
 
@@ -7,16 +8,15 @@ use kube::api::DynamicObject;
 use sqlx::PgConnection;
 use store::verify::{self, Uuid, VerificationRequest};
 
-use crate::{
-    installation::Installation,
-    runs::{is_finished, phase, status},
-    wait,
-};
+use crate::installation::Installation;
+use crate::runs::{is_finished, phase, status};
+use crate::wait;
 
 /// How long the last pods of a finished run may take to end.
 const POD_END_LIMIT: Duration = Duration::from_secs(30);
 
-/// Every violated invariant of every month, with its violations. `active` holds the uids of the unfinished runs.
+/// Every violated invariant of every month, with its violations. `active` holds the uids of the
+/// unfinished runs.
 pub async fn violations(
     connection: &mut PgConnection,
     active: &[String],

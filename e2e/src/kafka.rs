@@ -1,18 +1,17 @@
-//! Kafka of the development stack, at its address on the host: reads, writes and deletes the tests' topics and group.
+//! Kafka of the development stack, at its address on the host: reads, writes and deletes the tests'
+//! topics and group.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rdkafka::{
-    ClientConfig, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer as _},
-    error::KafkaError,
-    message::Headers as _,
-    producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer},
-    types::RDKafkaErrorCode,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Headers as _;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use crate::wait;
 
@@ -143,8 +142,9 @@ impl Kafka {
         .await
     }
 
-    /// Removes the topics and the group of an earlier test run, and creates the topic. The operator does not scale
-    /// consumers while it cannot read the lag, so without the topic the first scenario would have no consumers.
+    /// Removes the topics and the group of an earlier test run, and creates the topic. The operator
+    /// does not scale consumers while it cannot read the lag, so without the topic the first
+    /// scenario would have no consumers.
     pub async fn reset(&self) -> Result<()> {
         self.wait_until_available().await?;
         for topic in [TOPIC, DLQ] {
@@ -192,7 +192,8 @@ impl Kafka {
         .await
     }
 
-    /// Partition, committed offset (none where nothing is committed) and end offset of each partition.
+    /// Partition, committed offset (none where nothing is committed) and end offset of each
+    /// partition.
     async fn committed(&self, group: &str, topic: &str) -> Result<Vec<(i32, Option<i64>, i64)>> {
         let (group, topic) = (group.to_owned(), topic.to_owned());
         self.blocking(move |this| {

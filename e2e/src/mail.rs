@@ -1,11 +1,9 @@
-//! The tests' mail server (`mail/server.py`), which runs in a pod. The tests set the rules by which it fails and read the
-//! messages that it accepted, both through the API server's proxy.
+//! The tests' mail server (`mail/server.py`), which runs in a pod. The tests set the rules by which
+//! it fails and read the messages that it accepted, both through the API server's proxy.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -13,7 +11,8 @@ use kube::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{cluster, data::Cohort, wait};
+use crate::data::Cohort;
+use crate::{cluster, wait};
 
 pub const NAME: &str = "mail";
 const HTTP_PORT: u16 = 8025;
@@ -147,7 +146,8 @@ impl MailServer {
         Ok(())
     }
 
-    /// Waits until the rules hold this many sessions at a point. Returns the number of open connections.
+    /// Waits until the rules hold this many sessions at a point. Returns the number of open
+    /// connections.
     pub async fn wait_until_held(&self, point: &str, sessions: u64) -> Result<u64> {
         wait::until(&format!("{sessions} sessions to be held at {point}"), LIMIT, async || {
             let state = self.state().await?;

@@ -1,8 +1,9 @@
-//! Faults on kind's nodes, through the Docker engine that runs them: processes of pods are killed, systemd units and the
-//! API server are restarted, nodes are stopped and started.
+//! Faults on kind's nodes, through the Docker engine that runs them: processes of pods are killed,
+//! systemd units and the API server are restarted, nodes are stopped and started.
 //!
-//! A node has the name of its container. Force-deleting a pod is not enough for a database: its successor could start on
-//! the same volume while the old process still runs. So the process itself is killed.
+//! A node has the name of its container. Force-deleting a pod is not enough for a database: its
+//! successor could start on the same volume while the old process still runs. So the process itself
+//! is killed.
 
 use std::time::Duration;
 
@@ -29,7 +30,8 @@ done
 echo "$killed"
 "#;
 
-/// Sends SIGKILL to the processes called `program` in the pod with this host name. Returns how many it killed.
+/// Sends SIGKILL to the processes called `program` in the pod with this host name. Returns how many
+/// it killed.
 pub async fn kill_all(client: &Client, host: &str, program: &str) -> Result<u32> {
     let mut killed = 0;
     for node in all(client).await? {
@@ -55,8 +57,8 @@ pub async fn restart_unit(client: &Client, unit: &str) -> Result<()> {
     Ok(())
 }
 
-/// Kills the API server and waits until its successor answers. Watches cannot continue: the successor does not have the
-/// versions that they ended with, so each client has to list again.
+/// Kills the API server and waits until its successor answers. Watches cannot continue: the
+/// successor does not have the versions that they ended with, so each client has to list again.
 pub async fn restart_api_server(client: &Client) -> Result<()> {
     let node = named(client, CONTROL_PLANE).await?.pop().context("no node has the role control-plane")?;
     let process = async || exec(&node, &["pgrep", "--oldest", "kube-apiserver"]).await;
@@ -70,7 +72,8 @@ pub async fn restart_api_server(client: &Client) -> Result<()> {
     .await
 }
 
-/// Stops every node, as if their machine went down, and starts them again. Returns when all of them are ready.
+/// Stops every node, as if their machine went down, and starts them again. Returns when all of them
+/// are ready.
 pub async fn restart_all(client: &Client) -> Result<()> {
     let nodes = all(client).await?;
     docker("stop", &nodes).await?;

@@ -1,4 +1,5 @@
-//! NotificationRuns: how the tests create them, wait for them, and read their targets and deliveries.
+//! NotificationRuns: how the tests create them, wait for them, and read their targets and
+//! deliveries.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use crate::{
-    cluster,
-    data::Cohort,
-    installation::Installation,
-    runs::{LIMIT, Runs, is_finished, phase, status},
-    wait,
-};
+use crate::data::Cohort;
+use crate::installation::Installation;
+use crate::runs::{LIMIT, Runs, is_finished, phase, status};
+use crate::{cluster, wait};
 
 const COUNTS: [&str; 7] = ["targets", "published", "sent", "failed", "skipped", "unknown", "open"];
 
@@ -69,8 +67,8 @@ impl Installation {
         run
     }
 
-    /// Creates a run for the cohort's bills, after billing the month if necessary. `spec` adds or replaces fields of the
-    /// spec; a null removes a field.
+    /// Creates a run for the cohort's bills, after billing the month if necessary. `spec` adds or
+    /// replaces fields of the spec; a null removes a field.
     pub async fn notify(&self, name: &str, cohort: &Cohort, spec: Value) -> Result<()> {
         self.ensure_billed(&cohort.month).await?;
         let run = self.notification_run(name, cohort, spec);

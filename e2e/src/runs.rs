@@ -1,16 +1,15 @@
-//! How the tests apply, read, change and delete runs: what both kinds have in common, and BillingRuns.
-//! NotificationRuns are in [`crate::notifications`].
+//! How the tests apply, read, change and delete runs: what both kinds have in common, and
+//! BillingRuns. NotificationRuns are in [`crate::notifications`].
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use kube::{
-    Api, Client,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
-};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::{cluster, installation::Installation, wait};
+use crate::installation::Installation;
+use crate::{cluster, wait};
 
 /// The limit for any single wait, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(240);
@@ -63,8 +62,8 @@ impl Runs {
         changed.map(drop).with_context(|| format!("change {} {name}", self.kind))
     }
 
-    /// Waits until the run fulfils the condition; `what` describes it. Fails as soon as the run is finished without
-    /// fulfilling it.
+    /// Waits until the run fulfils the condition; `what` describes it. Fails as soon as the run is
+    /// finished without fulfilling it.
     pub async fn until(
         &self,
         name: &str,
@@ -153,8 +152,8 @@ impl Installation {
         Runs::new(&self.client, &self.namespace, "BillingRun")
     }
 
-    /// A run with small chunks, so that faults can be injected between them. `spec` adds or replaces fields of the spec; a
-    /// null removes a field.
+    /// A run with small chunks, so that faults can be injected between them. `spec` adds or
+    /// replaces fields of the spec; a null removes a field.
     pub fn billing_run(&self, name: &str, month: &str, spec: Value) -> Value {
         let mut run = json!({
             "apiVersion": "monthend.dev/v1alpha1", "kind": "BillingRun",
@@ -201,8 +200,8 @@ impl Installation {
         self.billing_runs().delete(name).await
     }
 
-    /// Bills the month without any fault, as a draft that is then rejected. The rows of a rejected revision stay, so later
-    /// runs are compared with them. Returns the revision's number.
+    /// Bills the month without any fault, as a draft that is then rejected. The rows of a rejected
+    /// revision stay, so later runs are compared with them. Returns the revision's number.
     pub async fn reference_revision(&self, month: &str) -> Result<i32> {
         let name = format!("reference-{month}");
         self.apply_run(&name, month, json!({"approvalPolicy": "Manual", "chunkSize": 1000, "shards": 2}))
@@ -221,7 +220,8 @@ impl Installation {
         Ok(revision)
     }
 
-    /// Waits until the run succeeds. Fails unless the month's live rows equal those of the reference revision.
+    /// Waits until the run succeeds. Fails unless the month's live rows equal those of the
+    /// reference revision.
     pub async fn succeeds_with_bills_of(
         &self,
         name: &str,

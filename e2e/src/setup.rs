@@ -72,7 +72,8 @@ impl Installation {
         Ok(installation)
     }
 
-    /// Creates Secrets from those of the development stack, and one with the login of the mail server.
+    /// Creates Secrets from those of the development stack, and one with the login of the mail
+    /// server.
     async fn create_secrets(&self) -> Result<()> {
         let mut urls = BTreeMap::new();
         for key in ["migrate-url", "operator-url", "worker-url"] {
@@ -110,7 +111,8 @@ impl Installation {
         Ok(())
     }
 
-    /// Restores the initial state after a scenario, also after a failed one: every component runs, and no run exists.
+    /// Restores the initial state after a scenario, also after a failed one: every component runs,
+    /// and no run exists.
     pub async fn clean_up(&self) -> Result<()> {
         self.scale_postgresql(1).await?;
         self.scale_kafka(1).await?;
@@ -173,7 +175,8 @@ async fn create_namespace(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Removes the namespaces of an earlier test run. Its operator may no longer exist, so finalizers are removed here.
+/// Removes the namespaces of an earlier test run. Its operator may no longer exist, so finalizers
+/// are removed here.
 async fn remove_leftovers(client: &Client) -> Result<()> {
     let namespaces = Api::<Namespace>::all(client.clone());
     if namespaces.get_opt(NAMESPACE).await?.is_none() {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
 
 /// The output and the exit code of a command.
 #[derive(Debug)]

@@ -1,10 +1,9 @@
-//! Runs the scenarios one after the other in one process against one installation, and removes it afterwards.
+//! Runs the scenarios one after the other in one process against one installation, and removes it
+//! afterwards.
 
-use std::{
-    process::ExitCode,
-    sync::{Arc, Mutex},
-    time::Instant,
-};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -100,7 +99,8 @@ impl Shared {
             let outcome = match outcome {
                 Ok(()) => Ok(()),
                 Err(error) => {
-                    // Printed at once; libtest-mimic prints the failure with its diagnosis only at the very end.
+                    // Printed at once; libtest-mimic prints the failure with its diagnosis only at the very
+                    // end.
                     eprint!("{}", causes(&error));
                     Err(format!("{}\n{}", causes(&error), installation.diagnosis().await))
                 }

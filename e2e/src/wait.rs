@@ -6,7 +6,8 @@ use anyhow::{Result, anyhow};
 
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Calls `probe` until it returns a value. An error counts as "not yet", for example while a database restarts.
+/// Calls `probe` until it returns a value. An error counts as "not yet", for example while a
+/// database restarts.
 ///
 /// # Errors
 /// The limit has passed; the last error of `probe` is the cause.

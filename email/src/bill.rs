@@ -20,7 +20,8 @@ pub struct Bill<'a> {
     pub amounts: Amounts,
     /// The bill's items, in their order.
     pub lines: &'a [Line<'a>],
-    /// The price book that the bill was priced with. It has the currency and the names of plans and discounts.
+    /// The price book that the bill was priced with. It has the currency and the names of plans and
+    /// discounts.
     pub book: &'a PriceBook,
 }
 

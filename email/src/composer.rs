@@ -39,7 +39,8 @@ impl Composer {
     /// Composes the e-mail of a bill. The same bill, address and date always give the same bytes.
     ///
     /// # Errors
-    /// The address is not valid, or the templates fail for this bill although they passed validation with sample bills.
+    /// The address is not valid, or the templates fail for this bill although they passed
+    /// validation with sample bills.
     pub fn compose(
         &self,
         bill: &Bill<'_>,
@@ -76,7 +77,8 @@ fn part(kind: ContentType, text: String) -> SinglePart {
     SinglePart::builder().header(kind).body(body)
 }
 
-/// The Message-ID of a bill. It is the same each time the bill is sent, so that duplicates can be recognised.
+/// The Message-ID of a bill. It is the same each time the bill is sent, so that duplicates can be
+/// recognised.
 #[must_use]
 pub fn message_id(month: BillingMonth, member: MemberId, revision: Revision, domain: &str) -> String {
     format!("<{month}.{member}.{revision}@{domain}>")

@@ -44,7 +44,8 @@ pub(crate) const IN_LISTS: [(&str, &[&str]); 5] = [
     ("adjustments", &["name", "code", "reason", "amount"]),
 ];
 
-/// The variables of one bill. Every variable is always present, so a misspelt one fails with every bill.
+/// The variables of one bill. Every variable is always present, so a misspelt one fails with every
+/// bill.
 pub(crate) fn context(bill: &Bill<'_>) -> Result<Context, ComposeError> {
     let month = bill.month;
     let month_days = month.days();
@@ -81,8 +82,8 @@ pub(crate) fn context(bill: &Bill<'_>) -> Result<Context, ComposeError> {
     Ok(Context::from(Value::Object(top)))
 }
 
-/// The text as one line: control characters, line breaks of any kind and marks that change the direction of text become
-/// blanks.
+/// The text as one line: control characters, line breaks of any kind and marks that change the
+/// direction of text become blanks.
 pub(crate) fn cleaned(text: &str) -> Cow<'_, str> {
     let text = text.trim();
     if !text.chars().any(is_forbidden_in_line) {

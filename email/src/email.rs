@@ -42,7 +42,8 @@ impl fmt::Debug for Email {
     }
 }
 
-/// The data that follows the SMTP command DATA: headers and bodies (RFC 5322). Its `Debug` form hides it.
+/// The data that follows the SMTP command DATA: headers and bodies (RFC 5322). Its `Debug` form
+/// hides it.
 pub struct Content(Vec<u8>);
 
 impl Content {

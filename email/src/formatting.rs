@@ -1,4 +1,5 @@
-//! Amounts, dates, months and quantities formatted for a language. Exact: must not use floating point.
+//! Amounts, dates, months and quantities formatted for a language. Exact: must not use floating
+//! point.
 
 use domain::locale::Locale;
 use domain::money::Currency;
@@ -90,10 +91,11 @@ pub(crate) fn date(out: &mut String, date: Date, locale: Locale) {
     }
 }
 
-/// A quantity of usage in the units of its kind: `2시간 30분`, `1.65 GB`, `40 messages`. For an unknown kind the plain
-/// number.
+/// A quantity of usage in the units of its kind: `2시간 30분`, `1.65 GB`, `40 messages`. For an
+/// unknown kind the plain number.
 pub(crate) fn quantity(out: &mut String, raw: i64, kind: &str, locale: Locale) {
-    // Quantities are never negative. A negative one would be shown with its sign and not as a large number.
+    // Quantities are never negative. A negative one would be shown with its sign and not as a large
+    // number.
     if raw < 0 {
         out.push(MINUS);
     }
@@ -167,7 +169,8 @@ fn duration(out: &mut String, seconds: u64, locale: Locale) {
     }
 }
 
-/// In the largest unit with a value of at least 1, with up to two decimals. 1 GB is 1024 MB, as in allowances.
+/// In the largest unit with a value of at least 1, with up to two decimals. 1 GB is 1024 MB, as in
+/// allowances.
 fn bytes(out: &mut String, bytes: u64) {
     const UNITS: [&str; 4] = [" B", " KB", " MB", " GB"];
     let hundredths = |shift: u32| (u128::from(bytes) * 100 + ((1_u128 << shift) >> 1)) >> shift;

@@ -1,8 +1,9 @@
-//! The e-mail that a member gets for a bill: templates, formatting of amounts and dates, the MIME message. Pure: no
-//! database, no network, no clock.
+//! The e-mail that a member gets for a bill: templates, formatting of amounts and dates, the MIME
+//! message. Pure: no database, no network, no clock.
 //!
-//! [`Templates`] are valid by construction: they have rendered every kind of bill. A [`Composer`] makes an [`Email`] from
-//! a [`Bill`] and an address. No `Debug` or error text contains a name, an address, an amount or the content.
+//! [`Templates`] are valid by construction: they have rendered every kind of bill. A [`Composer`]
+//! makes an [`Email`] from a [`Bill`] and an address. No `Debug` or error text contains a name, an
+//! address, an amount or the content.
 
 mod bill;
 mod compose_error;

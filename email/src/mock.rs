@@ -1,4 +1,5 @@
-//! Decides which sends of the mock transport fail. The decision is deterministic, so tests know the failures in advance.
+//! Decides which sends of the mock transport fail. The decision is deterministic, so tests know the
+//! failures in advance.
 
 use domain::ids::{MemberId, Revision};
 use domain::month::BillingMonth;
@@ -22,7 +23,8 @@ pub fn fails(
     hash % MILLION < per_million.into()
 }
 
-/// The finalizer of splitmix64: each bit of the input changes on average half of the bits of the output.
+/// The finalizer of splitmix64: each bit of the input changes on average half of the bits of the
+/// output.
 const fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// An error and its causes on one line. A cause is left out if the text before it contains it already.
+/// An error and its causes on one line. A cause is left out if the text before it contains it
+/// already.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,29 +1,22 @@
-//! The tracing layer that writes log lines. Every text is masked when it is recorded, before it is stored anywhere. The
-//! formatters of `tracing-subscriber` are not used, because they would write unmasked text.
+//! The tracing layer that writes log lines. Every text is masked when it is recorded, before it is
+//! stored anywhere. The formatters of `tracing-subscriber` are not used, because they would write
+//! unmasked text.
 
-use std::{
-    collections::BTreeMap,
-    error::Error,
-    fmt::{self, Write as _},
-    io::Write as _,
-};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
 
 use serde_json::{Map, Number, Value};
-use tracing::{
-    Event, Subscriber,
-    field::{Field, Visit},
-    span::{Attributes, Id, Record},
-};
-use tracing_subscriber::{
-    Layer,
-    fmt::{
-        MakeWriter,
-        format::Writer,
-        time::{FormatTime as _, SystemTime},
-    },
-    layer::Context,
-    registry::LookupSpan,
-};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::error_chain::chain;
 use crate::format::Format;

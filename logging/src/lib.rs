@@ -1,5 +1,6 @@
-//! Logging for every binary, on stderr: JSON, or a readable line for a person at a terminal. Every message, field, span
-//! and panic goes through [`masking`]. Must not know what is logged, and has no metrics.
+//! Logging for every binary, on stderr: JSON, or a readable line for a person at a terminal. Every
+//! message, field, span and panic goes through [`masking`]. Must not know what is logged, and has
+//! no metrics.
 
 mod error_chain;
 mod format;
@@ -12,7 +13,9 @@ use std::panic::PanicHookInfo;
 pub use error_chain::chain;
 pub use format::Format;
 pub use layer::MaskedLog;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Logging cannot be initialised.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +26,8 @@ pub enum InitError {
     AlreadyInitialised,
 }
 
-/// Logs everything that `filter` selects (such as `info` or `info,sqlx=debug`) to stderr, and also panics.
+/// Logs everything that `filter` selects (such as `info` or `info,sqlx=debug`) to stderr, and also
+/// panics.
 ///
 /// # Errors
 /// The filter is not valid, or logging is initialised already.

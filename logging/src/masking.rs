@@ -1,7 +1,8 @@
 //! Masks phone numbers and e-mail addresses: `010-****-1234`, `k***@e***.com`.
 //!
-//! [`mask_text`] is for arbitrary text, such as a log line. In doubt it masks, but it leaves dates, times, ids and counts
-//! unchanged. It cannot recognise names, so names must not get into a text at all.
+//! [`mask_text`] is for arbitrary text, such as a log line. In doubt it masks, but it leaves dates,
+//! times, ids and counts unchanged. It cannot recognise names, so names must not get into a text at
+//! all.
 
 use std::borrow::Cow;
 
@@ -51,7 +52,8 @@ pub fn mask_text(text: &str) -> Cow<'_, str> {
                 copied = to;
                 at = to;
             }
-            // A number that is not a phone number is skipped completely, so that its end is not taken for one.
+            // A number that is not a phone number is skipped completely, so that its end is not taken for
+            // one.
             None if bytes[at].is_ascii_digit() => at += digits_at(bytes, at),
             None => at += 1,
         }
@@ -130,8 +132,8 @@ fn parenthesised(bytes: &[u8], open: usize) -> Option<usize> {
     ((3..=4).contains(&middle_len) && separated && digits_at(bytes, separator + 1) == 4).then_some(end)
 }
 
-/// `010-1234-5678`, `212-555-0123`. Blanks, full stops or no separator are accepted only with a leading zero, which counts
-/// and ids do not have.
+/// `010-1234-5678`, `212-555-0123`. Blanks, full stops or no separator are accepted only with a
+/// leading zero, which counts and ids do not have.
 fn national(bytes: &[u8], at: usize) -> Option<usize> {
     let head = digits_at(bytes, at);
     let trunk = bytes[at] == b'0';

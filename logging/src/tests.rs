@@ -1,11 +1,12 @@
 use std::error::Error;
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::io;
+use std::sync::{Arc, Mutex};
 
-use tracing::{Level, debug, error, info, info_span, level_filters::LevelFilter, trace, warn};
-use tracing_subscriber::{Layer as _, fmt::MakeWriter, layer::SubscriberExt as _};
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, debug, error, info, info_span, trace, warn};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! The only place that reads this machine's clock, for conditions, leases and the time to live of runs. Whether a month is
-//! over goes by the database's clock.
+//! The only place that reads this machine's clock, for conditions, leases and the time to live of
+//! runs. Whether a month is over goes by the database's clock.
 
 use jiff::Timestamp;
 

@@ -32,7 +32,8 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct CrdsArgs {
-    /// Folder to write to, one file NAME.yaml for each definition; without this option, they are printed
+    /// Folder to write to, one file NAME.yaml for each definition; without this option, they are
+    /// printed
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
 }
@@ -108,7 +109,8 @@ pub(crate) struct WorkerArgs {
     )]
     pub(crate) database_secret: String,
 
-    /// Resources of a worker's container, as JSON: {"requests":{"cpu":"500m"},"limits":{"memory":"256Mi"}}
+    /// Resources of a worker's container, as JSON:
+    /// {"requests":{"cpu":"500m"},"limits":{"memory":"256Mi"}}
     #[arg(
         long = "worker-resources",
         env = "WORKER_RESOURCES",

@@ -54,7 +54,8 @@ fn unwrap_descriptions(value: &mut Value) {
     }
 }
 
-/// Writes a JSON value as block-style YAML. A few lines in place of a YAML library, as JSON scalars are valid YAML.
+/// Writes a JSON value as block-style YAML. A few lines in place of a YAML library, as JSON scalars
+/// are valid YAML.
 fn block(value: &Value, depth: usize, out: &mut String) {
     let indent = "  ".repeat(depth);
     match value {

@@ -1,5 +1,5 @@
-//! The operator's database: its connection pool, whether its schema has this operator's version, and the installation's
-//! settings. A schema that was ready stays ready during an outage.
+//! The operator's database: its connection pool, whether its schema has this operator's version,
+//! and the installation's settings. A schema that was ready stays ready during an outage.
 
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ impl Database {
     }
 }
 
-/// Updates the schema after a check, and says whether it changed. An outage changes nothing once the schema was ready.
+/// Updates the schema after a check, and says whether it changed. An outage changes nothing once
+/// the schema was ready.
 fn update(known: &mut Schema, found: Result<Installation, StoreError>) -> bool {
     let next = match found {
         Ok(installation) => Schema::Ready(installation),

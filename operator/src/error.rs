@@ -1,4 +1,5 @@
-//! The errors of the reconcile loop: each names the operation and the object, and has a class for metrics.
+//! The errors of the reconcile loop: each names the operation and the object, and has a class for
+//! metrics.
 
 use store::billing::BillingError;
 use store::error::DatabaseError;

@@ -1,6 +1,6 @@
-//! Regular work of the leader besides the runs: closes the job_log rows of loads and seeds whose process died, settles
-//! bills whose lease expired, cancels the work of runs that were deleted without their finalizer, and updates the metrics
-//! of the months.
+//! Regular work of the leader besides the runs: closes the job_log rows of loads and seeds whose
+//! process died, settles bills whose lease expired, cancels the work of runs that were deleted
+//! without their finalizer, and updates the metrics of the months.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -96,7 +96,8 @@ async fn reject_orphans(client: &Client, namespace: &str, pool: &PgPool) -> Resu
     Ok(())
 }
 
-/// Consumers settle the bills of the messages that they read; this settles the bills that no message leads to any more.
+/// Consumers settle the bills of the messages that they read; this settles the bills that no
+/// message leads to any more.
 async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
     let unfinished = notification::read_unfinished_runs(pool)
         .await
@@ -126,7 +127,8 @@ async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), R
     Ok(())
 }
 
-/// A consumer deregisters when it is stopped. One that was killed cannot, and its row would stay for ever.
+/// A consumer deregisters when it is stopped. One that was killed cannot, and its row would stay
+/// for ever.
 async fn delete_stale_consumers(pool: &PgPool) -> Result<(), RunError> {
     let deleted = notification::delete_stale_consumers(pool)
         .await

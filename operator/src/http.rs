@@ -1,4 +1,5 @@
-//! Serves `/metrics`, `/healthz` and `/readyz`. Ready means that the database's schema has this operator's version.
+//! Serves `/metrics`, `/healthz` and `/readyz`. Ready means that the database's schema has this
+//! operator's version.
 
 use std::net::SocketAddr;
 

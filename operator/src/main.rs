@@ -1,5 +1,5 @@
-//! The operator: elects a leader among its replicas, reconciles the runs of one namespace, and serves metrics and probes.
-//! This file only starts it; each module says what it owns.
+//! The operator: elects a leader among its replicas, reconciles the runs of one namespace, and
+//! serves metrics and probes. This file only starts it; each module says what it owns.
 
 mod autoscaling;
 mod billing;

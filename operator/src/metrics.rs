@@ -1,5 +1,6 @@
-//! The operator's Prometheus metrics. Labels come from closed sets: a kind, a month, a phase, an outcome; never a run's
-//! name. The totals of runs come from the database, as the workers' pods end with their runs.
+//! The operator's Prometheus metrics. Labels come from closed sets: a kind, a month, a phase, an
+//! outcome; never a run's name. The totals of runs come from the database, as the workers' pods end
+//! with their runs.
 
 use std::time::Duration;
 
@@ -317,8 +318,8 @@ mod tests {
         }
     }
 
-    /// The dashboard names only metrics of the operator or the consumers. A metric without a series is not gathered, so those
-    /// of other modules are looked up in their source.
+    /// The dashboard names only metrics of the operator or the consumers. A metric without a series
+    /// is not gathered, so those of other modules are looked up in their source.
     #[test]
     fn the_dashboard_shows_metrics_that_exist() {
         let read = |path: &str| {

@@ -25,7 +25,8 @@ use crate::notification::{NotificationRuns, NotificationSettings};
 use crate::{housekeeping, http};
 
 const LEASE: &str = labels::MANAGER;
-/// One for each concurrent reconciliation of the two kinds, for housekeeping, for the scaler and for the schema check.
+/// One for each concurrent reconciliation of the two kinds, for housekeeping, for the scaler and
+/// for the schema check.
 const CONNECTIONS: u32 = 2 * CONCURRENT_RECONCILES as u32 + 3;
 /// How long to wait for a connection before the database counts as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -83,8 +84,8 @@ fn stop_on_signal() -> Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Waits for the Lease, reconciles while this process holds it, and releases it. Losing the Lease is an error: the process
-/// ends at once, and with it every reconciliation.
+/// Waits for the Lease, reconciles while this process holds it, and releases it. Losing the Lease
+/// is an error: the process ends at once, and with it every reconciliation.
 async fn lead(
     args: &RunArgs,
     client: Client,

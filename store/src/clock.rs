@@ -1,4 +1,5 @@
-//! The database's clock. It decides everything that depends on time, such as whether a month is over.
+//! The database's clock. It decides everything that depends on time, such as whether a month is
+//! over.
 
 use jiff::Timestamp;
 use sqlx::PgConnection;

@@ -1,6 +1,9 @@
-//! Rows in PostgreSQL's binary COPY format, the fastest way to write many rows. Owns encoding and sending; knows no table. The format: <https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4>.
+//! Rows in PostgreSQL's binary COPY format, the fastest way to write many rows. Owns encoding and
+//! sending; knows no table. The format:
+//! <https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4>.
 
-use jiff::{Timestamp, civil::Date};
+use jiff::Timestamp;
+use jiff::civil::Date;
 use sqlx::PgConnection;
 
 /// 2000-01-01T00:00:00Z, where PostgreSQL's clock starts, in microseconds since 1970.
@@ -10,8 +13,9 @@ const EPOCH_DATE: Date = jiff::civil::date(2000, 1, 1);
 
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// Encoded rows for one table. Each row starts with [`CopyRows::row`], followed by as many values in the order of the statement's
-/// column list. Each value must have the column's own type, as PostgreSQL converts nothing in this format.
+/// Encoded rows for one table. Each row starts with [`CopyRows::row`], followed by as many values
+/// in the order of the statement's column list. Each value must have the column's own type, as
+/// PostgreSQL converts nothing in this format.
 #[derive(Debug)]
 pub struct CopyRows {
     bytes: Vec<u8>,
@@ -106,7 +110,8 @@ impl CopyRows {
         self.bytes
     }
 
-    /// Executes `statement`, a `COPY … FROM STDIN (FORMAT binary)`, with these rows and returns how many the server has written.
+    /// Executes `statement`, a `COPY … FROM STDIN (FORMAT binary)`, with these rows and returns how
+    /// many the server has written.
     ///
     /// # Errors
     /// The server's error about the statement or a row; then nothing was written.

@@ -1,5 +1,5 @@
-//! Values of columns as the types of this program. The schema keeps them in range; a value that is not was written by
-//! another version, or by hand. Knows no table.
+//! Values of columns as the types of this program. The schema keeps them in range; a value that is
+//! not was written by another version, or by hand. Knows no table.
 
 use domain::month::BillingMonth;
 

@@ -1,5 +1,6 @@
-//! What can go wrong between this crate and PostgreSQL, and which of it may succeed later. [`StoreError`] is the base: the
-//! errors of billing and of notifications wrap it and add what only they know.
+//! What can go wrong between this crate and PostgreSQL, and which of it may succeed later.
+//! [`StoreError`] is the base: the errors of billing and of notifications wrap it and add what only
+//! they know.
 
 use std::borrow::Cow;
 
@@ -13,8 +14,8 @@ pub struct DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether the same operation may succeed later: the connection broke, the server restarts or is short of a resource,
-    /// or two transactions conflicted.
+    /// Whether the same operation may succeed later: the connection broke, the server restarts or
+    /// is short of a resource, or two transactions conflicted.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.source {
@@ -40,7 +41,8 @@ impl DatabaseError {
 pub enum StoreError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The database is not in the state that the operation needs; the text says what to do about it.
+    /// The database is not in the state that the operation needs; the text says what to do about
+    /// it.
     #[error("{0}")]
     State(String),
     #[error("{column} holds `{value}`, which this version cannot read")]
@@ -61,7 +63,8 @@ impl StoreError {
     }
 }
 
-/// Fails unless a guarded statement affected as many rows as it must. The caller's transaction is then rolled back.
+/// Fails unless a guarded statement affected as many rows as it must. The caller's transaction is
+/// then rolled back.
 ///
 /// # Errors
 /// [`StoreError::RowsAffected`]

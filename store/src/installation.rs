@@ -21,7 +21,8 @@ pub struct Installation {
 /// Reads the installation.
 ///
 /// # Errors
-/// When the database was never migrated, can't be read, or contains a zone, currency or locale that this version does not know.
+/// When the database was never migrated, can't be read, or contains a zone, currency or locale that
+/// this version does not know.
 pub async fn read(connection: &mut PgConnection) -> Result<Installation, StoreError> {
     find(connection).await?.ok_or_else(|| {
         StoreError::State("the database has no installation yet: run `monthend migrate`".into())

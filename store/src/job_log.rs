@@ -1,5 +1,6 @@
-//! `job_log`: one row for each job, written when the job starts and completed when it ends. A job that is one process holds an
-//! advisory lock in its session; if the lock is free and the row is not complete, the process died and the row is closed as FAILED.
+//! `job_log`: one row for each job, written when the job starts and completed when it ends. A job
+//! that is one process holds an advisory lock in its session; if the lock is free and the row is
+//! not complete, the process died and the row is closed as FAILED.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -102,8 +103,8 @@ pub async fn start(
     .during("cannot write the job's row to job_log")
 }
 
-/// Marks the job as alive as long as this session lasts. Must be called in the transaction that writes the row, so that no other
-/// session sees the row without the lock.
+/// Marks the job as alive as long as this session lasts. Must be called in the transaction that
+/// writes the row, so that no other session sees the row without the lock.
 ///
 /// # Errors
 /// When the database fails.
@@ -115,7 +116,8 @@ pub async fn hold_process_lock(connection: &mut PgConnection, job: i64) -> Resul
     Ok(())
 }
 
-/// Writes `progress` to the detail of a running job, where a process that waits for the job reads it.
+/// Writes `progress` to the detail of a running job, where a process that waits for the job reads
+/// it.
 ///
 /// # Errors
 /// When the database fails.
@@ -135,8 +137,8 @@ pub async fn update_progress(
     Ok(())
 }
 
-/// Completes the row of a job, in the transaction of `connection`. `detail` is merged into the stored detail, and the progress is
-/// removed.
+/// Completes the row of a job, in the transaction of `connection`. `detail` is merged into the
+/// stored detail, and the progress is removed.
 ///
 /// # Errors
 /// When the database fails, or the row is complete already.
@@ -172,8 +174,8 @@ pub async fn finish(
     }
 }
 
-/// Closes the rows of jobs of these kinds whose process died, as FAILED, and returns their ids. Kinds that end with their run are
-/// ignored: no process holds their lock.
+/// Closes the rows of jobs of these kinds whose process died, as FAILED, and returns their ids.
+/// Kinds that end with their run are ignored: no process holds their lock.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,4 +1,5 @@
-//! The database: all SQL of the product, one module for each thing that is stored. Knows nothing of Kubernetes, Kafka or SMTP.
+//! The database: all SQL of the product, one module for each thing that is stored. Knows nothing of
+//! Kubernetes, Kafka or SMTP.
 
 pub mod billing;
 pub mod clock;

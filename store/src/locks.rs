@@ -1,6 +1,8 @@
-//! The advisory locks of the product. They are defined in one place, so that no two have the same number.
+//! The advisory locks of the product. They are defined in one place, so that no two have the same
+//! number.
 
-/// A lock that a session can hold. It is released when the session ends, even if the process is killed.
+/// A lock that a session can hold. It is released when the session ends, even if the process is
+/// killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
     /// One migration at a time.
@@ -16,7 +18,8 @@ pub(crate) enum Lock {
 }
 
 impl Lock {
-    /// The number of the lock: `mont` in the upper half, so that it differs from the locks of other programs.
+    /// The number of the lock: `mont` in the upper half, so that it differs from the locks of other
+    /// programs.
     pub(crate) fn key(self) -> i64 {
         const OURS: i64 = 0x6d6f_6e74 << 32;
         // Ids are assigned in sequence; two that are in use at the same time never differ by 2^30.

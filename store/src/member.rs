@@ -5,7 +5,8 @@ use sqlx::PgConnection;
 
 use crate::error::{During as _, StoreError};
 
-/// The encrypted name of one member, if there is any: enough to test whether the given keys are the right ones.
+/// The encrypted name of one member, if there is any: enough to test whether the given keys are the
+/// right ones.
 ///
 /// # Errors
 /// When the database can't be read.

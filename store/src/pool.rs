@@ -12,7 +12,8 @@ use crate::error::{DatabaseError, During as _};
 /// Longer than a failover of the server takes.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A pool of at most `max` connections. The first one is opened now, so that a wrong address is reported at once.
+/// A pool of at most `max` connections. The first one is opened now, so that a wrong address is
+/// reported at once.
 ///
 /// # Errors
 /// When the address can't be parsed, or the database can't be reached.
@@ -35,7 +36,8 @@ pub(crate) async fn connect_with(
         .during("cannot connect to the database")
 }
 
-/// A pool that opens its first connection when it is needed, and fails if no connection is available within `acquire_timeout`.
+/// A pool that opens its first connection when it is needed, and fails if no connection is
+/// available within `acquire_timeout`.
 ///
 /// # Errors
 /// When the address can't be parsed.
@@ -49,7 +51,8 @@ pub fn connect_lazily(
     Ok(PgPoolOptions::new().max_connections(max).acquire_timeout(acquire_timeout).connect_lazy_with(options))
 }
 
-/// One connection outside a pool, for what belongs to a session: advisory locks, COPY, long transactions.
+/// One connection outside a pool, for what belongs to a session: advisory locks, COPY, long
+/// transactions.
 ///
 /// # Errors
 /// When the address can't be parsed, or the database can't be reached.
@@ -66,8 +69,9 @@ fn options(url: &SecretString, application: &str) -> Result<PgConnectOptions, Da
     let options = PgConnectOptions::from_str(url.expose_secret())
         .during("cannot read the database's address (postgres://ROLE:PASSWORD@HOST:PORT/DATABASE)")?
         .application_name(application)
-        // The server ends the session of a client whose machine vanished within a minute, and of a killed process within a
-        // second, even while its statement waits for a lock. Then the locks of the session are free.
+        // The server ends the session of a client whose machine vanished within a minute, and of a killed
+        // process within a second, even while its statement waits for a lock. Then the locks of the
+        // session are free.
         .options([
             ("client_connection_check_interval", "1s"),
             ("tcp_keepalives_idle", "30"),

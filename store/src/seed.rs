@@ -1,5 +1,5 @@
-//! Generated data, written by COPY directly to the tables from several sessions, as rows of a load that is not finished yet. If the
-//! seed dies, the next load deletes its rows.
+//! Generated data, written by COPY directly to the tables from several sessions, as rows of a load
+//! that is not finished yet. If the seed dies, the next load deletes its rows.
 
 use sqlx::PgConnection;
 
@@ -69,7 +69,8 @@ pub async fn has_members(connection: &mut PgConnection) -> Result<bool, Database
         .during("cannot look for members")
 }
 
-/// Marks this session as one that writes for a seed: the rows of a dead seed are deleted only when it has ended.
+/// Marks this session as one that writes for a seed: the rows of a dead seed are deleted only when
+/// it has ended.
 ///
 /// # Errors
 /// When the database fails.

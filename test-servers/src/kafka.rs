@@ -34,7 +34,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker from the jars in a folder and waits until it listens. It has no topics and creates none by itself.
+    /// Starts a broker from the jars in a folder and waits until it listens. It has no topics and
+    /// creates none by itself.
     ///
     /// # Errors
     /// Java is not installed, or the broker does not start.

@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result};
 /// No port is free.
 pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut ports = [0; N];
-    // The listeners are kept until all ports are known, because a released port could be assigned again.
+    // The listeners are kept until all ports are known, because a released port could be assigned
+    // again.
     let mut held = Vec::with_capacity(N);
     for port in &mut ports {
         let listener = TcpListener::bind("127.0.0.1:0").context("no port is free")?;

@@ -18,7 +18,8 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Creates a database cluster with UTF-8 and the C collation and starts it. `settings` are lines of postgresql.conf.
+    /// Creates a database cluster with UTF-8 and the C collation and starts it. `settings` are
+    /// lines of postgresql.conf.
     ///
     /// # Errors
     /// The package of the PostgreSQL server is not installed, or the server does not start.
@@ -114,7 +115,8 @@ fn as_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The folder of the newest version's programs. Debian installs them outside of PATH, in a folder for each version.
+/// The folder of the newest version's programs. Debian installs them outside of PATH, in a folder
+/// for each version.
 fn programs() -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     versions

@@ -1,4 +1,5 @@
-//! The exit statuses of the worker's sub-commands. Scripts, and the pod failure policy of the operator's Jobs, act on them.
+//! The exit statuses of the worker's sub-commands. Scripts, and the pod failure policy of the
+//! operator's Jobs, act on them.
 
 use std::process::ExitCode;
 
@@ -7,7 +8,8 @@ use std::process::ExitCode;
 pub enum ExitStatus {
     /// Everything was done.
     Success,
-    /// An option, a file or the configuration is wrong: the same command fails again until somebody changes it.
+    /// An option, a file or the configuration is wrong: the same command fails again until somebody
+    /// changes it.
     Usage,
     /// Everything was done, except for rows that were rejected.
     Rejects,

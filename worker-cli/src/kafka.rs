@@ -3,7 +3,8 @@
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-/// Where the brokers are, what the topics and the consumer group are called, and how the topics are created.
+/// Where the brokers are, what the topics and the consumer group are called, and how the topics are
+/// created.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct KafkaArgs {
     /// Kafka brokers to connect to first, as HOST:PORT[,HOST:PORT…]

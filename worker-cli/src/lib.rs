@@ -1,8 +1,10 @@
-//! What the operator and the worker must agree on when the operator starts a worker: the options of the sub-commands that
-//! it starts, and the exit statuses that they end with. The worker parses the options, the operator writes them, and both
-//! use these types, so that neither can change without the other.
+//! What the operator and the worker must agree on when the operator starts a worker: the options of
+//! the sub-commands that it starts, and the exit statuses that they end with. The worker parses the
+//! options, the operator writes them, and both use these types, so that neither can change without
+//! the other.
 //!
-//! Knows neither Kubernetes nor the database, and does nothing: what a sub-command does is the worker's business.
+//! Knows neither Kubernetes nor the database, and does nothing: what a sub-command does is the
+//! worker's business.
 
 mod bill;
 mod exit_status;

@@ -13,8 +13,8 @@ use crate::output::print_line;
 
 /// Check the database, its schema version and the encryption keys
 ///
-/// Fails if the database cannot be reached, was not migrated by this version, or has data that the keys cannot decrypt.
-/// `helm test` runs this command.
+/// Fails if the database cannot be reached, was not migrated by this version, or has data that the
+/// keys cannot decrypt. `helm test` runs this command.
 #[derive(Debug, Args)]
 pub(crate) struct Check {}
 

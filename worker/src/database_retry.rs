@@ -1,11 +1,13 @@
-//! Repeats work on the database while the database is unavailable. This is the only place that knows how often and for how
-//! long: every command and every task of a consumer comes here.
+//! Repeats work on the database while the database is unavailable. This is the only place that
+//! knows how often and for how long: every command and every task of a consumer comes here.
 //!
-//! Work that is repeated must be repeatable: its first attempt may have succeeded, and only the answer was lost.
+//! Work that is repeated must be repeatable: its first attempt may have succeeded, and only the
+//! answer was lost.
 //!
 //! - [`retry!`] repeats an attempt; [`DatabaseRetries`] counts its failures, waits, and gives up.
 //! - [`RetryingConnection`] is one task's own connection, opened again after each failure.
-//! - [`DatabaseRetryPolicy::within_timeout`] fails work that waits for a server that has disappeared without closing the connection.
+//! - [`DatabaseRetryPolicy::within_timeout`] fails work that waits for a server that has
+//!   disappeared without closing the connection.
 
 use std::time::Duration;
 
@@ -33,8 +35,9 @@ pub(crate) struct DatabaseRetryPolicy {
 }
 
 impl DatabaseRetryPolicy {
-    /// For a worker of a Job: a restart of PostgreSQL must not cost the Job an attempt, but the Job must end some day. Units
-    /// of work are chunks of at most some thousand members, which take seconds.
+    /// For a worker of a Job: a restart of PostgreSQL must not cost the Job an attempt, but the Job
+    /// must end some day. Units of work are chunks of at most some thousand members, which take
+    /// seconds.
     pub(crate) const JOB: Self = Self {
         backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(10)),
         give_up_after: Some(Duration::from_secs(600)),
@@ -46,8 +49,9 @@ impl DatabaseRetryPolicy {
         give_up_after: None,
         timeout: Some(Duration::from_secs(30)),
     };
-    /// For a migration, which often starts before its database does: two minutes are enough for a pod with a volume to be
-    /// moved. A migration itself may take as long as the tables are large.
+    /// For a migration, which often starts before its database does: two minutes are enough for a
+    /// pod with a volume to be moved. A migration itself may take as long as the tables are
+    /// large.
     pub(crate) const MIGRATION: Self = Self {
         backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(1)),
         give_up_after: Some(Duration::from_secs(120)),
@@ -151,13 +155,16 @@ impl DatabaseRetries {
     }
 }
 
-/// Repeats an attempt until it succeeds, fails for good, or is stopped: a `Result` with a [`RetryError`].
+/// Repeats an attempt until it succeeds, fails for good, or is stopped: a `Result` with a
+/// [`RetryError`].
 ///
-/// - `retry!(retries, attempt)`: `attempt` is an expression for a future, evaluated for each attempt.
-/// - `retry!(connection, |c| work)`: `work` is such an expression too, and has the [`RetryingConnection`]'s connection as `c`.
-///   Each attempt has the policy's time-out.
+/// - `retry!(retries, attempt)`: `attempt` is an expression for a future, evaluated for each
+///   attempt.
+/// - `retry!(connection, |c| work)`: `work` is such an expression too, and has the
+///   [`RetryingConnection`]'s connection as `c`. Each attempt has the policy's time-out.
 ///
-/// A macro, because the compiler cannot prove that the futures of a generic function's closures are `Send`.
+/// A macro, because the compiler cannot prove that the futures of a generic function's closures are
+/// `Send`.
 macro_rules! retry {
     ($retrying:expr, |$connection:ident| $work:expr) => {{
         let retrying: &mut $crate::database_retry::RetryingConnection = &mut $retrying;

@@ -16,8 +16,8 @@ pub(crate) struct GlobalOptions {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL",
           value_parser = secret)]
     database_url: Option<SecretString>,
-    /// Folder with the encryption keys: one file for each key, named by its id, with 32 bytes in base64; and a file `active`
-    /// with the id of the key that encrypts
+    /// Folder with the encryption keys: one file for each key, named by its id, with 32 bytes in
+    /// base64; and a file `active` with the id of the key that encrypts
     #[arg(long, env = "MONTHEND_KEYS_DIR", global = true, value_name = "FOLDER")]
     keys_dir: Option<PathBuf>,
     /// Which log lines to write to standard error, such as `info`, `debug` or `info,sqlx=debug`

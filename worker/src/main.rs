@@ -1,4 +1,5 @@
-//! The worker: one program, `monthend`, with a sub-command for each job. This file lists the sub-commands and starts them.
+//! The worker: one program, `monthend`, with a sub-command for each job. This file lists the
+//! sub-commands and starts them.
 
 mod bill;
 mod check;
@@ -32,8 +33,8 @@ use crate::global_options::GlobalOptions;
 
 /// Bills a month of a telecom's members and e-mails the bills
 ///
-/// People and pods run this program; most of its work is started by the monthend operator, when somebody creates a BillingRun
-/// or a NotificationRun on Kubernetes.
+/// People and pods run this program; most of its work is started by the monthend operator, when
+/// somebody creates a BillingRun or a NotificationRun on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "monthend", version, max_term_width = 110, after_help = AFTER_HELP)]
 struct Cli {

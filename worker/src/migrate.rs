@@ -1,4 +1,5 @@
-//! `monthend migrate`: creates or upgrades the database schema. Waits for a database that is not available yet.
+//! `monthend migrate`: creates or upgrades the database schema. Waits for a database that is not
+//! available yet.
 
 use std::time::{Duration, Instant};
 
@@ -19,9 +20,9 @@ use crate::output::{format_duration, print_line};
 
 /// Create or upgrade the database schema
 ///
-/// The first migration also sets the installation's time zone and currency, which never change. Every migration grants the
-/// roles of the operator and the workers what they need. Needs a role that may create tables; waits two minutes for the
-/// database.
+/// The first migration also sets the installation's time zone and currency, which never change.
+/// Every migration grants the roles of the operator and the workers what they need. Needs a role
+/// that may create tables; waits two minutes for the database.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  monthend migrate --time-zone Asia/Seoul --currency KRW")]
 pub(crate) struct Migrate {
@@ -31,7 +32,8 @@ pub(crate) struct Migrate {
     /// Currency of every amount, by its ISO 4217 code; never changes later
     #[arg(long, env = "MONTHEND_CURRENCY", value_name = "CODE")]
     currency: Currency,
-    /// Locale of members without one of their own: ko or en [default: the installation's, at first ko]
+    /// Locale of members without one of their own: ko or en [default: the installation's, at first
+    /// ko]
     #[arg(long, env = "MONTHEND_LOCALE", value_name = "LOCALE")]
     locale: Option<Locale>,
     /// Database role of the operator

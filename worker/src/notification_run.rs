@@ -1,5 +1,5 @@
-//! What the Jobs of a notification run, `publish` and `rehearse`, have in common: their connections, and waiting for their
-//! turn. Knows neither Kafka nor how an email is rendered.
+//! What the Jobs of a notification run, `publish` and `rehearse`, have in common: their
+//! connections, and waiting for their turn. Knows neither Kafka nor how an email is rendered.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,8 @@ const SELECTION_SLICE: Duration = Duration::from_secs(30);
 /// Time between two looks at a run that another process changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A connection with the settings for notification statements. Closing it releases its advisory locks.
+/// A connection with the settings for notification statements. Closing it releases its advisory
+/// locks.
 ///
 /// # Errors
 /// The address cannot be read, or the database cannot be reached.
@@ -33,7 +34,8 @@ pub(crate) async fn connect(
     Ok(pool.acquire().await.during("cannot connect to the database")?.detach())
 }
 
-/// Waits until no other process works for the run and it is not suspended, locks it, and reads it. None: stopped.
+/// Waits until no other process works for the run and it is not suspended, locks it, and reads it.
+/// None: stopped.
 ///
 /// # Errors
 /// The database fails or does not answer, or has no such run.
@@ -95,7 +97,8 @@ pub(crate) async fn select_targets(
     }
 }
 
-/// Waits while the run is suspended, and returns its next state. Returns the suspended state when stopped.
+/// Waits while the run is suspended, and returns its next state. Returns the suspended state when
+/// stopped.
 ///
 /// # Errors
 /// The database fails or does not answer.

@@ -1,11 +1,12 @@
-//! Standard output: what a command reports to the person who ran it, and how numbers and durations are formatted. Log lines
-//! go to standard error.
+//! Standard output: what a command reports to the person who ran it, and how numbers and durations
+//! are formatted. Log lines go to standard error.
 
 use std::fmt;
 use std::io::Write as _;
 use std::time::Duration;
 
-/// Writes one line to standard output. A closed output is not an error: the work does not depend on it.
+/// Writes one line to standard output. A closed output is not an error: the work does not depend on
+/// it.
 pub(crate) fn print_line(line: impl fmt::Display) {
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }

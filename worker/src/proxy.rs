@@ -1,4 +1,5 @@
-//! A TCP proxy in front of PostgreSQL, for tests: it can lose the answers to COMMITs, and it can make connections silent.
+//! A TCP proxy in front of PostgreSQL, for tests: it can lose the answers to COMMITs, and it can
+//! make connections silent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,7 +28,8 @@ struct Faults {
 }
 
 impl DatabaseProxy {
-    /// Closes the connection instead of answering each of the first `losses` COMMITs, once the server has committed.
+    /// Closes the connection instead of answering each of the first `losses` COMMITs, once the
+    /// server has committed.
     pub(crate) async fn start(database: &SecretString, losses: u32) -> Self {
         let mut url = Url::parse(database.expose_secret()).unwrap();
         let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
@@ -50,8 +52,8 @@ impl DatabaseProxy {
         Self { url: SecretString::from(url.to_string()), lost, silence }
     }
 
-    /// From now on the connections that are open pass nothing on, in either direction, and stay open: like those to a server
-    /// that has disappeared. New connections work.
+    /// From now on the connections that are open pass nothing on, in either direction, and stay
+    /// open: like those to a server that has disappeared. New connections work.
     pub(crate) fn silence_open_connections(&self) {
         self.silence.send_replace(());
     }

@@ -16,15 +16,16 @@ use crate::output::print_line;
 
 /// Check the bills and deliveries of a month
 ///
-/// Prints each invariant, such as "a bill is the sum of its items", and up to 20 violations of it. Exit status 4 if any is
-/// violated. Changes nothing, and can run at any time.
+/// Prints each invariant, such as "a bill is the sum of its items", and up to 20 violations of it.
+/// Exit status 4 if any is violated. Changes nothing, and can run at any time.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  monthend verify --month 2026-10")]
 pub(crate) struct Verify {
     /// Billing month, as YYYY-MM
     #[arg(long, value_name = "MONTH")]
     month: BillingMonth,
-    /// File with the Message-ID of each e-mail that arrived, one on each line, to compare with what was sent
+    /// File with the Message-ID of each e-mail that arrived, one on each line, to compare with what
+    /// was sent
     #[arg(long, value_name = "FILE")]
     sink: Option<PathBuf>,
 }

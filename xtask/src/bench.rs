@@ -1,16 +1,14 @@
-//! `cargo xtask bench`: builds what is measured and what measures it, for release. The figures and the verdict are the
-//! bench's own.
+//! `cargo xtask bench`: builds what is measured and what measures it, for release. The figures and
+//! the verdict are the bench's own.
 
 use std::process::Command;
 
 use anyhow::Result;
 
 use crate::checks::cargo;
-use crate::exec;
-use crate::kafka;
-use crate::packages;
 use crate::paths::Paths;
 use crate::progress::Progress;
+use crate::{exec, kafka, packages};
 
 pub(crate) fn run(paths: &Paths, progress: &Progress, arguments: &[String]) -> Result<()> {
     packages::ensure(paths, progress, &packages::POSTGRES)?;

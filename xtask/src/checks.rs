@@ -8,11 +8,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::exec;
 use crate::paths::{Paths, write_if_changed};
-use crate::postgres;
 use crate::progress::Progress;
-use crate::source_layout;
+use crate::{exec, postgres, source_layout};
 
 const CARGO_DENY: &str = "0.20.2";
 

@@ -1,5 +1,5 @@
-//! Images from the Dockerfiles in images/, tagged by what they are made of: a changed binary is another image, and
-//! pods roll. The Docker engine keeps them.
+//! Images from the Dockerfiles in images/, tagged by what they are made of: a changed binary is
+//! another image, and pods roll. The Docker engine keeps them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,10 @@ use sha2::{Digest, Sha256};
 use crate::cluster::Cluster;
 use crate::daemon::hex;
 use crate::docker::Engine;
-use crate::exec;
 use crate::glibc::{self, Release};
-use crate::kafka;
-use crate::mail;
-use crate::packages;
 use crate::paths::Paths;
 use crate::progress::Progress;
+use crate::{exec, kafka, mail, packages};
 
 /// The release whose packages the images of the development stack are made of.
 const PACKAGED: Release = Release::Bookworm;
@@ -52,7 +49,10 @@ impl Reference {
 pub(crate) enum Part {
     File(PathBuf),
     /// A folder with a name for its content, which need not be read to know whether it changed.
-    Cached { path: PathBuf, identity: String },
+    Cached {
+        path: PathBuf,
+        identity: String,
+    },
 }
 
 impl Part {
@@ -95,7 +95,12 @@ impl Recipe {
         }
         hash.update(base.image());
         let tag = hex(&hash.finalize())[..12].to_owned();
-        Ok(Self { reference: Reference { repository: format!("monthend/{name}"), tag }, dockerfile, context, base })
+        Ok(Self {
+            reference: Reference { repository: format!("monthend/{name}"), tag },
+            dockerfile,
+            context,
+            base,
+        })
     }
 
     /// Has the image in the engine; whether it had to be built.
@@ -138,8 +143,8 @@ impl Recipe {
     }
 }
 
-/// Has the base image under its usual name: from its registry, or made from Debian's packages where it can't be
-/// pulled.
+/// Has the base image under its usual name: from its registry, or made from Debian's packages where
+/// it can't be pulled.
 fn ensure_base(paths: &Paths, engine: Engine, base: Release) -> Result<()> {
     let image = base.image();
     if engine.has_or_pulls(&image) {

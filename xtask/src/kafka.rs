@@ -1,5 +1,5 @@
-//! Apache Kafka: its jars, which the development stack's image is made of too, and a private broker on this machine for
-//! the tests that need one and no cluster.
+//! Apache Kafka: its jars, which the development stack's image is made of too, and a private broker
+//! on this machine for the tests that need one and no cluster.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,11 +7,9 @@ use std::process::Command;
 use anyhow::Result;
 use test_servers::{Broker, Java};
 
-use crate::cache;
-use crate::exec;
-use crate::packages;
 use crate::paths::Paths;
 use crate::progress::Progress;
+use crate::{cache, exec, packages};
 
 /// The folder of the jars.
 pub(crate) fn jars(paths: &Paths, progress: &Progress) -> Result<PathBuf> {

@@ -6,11 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::cache;
-use crate::exec;
-use crate::packages;
 use crate::paths::Paths;
 use crate::progress::Progress;
+use crate::{cache, exec, packages};
 
 const FILES: [&str; 2] = ["package.json", "package-lock.json"];
 

@@ -1,4 +1,5 @@
-//! A private PostgreSQL on this machine, for the tests that need a server and no cluster, and for checking queries.
+//! A private PostgreSQL on this machine, for the tests that need a server and no cluster, and for
+//! checking queries.
 
 use anyhow::Result;
 use test_servers::Postgres;

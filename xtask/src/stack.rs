@@ -15,11 +15,10 @@ use serde_json::{Value, json};
 use crate::checks::cargo;
 use crate::cluster::{Cluster, NAME};
 use crate::daemon::hex;
-use crate::exec;
 use crate::images::{self, Images, Reference};
-use crate::interrupt;
 use crate::paths::{Paths, write_if_changed};
 use crate::progress::{Progress, seconds};
+use crate::{exec, interrupt};
 
 pub(crate) const NAMESPACE: &str = NAME;
 pub(crate) const DATABASE_SECRET: &str = "monthend-database";

@@ -8,16 +8,10 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use crate::checks;
 use crate::cluster::{self, Cluster, Record, Settings};
-use crate::exec;
-use crate::images;
-use crate::interrupt;
-use crate::kafka;
 use crate::paths::Paths;
-use crate::postgres;
 use crate::progress::{Progress, seconds};
-use crate::stack;
+use crate::{checks, exec, images, interrupt, kafka, postgres, stack};
 
 /// The profile of the tests and of the binaries that they meet in the cluster.
 const PROFILE: &str = "dev";
@@ -40,12 +34,7 @@ struct TestProgram {
     folder: PathBuf,
 }
 
-pub(crate) fn run(
-    paths: &Paths,
-    progress: &Progress,
-    only: Option<Part>,
-    filter: &[String],
-) -> Result<()> {
+pub(crate) fn run(paths: &Paths, progress: &Progress, only: Option<Part>, filter: &[String]) -> Result<()> {
     let wanted = |part| only.is_none_or(|only| only == part);
     if wanted(Part::Lint) {
         checks::lint(paths, progress)?;
@@ -163,11 +152,7 @@ fn run_all(
 
 /// Work on the cluster that is there, or on one that is there only for it:
 /// that one is removed afterwards, whatever happened.
-fn on_cluster(
-    paths: &Paths,
-    progress: &Progress,
-    work: impl FnOnce(&Cluster) -> Result<()>,
-) -> Result<()> {
+fn on_cluster(paths: &Paths, progress: &Progress, work: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
     let was_there = Record::read(paths)?.is_some();
     let result = Cluster::up(paths, progress, &Settings::default()).and_then(|mut cluster| {
         stack::install(paths, progress, &mut cluster, PROFILE, &stack::profile_folder(paths, PROFILE))?;

@@ -1,5 +1,5 @@
-//! The programs that a cluster needs, built from their Go modules in xtask/tools and kept in the cache by a hash of
-//! their sources, so that every clone on the machine shares them.
+//! The programs that a cluster needs, built from their Go modules in xtask/tools and kept in the
+//! cache by a hash of their sources, so that every clone on the machine shares them.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -15,7 +15,8 @@ use crate::run::impl_run;
 
 impl_run!(BillingRun, BillingRunSpec, BillingRunStatus, Phase);
 
-/// Bills one month: every eligible member gets a bill, or is quarantined with a reason, and all bills are issued at once.
+/// Bills one month: every eligible member gets a bill, or is quarantined with a reason, and all
+/// bills are issued at once.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "monthend.dev",
@@ -89,7 +90,8 @@ impl_run!(BillingRun, BillingRunSpec, BillingRunStatus, Phase);
         .message("limits cannot be changed; delete this run and create another with the other limits, or approve its draft").field_path(".limits")
 )]
 pub struct BillingRunSpec {
-    /// The billing month, as YYYY-MM. The run starts once the month is over in the installation's time zone. Immutable.
+    /// The billing month, as YYYY-MM. The run starts once the month is over in the installation's
+    /// time zone. Immutable.
     #[schemars(length(max = 64))]
     #[x_kube(
         validation = Rule::new("self.matches('^20[0-9]{2}-(0[1-9]|1[0-2])$')").message("month must be YYYY-MM from 2000-01 to 2099-12, such as 2026-10"),
@@ -97,8 +99,8 @@ pub struct BillingRunSpec {
     )]
     pub month: String,
 
-    /// The ConfigMap, in the run's namespace, with the price book. The run keeps a copy of the price book when it starts, so
-    /// later changes of the ConfigMap have no effect. Immutable.
+    /// The ConfigMap, in the run's namespace, with the price book. The run keeps a copy of the
+    /// price book when it starts, so later changes of the ConfigMap have no effect. Immutable.
     #[x_kube(validation = Rule::new("self == oldSelf").message("priceBookRef cannot be changed; delete this run and create another with the other price book"))]
     pub price_book_ref: PriceBookRef,
 
@@ -114,7 +116,8 @@ pub struct BillingRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
 
-    /// Automatic issues the bills as soon as they are verified and within the limits. Manual waits for `approval`. Immutable.
+    /// Automatic issues the bills as soon as they are verified and within the limits. Manual waits
+    /// for `approval`. Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("approvalPolicy cannot be changed; delete this run and create another with the other policy"))]
     pub approval_policy: ApprovalPolicy,
@@ -127,14 +130,15 @@ pub struct BillingRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 
-    /// The number of the last data load to bill. Usage that was loaded later is not billed, but counted in
-    /// status.counts.lateUsage. Default: the last load that is finished when the run starts. Immutable.
+    /// The number of the last data load to bill. Usage that was loaded later is not billed, but
+    /// counted in status.counts.lateUsage. Default: the last load that is finished when the run
+    /// starts. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1").message("dataCutoff must be the number of a finished load, 1 or more; leave it out for the last finished load"))]
     pub data_cutoff: Option<i64>,
 
-    /// The number of shards that the month's members are divided into, which is the number of completions of the worker Job.
-    /// Immutable.
+    /// The number of shards that the month's members are divided into, which is the number of
+    /// completions of the worker Job. Immutable.
     #[serde(default = "default_shards")]
     #[x_kube(
         validation = Rule::new("self >= 1 && self <= 1000").message("shards must be 1 to 1000; 16 is a good value for most months"),
@@ -142,7 +146,8 @@ pub struct BillingRunSpec {
     )]
     pub shards: i32,
 
-    /// The number of worker pods that run at the same time. Can be changed while the run is in progress.
+    /// The number of worker pods that run at the same time. Can be changed while the run is in
+    /// progress.
     #[serde(default = "default_parallelism")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 1000").message("parallelism must be 1 to 1000; to stop the workers, set suspend to true"))]
     pub parallelism: i32,
@@ -159,7 +164,8 @@ pub struct BillingRunSpec {
     #[serde(default)]
     pub suspend: bool,
 
-    /// Deletes the run this many seconds after its end. Its bills stay in the database. Default: never.
+    /// Deletes the run this many seconds after its end. Its bills stay in the database. Default:
+    /// never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 0").message("ttlSecondsAfterFinished must be 0 or more; leave it out to keep the run"))]
     pub ttl_seconds_after_finished: Option<i64>,
@@ -265,7 +271,8 @@ pub struct Approval {
     validation = Rule::new("!has(self.maxTotalDelta)").message("limits.maxTotalDelta is not available in this version; leave it out").field_path(".maxTotalDelta")
 )]
 pub struct Limits {
-    /// The most quarantined members: a count such as 100, or a percentage of the run's members such as 0.1%.
+    /// The most quarantined members: a count such as 100, or a percentage of the run's members such
+    /// as 0.1%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 : self.matches('^(100([.]0{1,6})?|[0-9]{1,2}([.][0-9]{1,6})?)%$')").message("limits.maxQuarantined must be a count such as 100 or a percentage from 0% to 100% such as \"0.1%\""))]
     pub max_quarantined: Option<Limit>,
@@ -275,7 +282,8 @@ pub struct Limits {
     /// The most bills that a new revision changes. Not available in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_changed_bills: Option<Limit>,
-    /// The most by which a new revision changes the month's total, in minor units. Not available in this version.
+    /// The most by which a new revision changes the month's total, in minor units. Not available in
+    /// this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_delta: Option<Limit>,
 }

@@ -1,4 +1,5 @@
-//! The status of a `BillingRun`. Counts are 64-bit integers; amounts are decimal strings, as totals can exceed 64 bits.
+//! The status of a `BillingRun`. Counts are 64-bit integers; amounts are decimal strings, as totals
+//! can exceed 64 bits.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -132,7 +133,8 @@ pub struct Progress {
     pub chunks_done: i64,
     /// Percentage of the members that are done, rounded down; 100 only once all chunks are done.
     pub percent: i64,
-    /// Members per second: over the last 10 seconds, or over the whole run once all chunks are done.
+    /// Members per second: over the last 10 seconds, or over the whole run once all chunks are
+    /// done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members_per_second: Option<i64>,
     /// When the last member will be done, at that rate.
@@ -140,8 +142,9 @@ pub struct Progress {
     pub estimated_completion: Option<Time>,
 }
 
-/// Members and usage rows by outcome. `billed` and `quarantined` add up to the run's members. Each usage row of the month
-/// is counted in exactly one of the other four: the first that applies, in the order late, quarantined, unbillable, rated.
+/// Members and usage rows by outcome. `billed` and `quarantined` add up to the run's members. Each
+/// usage row of the month is counted in exactly one of the other four: the first that applies, in
+/// the order late, quarantined, unbillable, rated.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {

@@ -1,4 +1,5 @@
-//! `NotificationRun`: e-mails the bills of a month. The comments on the fields are what `kubectl explain` shows.
+//! `NotificationRun`: e-mails the bills of a month. The comments on the fields are what `kubectl
+//! explain` shows.
 
 mod status;
 
@@ -12,7 +13,8 @@ use crate::run::impl_run;
 
 impl_run!(NotificationRun, NotificationRunSpec, NotificationRunStatus, Phase);
 
-/// E-mails the bills of a month: each selected bill is sent once, or gets the reason why it was not sent.
+/// E-mails the bills of a month: each selected bill is sent once, or gets the reason why it was not
+/// sent.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "monthend.dev",
@@ -91,9 +93,9 @@ pub struct NotificationRunSpec {
     )]
     pub month: String,
 
-    /// Which of the month's live bills to send. Ready: bills that were not attempted yet, of members who got no e-mail for
-    /// the month. Failed: bills that could not be sent. Unknown: bills that may have been sent. Corrected is not available
-    /// in this version. Immutable.
+    /// Which of the month's live bills to send. Ready: bills that were not attempted yet, of
+    /// members who got no e-mail for the month. Failed: bills that could not be sent. Unknown:
+    /// bills that may have been sent. Corrected is not available in this version. Immutable.
     #[serde(default)]
     #[x_kube(
         validation = Rule::new("self != 'Corrected'").message("select: Corrected is not available in this version; leave it out, or use Failed or Unknown"),
@@ -105,18 +107,20 @@ pub struct NotificationRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<NotificationScope>,
 
-    /// The ConfigMap, in the run's namespace, with the e-mail templates. The run keeps a copy of the templates when it
-    /// starts, so later changes of the ConfigMap have no effect. Default: the chart's templates. Immutable.
+    /// The ConfigMap, in the run's namespace, with the e-mail templates. The run keeps a copy of
+    /// the templates when it starts, so later changes of the ConfigMap have no effect. Default:
+    /// the chart's templates. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<TemplateRef>,
 
-    /// Decrypts and renders every e-mail without sending any, and reports which ones would fail. Immutable.
+    /// Decrypts and renders every e-mail without sending any, and reports which ones would fail.
+    /// Immutable.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("rehearsal cannot be changed; create another run"))]
     pub rehearsal: bool,
 
-    /// The most e-mails per second, over all consumers together. Can be changed while the run is in progress. Default: no
-    /// limit.
+    /// The most e-mails per second, over all consumers together. Can be changed while the run is in
+    /// progress. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("maxPerSecond must be 1 to 100000; leave it out for no limit, or set suspend to true to send nothing"))]
     pub max_per_second: Option<i32>,
@@ -125,7 +129,8 @@ pub struct NotificationRunSpec {
     #[serde(default)]
     pub suspend: bool,
 
-    /// Deletes the run this many seconds after its end. The outcomes of its bills stay in the database. Default: never.
+    /// Deletes the run this many seconds after its end. The outcomes of its bills stay in the
+    /// database. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 0").message("ttlSecondsAfterFinished must be 0 or more; leave it out to keep the run"))]
     pub ttl_seconds_after_finished: Option<i64>,
@@ -167,8 +172,8 @@ pub struct NotificationScope {
 /// Templates in a ConfigMap.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct TemplateRef {
-    /// The name of the ConfigMap. Its keys are LOCALE.subject.hbs, LOCALE.body.html.hbs and LOCALE.body.txt.hbs, with ko and
-    /// en as LOCALE.
+    /// The name of the ConfigMap. Its keys are LOCALE.subject.hbs, LOCALE.body.html.hbs and
+    /// LOCALE.body.txt.hbs, with ko and en as LOCALE.
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("self.size() <= 253 && self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("templateRef.name must be the name of a ConfigMap: lower-case letters, digits, '-' and '.', such as templates-2026-10"))]
     pub name: String,

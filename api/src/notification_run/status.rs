@@ -34,7 +34,8 @@ pub struct NotificationRunStatus {
     /// The generation of the spec that this status is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The conditions Started, Suspended, Progressing, TransportAvailable, Complete, Failed and Finished.
+    /// The conditions Started, Suspended, Progressing, TransportAvailable, Complete, Failed and
+    /// Finished.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -51,7 +52,8 @@ pub enum Phase {
     Sending,
     /// Every selected bill was sent or skipped.
     Succeeded,
-    /// The run ended with bills that failed or whose outcome is unknown; other runs can select those.
+    /// The run ended with bills that failed or whose outcome is unknown; other runs can select
+    /// those.
     CompletedWithFailures,
     /// The run ended before every bill had an outcome; the condition Failed says why.
     Failed,
@@ -102,7 +104,8 @@ pub struct NotificationProgress {
     pub estimated_completion: Option<Time>,
 }
 
-/// Bills by outcome. `sent`, `failed`, `skipped`, `unknown`, `open` and, in a rehearsal, `rendered` add up to `targets`.
+/// Bills by outcome. `sent`, `failed`, `skipped`, `unknown`, `open` and, in a rehearsal, `rendered`
+/// add up to `targets`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationCounts {

@@ -34,7 +34,8 @@ pub struct Plan {
     pub name: String,
     pub kind: PlanKind,
     pub base_fee: MinorUnits,
-    /// The usage that the plan charges for, sorted by kind. Other kinds are free. Always empty for an add-on.
+    /// The usage that the plan charges for, sorted by kind. Other kinds are free. Always empty for
+    /// an add-on.
     pub usage: Vec<UsageRate>,
 }
 

@@ -8,8 +8,8 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use super::problem::{PriceBookError, Problem};
 use crate::yaml::{YamlError, from_yaml};
 
-/// Parses the text. Every key must be known and appear once, no required key may be missing, and every value must have its
-/// type.
+/// Parses the text. Every key must be known and appear once, no required key may be missing, and
+/// every value must have its type.
 pub(super) fn read(text: &str) -> Result<Book, PriceBookError> {
     from_yaml(text).map_err(|YamlError { path, reason }| PriceBookError(vec![Problem { path, reason }]))
 }

@@ -1,7 +1,7 @@
 //! The price book: plans, discounts, tax and rounding of the months it is valid for.
 //!
-//! A [`PriceBook`] is valid by construction. Only `document` knows the format of its text. What a member pays is computed
-//! in [`crate::pricing`].
+//! A [`PriceBook`] is valid by construction. Only `document` knows the format of its text. What a
+//! member pays is computed in [`crate::pricing`].
 
 mod book;
 mod document;
@@ -20,7 +20,8 @@ impl PriceBook {
     /// Parses and validates a price book.
     ///
     /// # Errors
-    /// The invalid fields, each with its reason: all of them where the text has the right structure, otherwise the first.
+    /// The invalid fields, each with its reason: all of them where the text has the right
+    /// structure, otherwise the first.
     pub fn parse(text: &str) -> Result<Self, PriceBookError> {
         validate::validate(document::read(text)?, Sha256Digest::of(text.as_bytes()))
     }

@@ -15,8 +15,8 @@ use crate::zone::Zone;
 
 const MAX_KIND_LEN: usize = 32;
 
-/// An invalid field gives `None` and adds a problem. A plan or discount with an invalid field is left out, so a price book
-/// is built only if there is no problem at all.
+/// An invalid field gives `None` and adds a problem. A plan or discount with an invalid field is
+/// left out, so a price book is built only if there is no problem at all.
 pub(super) fn validate(raw: document::Book, sha256: Sha256Digest) -> Result<PriceBook, PriceBookError> {
     let mut problems = Problems::default();
     let p = &mut problems;

@@ -105,8 +105,9 @@ impl<'a> Lines<'a> {
         Ok(())
     }
 
-    /// Step 2. A segment is charged the fee of the plan's days up to and including it, less the fee of the days before it.
-    /// So the segments of a plan add up to the rounded fee of all of its days.
+    /// Step 2. A segment is charged the fee of the plan's days up to and including it, less the fee
+    /// of the days before it. So the segments of a plan add up to the rounded fee of all of its
+    /// days.
     fn fee(&mut self, kind: ItemKind, segment: &Segment<'a>, month_days: i128) -> Result<(), Quarantine> {
         let so_far = |days: u32| div_round(segment.plan.base_fee.exact() * i128::from(days), month_days);
         let amount = so_far(segment.days_so_far()) - so_far(segment.days_before);
@@ -183,8 +184,8 @@ fn price_of_blocks(rate: &UsageRate, blocks: i128) -> Option<i128> {
     Some(div_round(millionths, Decimal::SCALE))
 }
 
-/// The position of each granted discount and the days on which it applies, in the order in which discounts apply.
-/// Discounts that apply on no day are left out.
+/// The position of each granted discount and the days on which it applies, in the order in which
+/// discounts apply. Discounts that apply on no day are left out.
 fn granted_days(
     book: &PriceBook,
     month: &ZonedMonth,
@@ -289,7 +290,8 @@ fn rounding_of(rounding: BillRounding, sum: i128) -> i128 {
     }
 }
 
-/// Converts an exact intermediate value into a stored one. A value that does not fit into 64 bits quarantines the member.
+/// Converts an exact intermediate value into a stored one. A value that does not fit into 64 bits
+/// quarantines the member.
 fn stored(value: i128, what: impl FnOnce() -> String) -> Result<MinorUnits, Quarantine> {
     i64::try_from(value).map(MinorUnits::new).map_err(|_| overflow(format!("{} leaves 64 bits", what())))
 }

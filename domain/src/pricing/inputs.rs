@@ -5,7 +5,8 @@ use jiff::civil::Date;
 use crate::ids::AdjustmentId;
 use crate::money::MinorUnits;
 
-/// A plan that a member has from `from` (inclusive) to `to` (exclusive); without `to` it has no end.
+/// A plan that a member has from `from` (inclusive) to `to` (exclusive); without `to` it has no
+/// end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription<'a> {
     pub plan: &'a str,
@@ -13,7 +14,8 @@ pub struct Subscription<'a> {
     pub to: Option<Date>,
 }
 
-/// A discount that a member has from `from` (inclusive) to `to` (exclusive); without `to` it has no end.
+/// A discount that a member has from `from` (inclusive) to `to` (exclusive); without `to` it has no
+/// end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant<'a> {
     pub discount: &'a str,
@@ -34,7 +36,8 @@ pub struct Adjustment<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsageSum<'a> {
     pub kind: &'a str,
-    /// The number of boundaries at or before `started_at`: the result of `width_bucket(started_at, boundaries)` in SQL.
+    /// The number of boundaries at or before `started_at`: the result of `width_bucket(started_at,
+    /// boundaries)` in SQL.
     pub interval: usize,
     pub quantity: i128,
     pub rows: u64,

@@ -1,9 +1,10 @@
 //! Computes one bill, one quarantine record or neither from one member's month.
 //!
-//! In two stages, because usage belongs to the segment that covers its local date: [`Pricer::eligibility`] turns
-//! subscriptions into segments and gives the instants at which the usage of the month has to be divided; the caller sums
-//! the usage between these instants; [`Pricer::price`] computes the rest. Intermediate values are exact. Only stored
-//! values have to fit into 64 bits.
+//! In two stages, because usage belongs to the segment that covers its local date:
+//! [`Pricer::eligibility`] turns subscriptions into segments and gives the instants at which the
+//! usage of the month has to be divided; the caller sums the usage between these instants;
+//! [`Pricer::price`] computes the rest. Intermediate values are exact. Only stored values have to
+//! fit into 64 bits.
 
 mod calculation;
 mod inputs;

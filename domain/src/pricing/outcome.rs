@@ -52,8 +52,8 @@ impl fmt::Display for QuarantineCode {
     }
 }
 
-/// A bill with its items. `total_amount` is the sum of the items, and equals base + usage − discount + adjustment +
-/// exclusive tax + rounding.
+/// A bill with its items. `total_amount` is the sum of the items, and equals base + usage −
+/// discount + adjustment + exclusive tax + rounding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bill<'a> {
     pub base_amount: MinorUnits,
@@ -71,7 +71,8 @@ pub struct Bill<'a> {
     pub unbillable_rows: u64,
 }
 
-/// The amounts that are stored with a bill; see [`Bill`]. They are as confidential as names, so `Debug` hides them.
+/// The amounts that are stored with a bill; see [`Bill`]. They are as confidential as names, so
+/// `Debug` hides them.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amounts {
     pub base: MinorUnits,
@@ -95,12 +96,14 @@ pub struct Item<'a> {
     /// Counted from 1.
     pub line_no: i32,
     pub kind: ItemKind,
-    /// The code of the plan, discount or adjustment, or the usage kind; for tax and rounding `tax` and `rounding`.
+    /// The code of the plan, discount or adjustment, or the usage kind; for tax and rounding `tax`
+    /// and `rounding`.
     pub code: &'a str,
     /// The days of a fee, the blocks of usage, otherwise 1.
     pub quantity: i64,
     pub amount: MinorUnits,
-    /// For fees and usage the days of the segment, for discounts the days that both grant and segment cover.
+    /// For fees and usage the days of the segment, for discounts the days that both grant and
+    /// segment cover.
     pub days: Option<i32>,
     /// For usage: raw units used in the segment.
     pub used: Option<i64>,

@@ -20,14 +20,14 @@ impl<'a> Pricer<'a> {
         Self { book, month }
     }
 
-    /// Stage 1: whether the member gets a bill, and the segments of the month. The subscriptions may be in any order and of
-    /// any time.
+    /// Stage 1: whether the member gets a bill, and the segments of the month. The subscriptions
+    /// may be in any order and of any time.
     pub fn eligibility(&self, subscriptions: &[Subscription<'_>]) -> Eligibility<'a> {
         segments::eligibility(self.book, self.month, subscriptions)
     }
 
-    /// Stage 2: the outcome. Grants, adjustments and usage may be in any order. Adjustments and usage must be those of the
-    /// month.
+    /// Stage 2: the outcome. Grants, adjustments and usage may be in any order. Adjustments and
+    /// usage must be those of the month.
     pub fn price<'b>(
         &self,
         eligibility: &Eligibility<'a>,

@@ -1,4 +1,5 @@
-//! Step 1: turns subscriptions into segments, and segments into the instants at which usage is divided between them.
+//! Step 1: turns subscriptions into segments, and segments into the instants at which usage is
+//! divided between them.
 
 use jiff::Timestamp;
 
@@ -42,7 +43,8 @@ pub struct Segments<'a> {
     addons: Vec<Segment<'a>>,
     /// The instants within the month at which the covering segment changes.
     boundaries: Vec<Timestamp>,
-    /// The base segment that covers each interval between boundaries. One more than there are boundaries.
+    /// The base segment that covers each interval between boundaries. One more than there are
+    /// boundaries.
     intervals: Vec<Option<usize>>,
 }
 
@@ -55,14 +57,16 @@ impl<'a> Segments<'a> {
         &self.addons
     }
 
-    /// The position in `base` of the segment that covers the interval. Panics if there is no such interval.
+    /// The position in `base` of the segment that covers the interval. Panics if there is no such
+    /// interval.
     pub(super) fn of_interval(&self, interval: usize) -> Option<usize> {
         self.intervals[interval]
     }
 }
 
 impl Eligibility<'_> {
-    /// The instants within the month, in order, at which the usage has to be divided. Most members have none.
+    /// The instants within the month, in order, at which the usage has to be divided. Most members
+    /// have none.
     pub fn usage_boundaries(&self) -> &[Timestamp] {
         match self {
             Self::Eligible(segments) => &segments.boundaries,

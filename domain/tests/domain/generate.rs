@@ -1,10 +1,10 @@
-//! Random price books and members for property tests and for the comparison with the reference implementation.
+//! Random price books and members for property tests and for the comparison with the reference
+//! implementation.
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
-use jiff::ToSpan;
 use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -12,7 +12,8 @@ use proptest::sample::{select, subsequence};
 
 use crate::members::{Dated, Member, OneOff, UsageRow};
 
-/// A generated price book. The product parses it from text; the reference implementation uses this model directly.
+/// A generated price book. The product parses it from text; the reference implementation uses this
+/// model directly.
 #[derive(Clone, Debug)]
 pub(crate) struct Book {
     pub(crate) zone: &'static str,

@@ -1,5 +1,5 @@
-//! A member's month as a fixture. It is priced like in the worker: segments first, then usage summed between the
-//! boundaries.
+//! A member's month as a fixture. It is priced like in the worker: segments first, then usage
+//! summed between the boundaries.
 
 use std::collections::BTreeMap;
 

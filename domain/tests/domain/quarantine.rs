@@ -108,7 +108,8 @@ fn stored_values_must_fit_into_64_bits() {
     let max = i64::MAX;
     let rated = r#"plans: [ { code: A, baseFee: 0, usage: { voice: { allowance: 9223372036854775807, per: 1, tiers: [ { rate: "2" } ] }, data: { allowance: 0, per: 1, tiers: [ { rate: "2" } ] } } } ]"#;
     let on_a = || Member::on("A", "2026-10-01", "");
-    // A sum of 2^63 quarantines the member only for a kind that the plan rates, also if all of it is free.
+    // A sum of 2^63 quarantines the member only for a kind that the plan rates, also if all of it is
+    // free.
     let free = on_a().used("sms", max, OCTOBER).used("sms", 1, OCTOBER);
     assert_eq!(priced(rated, &free)[2], "rated 2 unbillable 0");
     let undeclared = on_a().used("mms", max, OCTOBER).used("mms", max, OCTOBER);
@@ -127,7 +128,8 @@ fn stored_values_must_fit_into_64_bits() {
         columns(rated, &on_a().used("data", half - 1, OCTOBER)),
         format!("base 0 usage {0} discount 0 adjustment 0 tax 0 rounding 0 total {0}", max - 1)
     );
-    // A discount that brings the total back into range must not hide that another amount is out of range.
+    // A discount that brings the total back into range must not hide that another amount is out of
+    // range.
     let two = format!(
         "plans: [ {{ code: A, baseFee: {max} }}, {{ code: X, type: addon, baseFee: 1 }} ]\ndiscounts: [ {{ code: D, kind: percent, value: \"100\", appliesTo: total, priority: 1 }} ]"
     );

@@ -1,6 +1,7 @@
-//! A second implementation of the pricing contract: simple, day by day, with exact fractions of unlimited integers, and
-//! written from the contract alone. It shares no code with the product except the calendar and the zones' offsets, and
-//! works on the model that the price book's text is generated from.
+//! A second implementation of the pricing contract: simple, day by day, with exact fractions of
+//! unlimited integers, and written from the contract alone. It shares no code with the product
+//! except the calendar and the zones' offsets, and works on the model that the price book's text is
+//! generated from.
 
 use std::collections::BTreeMap;
 

@@ -306,7 +306,8 @@ fn discounts_apply_in_order_and_within_limits() {
                 .granted("B", "2026-10-01", "")
                 .granted("C", "2026-10-01", "")
                 .granted("Z", "2026-10-01", ""),
-            // B0 6774, U0 4000. Z takes all of the base; B 1000 of usage; C wants 5387 and finds 3000; A and E nothing.
+            // B0 6774, U0 4000. Z takes all of the base; B 1000 of usage; C wants 5387 and finds 3000; A and
+            // E nothing.
             vec!["Z 1 -6774 days 21", "B 1 -1000 days 21", "C 1 -3000 days 21"],
         ),
         (

@@ -69,7 +69,8 @@ fn zones_are_accepted_by_their_exact_name_only() {
     }
 }
 
-/// The plan that usage at each instant is charged to. The two plans have different rates, and each row has quantity 1.
+/// The plan that usage at each instant is charged to. The two plans have different rates, and each
+/// row has quantity 1.
 fn charged(zone: &str, name: &str, days: [&str; 2], instants: &[&str]) -> Vec<String> {
     let book = format!(
         r#"
@@ -104,7 +105,8 @@ plans:
 
 #[test]
 fn usage_belongs_to_the_segment_of_its_local_date() {
-    // St John's, 7 November 2010: 00:00, 00:00:59.999999, then 23:01 of the 6th again, until the second midnight.
+    // St John's, 7 November 2010: 00:00, 00:00:59.999999, then 23:01 of the 6th again, until the second
+    // midnight.
     let instants = [
         "2010-11-07T02:29:59.999999Z",
         "2010-11-07T02:30:00Z",
@@ -116,7 +118,8 @@ fn usage_belongs_to_the_segment_of_its_local_date() {
     let plans = charged("America/St_Johns", "2010-11", ["2010-11-01", "2010-11-07"], &instants);
     assert_eq!(plans, ["EARLY", "LATE", "LATE", "EARLY", "EARLY", "LATE"]);
 
-    // A year earlier the clock is set back from the 1st to October 31st, which is not a day of the month.
+    // A year earlier the clock is set back from the 1st to October 31st, which is not a day of the
+    // month.
     let instants = [
         "2009-11-01T02:29:59.999999Z",
         "2009-11-01T02:30:00Z",
@@ -136,7 +139,8 @@ fn usage_belongs_to_the_segment_of_its_local_date() {
     let plans = charged("America/Havana", "2025-11", ["2025-11-01", "2025-11-02"], &instants);
     assert_eq!(plans, ["EARLY", "LATE", "LATE"]);
 
-    // São Paulo, 18 February 2018: the hour from 23:00 of the 17th occurs twice, and the 18th begins once.
+    // São Paulo, 18 February 2018: the hour from 23:00 of the 17th occurs twice, and the 18th begins
+    // once.
     let instants =
         ["2018-02-18T01:59:59Z", "2018-02-18T02:00:00Z", "2018-02-18T02:59:59Z", "2018-02-18T03:00:00Z"];
     let plans = charged("America/Sao_Paulo", "2018-02", ["2018-02-01", "2018-02-18"], &instants);
@@ -147,7 +151,8 @@ fn usage_belongs_to_the_segment_of_its_local_date() {
     let plans = charged("Africa/Cairo", "2026-04", ["2026-04-01", "2026-04-24"], &instants);
     assert_eq!(plans, ["EARLY", "LATE"]);
 
-    // Apia skipped from the 29th to the 31st: a change of plan on the 30th takes effect at that instant.
+    // Apia skipped from the 29th to the 31st: a change of plan on the 30th takes effect at that
+    // instant.
     let instants = ["2011-12-30T09:59:59.999999Z", "2011-12-30T10:00:00Z"];
     let plans = charged("Pacific/Apia", "2011-12", ["2011-12-01", "2011-12-30"], &instants);
     assert_eq!(plans, ["EARLY", "LATE"]);

@@ -1,14 +1,11 @@
-//! Access control: the operator's RBAC rules, the restricted profile of every pod, and the privileges of the database
-//! roles.
+//! Access control: the operator's RBAC rules, the restricted profile of every pod, and the
+//! privileges of the database roles.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    cluster,
-    data::{self, Cohort},
-    installation::Installation,
-    shell,
-    suite::Suite,
-};
+use e2e::data::{self, Cohort};
+use e2e::installation::Installation;
+use e2e::suite::Suite;
+use e2e::{cluster, shell};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
@@ -26,7 +23,8 @@ async fn can_i(
     namespace: &str,
 ) -> Result<bool> {
     let who = format!("system:serviceaccount:{}:{account}", installation.namespace);
-    // A colon precedes a subresource here, because kubectl reads the part after a slash as an object's name.
+    // A colon precedes a subresource here, because kubectl reads the part after a slash as an object's
+    // name.
     let (resource, subresource) = resource.split_once(':').unwrap_or((resource, ""));
     let subresource = format!("--subresource={subresource}");
     let command = ["kubectl", "-n", namespace, "auth", "can-i", verb, resource, &subresource, "--as", &who];

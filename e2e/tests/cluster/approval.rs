@@ -1,12 +1,10 @@
 //! Drafts that wait for approval.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    data,
-    installation::Installation,
-    runs::{condition, status},
-    suite::Suite,
-};
+use e2e::data;
+use e2e::installation::Installation;
+use e2e::runs::{condition, status};
+use e2e::suite::Suite;
 use serde_json::json;
 
 pub(crate) fn add(suite: &mut Suite) {

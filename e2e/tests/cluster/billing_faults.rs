@@ -1,15 +1,12 @@
-//! Faults in the middle of a billing run. After each, the run reaches the right state, and its bills equal those of a run
-//! without faults.
+//! Faults in the middle of a billing run. After each, the run reaches the right state, and its
+//! bills equal those of a run without faults.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    cluster, data,
-    database::{ChunkLock, draft_chunks},
-    installation::Installation,
-    runs::{LIMIT, condition, phase, status},
-    suite::Suite,
-    wait,
-};
+use e2e::database::{ChunkLock, draft_chunks};
+use e2e::installation::Installation;
+use e2e::runs::{LIMIT, condition, phase, status};
+use e2e::suite::Suite;
+use e2e::{cluster, data, wait};
 use serde_json::json;
 use sqlx::ConnectOptions as _;
 
@@ -136,7 +133,8 @@ async fn suspended(installation: &Installation) -> Result<()> {
     installation.apply_run("suspended", &month, json!({})).await?;
     let chunk_lock = ChunkLock::after(&installation.pool, &month, 10, 1).await?;
     installation.change_run("suspended", json!({"suspend": true})).await?;
-    // The lock keeps the workers from finishing their chunks, so they have to roll them back within the grace period.
+    // The lock keeps the workers from finishing their chunks, so they have to roll them back within the
+    // grace period.
     wait::until_true("the workers to end", LIMIT, async || {
         Ok(cluster::pods(&installation.client, &installation.namespace, "monthend.dev/run=suspended")
             .await?

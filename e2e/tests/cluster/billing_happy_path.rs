@@ -1,13 +1,11 @@
-//! A billing run without faults, and what a person reads about it: status, views, job_log, kubectl and metrics.
+//! A billing run without faults, and what a person reads about it: status, views, job_log, kubectl
+//! and metrics.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    data, database,
-    installation::Installation,
-    invariants,
-    runs::{PRICE_BOOK, condition, status},
-    suite::Suite,
-};
+use e2e::installation::Installation;
+use e2e::runs::{PRICE_BOOK, condition, status};
+use e2e::suite::Suite;
+use e2e::{data, database, invariants};
 use serde_json::{Value, json};
 
 pub(crate) fn add(suite: &mut Suite) {

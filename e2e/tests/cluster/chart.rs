@@ -1,15 +1,15 @@
 //! The Helm chart: which values it rejects, what it renders, and what an upgrade changes.
 
-use std::{fs, path::Path, process::Command};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    data,
-    environment::workspace,
-    installation::Installation,
-    shell::{self, path},
-    suite::Suite,
-};
+use e2e::data;
+use e2e::environment::workspace;
+use e2e::installation::Installation;
+use e2e::shell::{self, path};
+use e2e::suite::Suite;
 use serde_json::{Value, json};
 
 pub(crate) fn add(suite: &mut Suite) {
@@ -31,8 +31,8 @@ async fn lint_and_dry_run(installation: &Installation) -> Result<()> {
         let values = path(&values)?;
         let linted = shell::run(&["helm", "lint", "--strict", &chart(), "-f", values], &[], None).await?;
         ensure!(linted.contains("0 chart(s) failed"), "{linted}");
-        // Leaves out what a dry run would reject: the service account of `helm test` does not exist yet, the node ports
-        // are taken, and this cluster has no KEDA.
+        // Leaves out what a dry run would reject: the service account of `helm test` does not exist yet,
+        // the node ports are taken, and this cluster has no KEDA.
         let no_ports = [
             "devStack.postgresql.nodePort=null",
             "devStack.kafka.nodePort=null",
@@ -202,8 +202,8 @@ async fn upgrade_without_change(installation: &Installation) -> Result<()> {
     installation.helm_upgrade(&json!({})).await
 }
 
-/// The development release owns the CRDs. It is set back to an older chart, whose CRD has another column name, and then
-/// upgraded.
+/// The development release owns the CRDs. It is set back to an older chart, whose CRD has another
+/// column name, and then upgraded.
 async fn upgrade_of_crds(installation: &Installation) -> Result<()> {
     installation
         .apply_run("before-upgrade", &data::month(0), json!({"priceBookRef": {"name": "not-there"}}))

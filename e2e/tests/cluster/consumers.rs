@@ -1,15 +1,13 @@
 //! Consumers that are killed, restarted and scaled while they send.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    data::Cohort,
-    database::TableLock,
-    installation::{CONSUMERS, Installation, SESSIONS},
-    notifications::members_with,
-    runs::{LIMIT, status},
-    suite::Suite,
-    wait,
-};
+use e2e::data::Cohort;
+use e2e::database::TableLock;
+use e2e::installation::{CONSUMERS, Installation, SESSIONS};
+use e2e::notifications::members_with;
+use e2e::runs::{LIMIT, status};
+use e2e::suite::Suite;
+use e2e::wait;
 use serde_json::json;
 
 pub(crate) fn add(suite: &mut Suite) {

@@ -1,16 +1,15 @@
-//! Failures of Kafka, of the publisher, and of messages. Whatever is lost or duplicated, each bill is sent once.
+//! Failures of Kafka, of the publisher, and of messages. Whatever is lost or duplicated, each bill
+//! is sent once.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    data::{self, Cohort},
-    database::TableLock,
-    installation::{CONSUMERS, Installation},
-    kafka::{self, Record},
-    notifications::count,
-    runs::{LIMIT, phase},
-    suite::Suite,
-    wait,
-};
+use e2e::data::{self, Cohort};
+use e2e::database::TableLock;
+use e2e::installation::{CONSUMERS, Installation};
+use e2e::kafka::{self, Record};
+use e2e::notifications::count;
+use e2e::runs::{LIMIT, phase};
+use e2e::suite::Suite;
+use e2e::wait;
 use serde_json::json;
 
 pub(crate) fn add(suite: &mut Suite) {
@@ -21,7 +20,8 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.scenario("duplicates_unusable_messages_and_a_replay_send_nothing_again", replayed);
 }
 
-/// Locks the table of publications, so that the publisher blocks at its next checkpoint, before its first round is done.
+/// Locks the table of publications, so that the publisher blocks at its next checkpoint, before its
+/// first round is done.
 async fn block_publisher(installation: &Installation, run: &str) -> Result<TableLock> {
     let name = format!("{}/{run}", installation.namespace);
     let (lock, done) = TableLock::acquire_when(&installation.pool, "publication", "a publication to be in progress", async |connection| {

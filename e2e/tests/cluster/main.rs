@@ -1,6 +1,6 @@
-//! The scenarios, in the order in which they run. Each has months, or a cohort of the members of one month, to itself in
-//! the data set that they share (`e2e::data`). So no scenario depends on another, and each can be run alone:
-//! `cargo xtask test e2e -- NAME`.
+//! The scenarios, in the order in which they run. Each has months, or a cohort of the members of
+//! one month, to itself in the data set that they share (`e2e::data`). So no scenario depends on
+//! another, and each can be run alone: `cargo xtask test e2e -- NAME`.
 
 mod access;
 mod approval;

@@ -1,13 +1,12 @@
-//! Faults below a billing run: in what runs pods, in the API server, in the node itself. After each, the bills equal those
-//! of a run without faults.
+//! Faults below a billing run: in what runs pods, in the API server, in the node itself. After
+//! each, the bills equal those of a run without faults.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::data;
 use e2e::database::ChunkLock;
 use e2e::installation::Installation;
-use e2e::nodes;
 use e2e::runs::condition;
 use e2e::suite::Suite;
+use e2e::{data, nodes};
 use serde_json::json;
 
 pub(crate) fn add(suite: &mut Suite) {

@@ -1,19 +1,17 @@
-//! A notification run without faults, and what a person reads about it: e-mails, status, views, job_log and kubectl.
+//! A notification run without faults, and what a person reads about it: e-mails, status, views,
+//! job_log and kubectl.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    data::{self, Cohort},
-    delivery_audit,
-    installation::Installation,
-    kafka,
-    mail::Message,
-    notifications::{count, members_with},
-    runs::{LIMIT, condition, status},
-    suite::Suite,
-    wait,
-};
+use e2e::data::{self, Cohort};
+use e2e::installation::Installation;
+use e2e::mail::Message;
+use e2e::notifications::{count, members_with};
+use e2e::runs::{LIMIT, condition, status};
+use e2e::suite::Suite;
+use e2e::{delivery_audit, kafka, wait};
 use serde_json::{Value, json};
 
 pub(crate) fn add(suite: &mut Suite) {

@@ -1,16 +1,13 @@
-//! A run that cannot start yet names the missing precondition in its condition, and starts as soon as it is met. Also: one
-//! run for each month, a Job that belongs to something else, and the ttl.
+//! A run that cannot start yet names the missing precondition in its condition, and starts as soon
+//! as it is met. Also: one run for each month, a Job that belongs to something else, and the ttl.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    cluster,
-    data::{self, Cohort},
-    database::ChunkLock,
-    installation::Installation,
-    runs::{LIMIT, PRICE_BOOK, condition, phase},
-    suite::Suite,
-    wait,
-};
+use e2e::data::{self, Cohort};
+use e2e::database::ChunkLock;
+use e2e::installation::Installation;
+use e2e::runs::{LIMIT, PRICE_BOOK, condition, phase};
+use e2e::suite::Suite;
+use e2e::{cluster, wait};
 use serde_json::json;
 
 pub(crate) fn add(suite: &mut Suite) {

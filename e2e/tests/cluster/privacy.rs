@@ -1,4 +1,5 @@
-//! Personal data and amounts stay in the database: no log, Event, status, metric or Kafka message shows them.
+//! Personal data and amounts stay in the database: no log, Event, status, metric or Kafka message
+//! shows them.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::data::{self, Cohort};

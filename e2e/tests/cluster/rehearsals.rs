@@ -1,19 +1,16 @@
 //! Rehearsals, which render every e-mail and send none, and runs with invalid templates.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
+use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    cluster,
-    data::{self, Cohort},
-    environment::workspace,
-    installation::Installation,
-    kafka,
-    notifications::{count, members_with},
-    runs::{LIMIT, condition, phase, status},
-    suite::Suite,
-    wait,
-};
+use e2e::data::{self, Cohort};
+use e2e::environment::workspace;
+use e2e::installation::Installation;
+use e2e::notifications::{count, members_with};
+use e2e::runs::{LIMIT, condition, phase, status};
+use e2e::suite::Suite;
+use e2e::{cluster, kafka, wait};
 use serde_json::json;
 
 pub(crate) fn add(suite: &mut Suite) {
@@ -37,7 +34,8 @@ async fn rehearsal(installation: &Installation) -> Result<()> {
     let cohort = Cohort::of(15);
     installation.ensure_billed(&cohort.month).await?;
     let messages = installation.mail.state().await?.messages;
-    // The mistake affects bills of one plan only. The sample bills of the validation have other plans, so it passes that.
+    // The mistake affects bills of one plan only. The sample bills of the validation have other plans,
+    // so it passes that.
     let mut templates = templates()?;
     let subject = r#"{{month}}{{#each plans}}{{#if (eq code "FLAT-89")}}{{colour}}{{/if}}{{/each}}"#;
     templates.insert("ko.subject.hbs".to_owned(), subject.to_owned());

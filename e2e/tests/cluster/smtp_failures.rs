@@ -1,15 +1,14 @@
-//! Failures of the mail server: temporary and permanent rejections, lost connections, an unusable or unreachable server.
-//! Recovery runs send what failed. Also the mock transport's failures, and the rate limit.
+//! Failures of the mail server: temporary and permanent rejections, lost connections, an unusable
+//! or unreachable server. Recovery runs send what failed. Also the mock transport's failures, and
+//! the rate limit.
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::{
-    data::{self, Cohort},
-    installation::{CONSUMERS, Installation, SESSIONS},
-    notifications::{Target, count, members_with},
-    runs::{LIMIT, condition, phase},
-    suite::Suite,
-    wait,
-};
+use e2e::data::{self, Cohort};
+use e2e::installation::{CONSUMERS, Installation, SESSIONS};
+use e2e::notifications::{Target, count, members_with};
+use e2e::runs::{LIMIT, condition, phase};
+use e2e::suite::Suite;
+use e2e::wait;
 use serde_json::{Value, json};
 
 pub(crate) fn add(suite: &mut Suite) {
@@ -22,7 +21,8 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.scenario("max_per_second_limits_all_consumers_together", max_per_second);
 }
 
-/// The ids of targets whose member has an address and a position `n` in the data set with `n % modulus` in `remainders`.
+/// The ids of targets whose member has an address and a position `n` in the data set with `n %
+/// modulus` in `remainders`.
 fn members_by_remainder(
     cohort: &Cohort,
     targets: &[Target],
@@ -171,7 +171,8 @@ async fn unusable_server(installation: &Installation) -> Result<()> {
         .wait_for_condition_status("unusable-server", "TransportAvailable", "True")
         .await?;
 
-    // All sessions are aborted while sending. Only messages that were handed over at that moment may be UNKNOWN.
+    // All sessions are aborted while sending. Only messages that were handed over at that moment may be
+    // UNKNOWN.
     installation.wait_for_outcomes("unusable-server", 20).await?;
     installation.mail.go_offline().await?;
     unavailable("the server went offline", "").await?;
@@ -255,8 +256,9 @@ async fn max_per_second(installation: &Installation) -> Result<()> {
         installation.mail.messages_of(&cohort).await?.iter().map(|message| message.at).collect();
     times.sort_unstable();
     ensure!(times.len() > 60, "only {} messages", times.len());
-    // The database assigns the slots. A message can arrive later than its slot, never earlier. So any span of messages
-    // takes at least as long as the rate allows for their number, minus those that can be in transit.
+    // The database assigns the slots. A message can arrive later than its slot, never earlier. So any
+    // span of messages takes at least as long as the rate allows for their number, minus those that
+    // can be in transit.
     let in_transit = usize::try_from(CONSUMERS * SESSIONS)?;
     for (first, at) in times.iter().enumerate() {
         for (last, until) in times.iter().enumerate().skip(first + in_transit + 1) {

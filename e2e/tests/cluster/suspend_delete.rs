@@ -1,16 +1,12 @@
 //! Notification runs that are suspended or deleted while they send, or that lose the operator.
 
 use anyhow::{Result, ensure};
-use e2e::{
-    cluster,
-    data::Cohort,
-    installation::Installation,
-    kafka,
-    notifications::{count, members_with},
-    runs::{LIMIT, condition, is_finished, phase},
-    suite::Suite,
-    wait,
-};
+use e2e::data::Cohort;
+use e2e::installation::Installation;
+use e2e::notifications::{count, members_with};
+use e2e::runs::{LIMIT, condition, is_finished, phase};
+use e2e::suite::Suite;
+use e2e::{cluster, kafka, wait};
 use serde_json::json;
 
 pub(crate) fn add(suite: &mut Suite) {

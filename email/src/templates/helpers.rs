@@ -1,5 +1,5 @@
-//! The Handlebars helpers: `money`, `date`, `month`, `quantity`, and versions of `if`, `unless` and `each` that reject
-//! unknown variables.
+//! The Handlebars helpers: `money`, `date`, `month`, `quantity`, and versions of `if`, `unless` and
+//! `each` that reject unknown variables.
 
 use domain::locale::Locale;
 use domain::money::Currency;

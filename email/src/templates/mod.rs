@@ -1,7 +1,7 @@
 //! A set of Handlebars templates: parsing, validation with sample bills of every kind, rendering.
 //!
-//! Rendering is strict: an unknown variable is an error. Values are HTML-escaped in `.html.hbs` and nowhere else. Partials
-//! and decorators are rejected: each of the six files is self-contained.
+//! Rendering is strict: an unknown variable is an error. Values are HTML-escaped in `.html.hbs` and
+//! nowhere else. Partials and decorators are rejected: each of the six files is self-contained.
 
 mod files;
 mod helpers;
@@ -16,9 +16,8 @@ use std::fmt;
 
 use domain::digest::Sha256Digest;
 use domain::locale::Locale;
-use handlebars::{Context, Handlebars, RenderError, html_escape, no_escape};
-
 pub use files::FILES;
+use handlebars::{Context, Handlebars, RenderError, html_escape, no_escape};
 pub use template_error::TemplateError;
 
 use crate::bill::Bill;
@@ -50,7 +49,8 @@ impl Templates {
     /// Parses a set and validates it by rendering sample bills of every kind in both languages.
     ///
     /// # Errors
-    /// The first file that is missing, unknown or invalid, with the line and the variables that can be used there.
+    /// The first file that is missing, unknown or invalid, with the line and the variables that can
+    /// be used there.
     pub fn parse(files: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
         if let Some(file) = files.keys().find(|file| !FILES.contains(&file.as_str())) {
             return Err(TemplateError::Unknown { file: file.clone() });
@@ -77,7 +77,8 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Parses a set from the JSON of [`Templates::to_json`]. The order and the spacing of the JSON don't matter.
+    /// Parses a set from the JSON of [`Templates::to_json`]. The order and the spacing of the JSON
+    /// don't matter.
     ///
     /// # Errors
     /// As [`Templates::parse`].

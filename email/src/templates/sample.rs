@@ -1,4 +1,5 @@
-//! The sample bills that validate a set of templates: every kind of line, a credit, and a bill of 0.
+//! The sample bills that validate a set of templates: every kind of line, a credit, and a bill of
+//! 0.
 
 use domain::ids::{MemberId, Revision};
 use domain::locale::Locale;

@@ -1,4 +1,5 @@
-//! The worked example of the pricing contract and other bills, the chart's templates, and a MIME parser.
+//! The worked example of the pricing contract and other bills, the chart's templates, and a MIME
+//! parser.
 
 use std::collections::BTreeMap;
 

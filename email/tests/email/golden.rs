@@ -1,5 +1,5 @@
-//! Compares whole messages with golden files. `MONTHEND_UPDATE_GOLDEN=1 cargo test -p email` rewrites the files: review
-//! the difference.
+//! Compares whole messages with golden files. `MONTHEND_UPDATE_GOLDEN=1 cargo test -p email`
+//! rewrites the files: review the difference.
 
 use std::path::Path;
 

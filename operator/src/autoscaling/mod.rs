@@ -1,6 +1,7 @@
-//! Scales the Deployments that ask for it on the lag of their Kafka consumer group. [`policy`] decides how many replicas a
-//! lag asks for, without a client; [`lag_reader`] reads the lag, [`target`] the Deployments' annotations, and [`scaler`]
-//! runs the loop. [`lag_cache`] hands the last lag to the notification runs. Knows nothing of a run.
+//! Scales the Deployments that ask for it on the lag of their Kafka consumer group. [`policy`]
+//! decides how many replicas a lag asks for, without a client; [`lag_reader`] reads the lag,
+//! [`target`] the Deployments' annotations, and [`scaler`] runs the loop. [`lag_cache`] hands the
+//! last lag to the notification runs. Knows nothing of a run.
 
 mod lag_cache;
 mod lag_reader;

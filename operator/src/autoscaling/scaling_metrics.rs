@@ -1,4 +1,5 @@
-//! Prometheus metrics of lag and consumers. The series of a Deployment are removed when the Deployment is gone.
+//! Prometheus metrics of lag and consumers. The series of a Deployment are removed when the
+//! Deployment is gone.
 
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 

@@ -41,7 +41,8 @@ pub(crate) struct BeginPlan {
 }
 
 impl Action {
-    /// Rejects a draft. `code` is one of `api::reasons`; the database keeps it at the start of the reason.
+    /// Rejects a draft. `code` is one of `api::reasons`; the database keeps it at the start of the
+    /// reason.
     pub(super) fn reject(draft: &RunSnapshot, code: &str, message: &str, ending: EndStatus) -> Self {
         Self::Reject { key: draft.key.clone(), reason: format!("{code}: {message}"), ending }
     }

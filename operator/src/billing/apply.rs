@@ -1,5 +1,6 @@
-//! Applies actions to the cluster and, through `store::billing`, to the database. Every action can be repeated, and is
-//! guarded where it takes effect, so that a decision made on an outdated observation changes nothing.
+//! Applies actions to the cluster and, through `store::billing`, to the database. Every action can
+//! be repeated, and is guarded where it takes effect, so that a decision made on an outdated
+//! observation changes nothing.
 
 use api::BillingRun;
 use store::billing::{self, BeginRequest, BeginResult, Rejection};

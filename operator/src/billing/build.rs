@@ -1,4 +1,5 @@
-//! Builds the worker Job of a billing run. Pure: the same run and revision always give the same Job.
+//! Builds the worker Job of a billing run. Pure: the same run and revision always give the same
+//! Job.
 
 use api::BillingRun;
 use k8s_openapi::api::batch::v1::Job;

@@ -1,5 +1,6 @@
-//! Billing runs: what the reconcile loop observes of one ([`observe`]), decides ([`decide`], without a client), builds
-//! ([`build`]) and applies ([`apply`]). The database's part is `store::billing`.
+//! Billing runs: what the reconcile loop observes of one ([`observe`]), decides ([`decide`],
+//! without a client), builds ([`build`]) and applies ([`apply`]). The database's part is
+//! `store::billing`.
 
 mod action;
 mod apply;

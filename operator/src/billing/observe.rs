@@ -1,5 +1,5 @@
-//! Observes a billing run: its worker Job, its price book and its revision in the database. Writes nothing and concludes
-//! nothing.
+//! Observes a billing run: its worker Job, its price book and its revision in the database. Writes
+//! nothing and concludes nothing.
 
 use api::BillingRun;
 use api::run::Run as _;

@@ -1,5 +1,5 @@
-//! Reads what the cluster has for one run: its Jobs, its pods, and the ConfigMaps that it names. Writes nothing and
-//! concludes nothing.
+//! Reads what the cluster has for one run: its Jobs, its pods, and the ConfigMaps that it names.
+//! Writes nothing and concludes nothing.
 
 use std::collections::BTreeMap;
 
@@ -73,12 +73,14 @@ impl<'a, R: Run> ClusterReader<'a, R> {
         Ok(found.items.iter().map(JobState::from).collect())
     }
 
-    /// The number of the run's pods that are left. Only counted while the run is being deleted, 0 otherwise.
+    /// The number of the run's pods that are left. Only counted while the run is being deleted, 0
+    /// otherwise.
     pub(crate) async fn pods_left(&self) -> Result<usize, RunError> {
         if self.run.meta().deletion_timestamp.is_some() { Ok(self.pods().await?.len()) } else { Ok(0) }
     }
 
-    /// Why one of the run's pods cannot start. Only looked for while `idle`, that is, while no work gets done.
+    /// Why one of the run's pods cannot start. Only looked for while `idle`, that is, while no work
+    /// gets done.
     pub(crate) async fn pod_problem(&self, job: &JobLookup, idle: bool) -> Result<Option<String>, RunError> {
         match job {
             JobLookup::Ours(state) if idle && !state.suspended => {

@@ -15,7 +15,8 @@ use super::run_identity;
 use crate::database::{Database, Schema};
 use crate::error::RunError;
 
-/// Longer than any of the statements takes, and short enough to report soon that the database does not answer.
+/// Longer than any of the statements takes, and short enough to report soon that the database does
+/// not answer.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the database has of a run.
@@ -28,8 +29,8 @@ pub(crate) struct DatabaseView<S> {
     pub(crate) run: Option<S>,
 }
 
-/// Reads a run by its uid with `read`; `now` takes the database's clock from what was read. The error says, for a
-/// condition, why the database cannot be read. A run that is over is not read.
+/// Reads a run by its uid with `read`; `now` takes the database's clock from what was read. The
+/// error says, for a condition, why the database cannot be read. A run that is over is not read.
 pub(crate) async fn read<R: Run, S, F>(
     database: &Database,
     run: &R,

@@ -1,4 +1,5 @@
-//! A decision about a run: the status to write and the next step. Values without a client, so that tests compare them.
+//! A decision about a run: the status to write and the next step. Values without a client, so that
+//! tests compare them.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The decisions that are the same for every kind of run: the database is unavailable, the run is being deleted, the run
-//! is over. Pure.
+//! The decisions that are the same for every kind of run: the database is unavailable, the run is
+//! being deleted, the run is over. Pure.
 
 use std::time::Duration;
 
@@ -116,8 +116,8 @@ fn phase<R: Run>(run: &R) -> <R::Status as RunStatus>::Phase {
     run.phase().unwrap_or(<R::Status as RunStatus>::Phase::PENDING)
 }
 
-/// The reason for which a run ended early, as it is kept in the database: `CODE: MESSAGE`, where CODE is one of `codes`. A
-/// reason that somebody else wrote has no code.
+/// The reason for which a run ended early, as it is kept in the database: `CODE: MESSAGE`, where
+/// CODE is one of `codes`. A reason that somebody else wrote has no code.
 pub(crate) fn split_reason<'a>(kept: &'a str, codes: &[&'static str]) -> Option<(&'static str, &'a str)> {
     codes.iter().find_map(|code| Some((*code, kept.strip_prefix(code)?.strip_prefix(": ")?)))
 }

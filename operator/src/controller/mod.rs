@@ -1,5 +1,6 @@
-//! What all kinds of run have in common: the reconcile loop, the status and the Events, the lifecycle, and the worker Jobs.
-//! A kind implements [`RunKind`]; nothing here knows what a run is for.
+//! What all kinds of run have in common: the reconcile loop, the status and the Events, the
+//! lifecycle, and the worker Jobs. A kind implements [`RunKind`]; nothing here knows what a run is
+//! for.
 
 pub(crate) mod blocked;
 pub(crate) mod cluster_reader;

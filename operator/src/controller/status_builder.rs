@@ -1,4 +1,5 @@
-//! Builds the status of a run of any kind: its figures, and its conditions as they follow from the ones before. Pure.
+//! Builds the status of a run of any kind: its figures, and its conditions as they follow from the
+//! ones before. Pure.
 
 use api::conditions::{
     self, APPROVED, ConditionUpdate, STARTED, SUSPENDED, TRANSPORT_AVAILABLE, status_text,

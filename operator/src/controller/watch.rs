@@ -1,4 +1,5 @@
-//! Runs the controller of one kind: the watches that trigger reconciliations, and the count of runs by phase.
+//! Runs the controller of one kind: the watches that trigger reconciliations, and the count of runs
+//! by phase.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use super::run_loop::{self, Context};
 /// Concurrent reconciliations of each kind; each holds at most one database connection.
 pub(crate) const CONCURRENT_RECONCILES: u16 = 6;
 
-/// Reconciles the runs of a kind until `stop`. Watches the runs, their Jobs, and the ConfigMaps that they may wait for.
+/// Reconciles the runs of a kind until `stop`. Watches the runs, their Jobs, and the ConfigMaps
+/// that they may wait for.
 pub(crate) fn run<K: RunKind>(
     context: Context<K>,
     namespace: &str,

@@ -1,5 +1,5 @@
-//! Takes, renews and releases the Lease. Every write names the version that it was decided on, so that of two operators
-//! that decide the same only one succeeds.
+//! Takes, renews and releases the Lease. Every write names the version that it was decided on, so
+//! that of two operators that decide the same only one succeeds.
 
 use std::time::Duration;
 
@@ -56,7 +56,8 @@ impl Election {
         }
     }
 
-    /// Releases the Lease, so that another operator can take over at once. If that fails, the Lease expires.
+    /// Releases the Lease, so that another operator can take over at once. If that fails, the Lease
+    /// expires.
     pub(crate) async fn release(mut self) {
         let result = timeout(CALL_TIMEOUT, async {
             if let Some(lease) = self.read().await?

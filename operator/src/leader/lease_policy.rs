@@ -1,5 +1,5 @@
-//! What to do about the Lease. Pure. The clocks of two machines are never compared: a Lease has expired when its record has
-//! not changed for its whole duration while this process watched.
+//! What to do about the Lease. Pure. The clocks of two machines are never compared: a Lease has
+//! expired when its record has not changed for its whole duration while this process watched.
 
 use std::time::Duration;
 

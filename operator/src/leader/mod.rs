@@ -1,5 +1,5 @@
-//! Leader election: of several operators, the holder of a Lease reconciles. [`lease_policy`] decides, without a client;
-//! [`election`] reads and writes the Lease.
+//! Leader election: of several operators, the holder of a Lease reconciles. [`lease_policy`]
+//! decides, without a client; [`election`] reads and writes the Lease.
 
 mod election;
 mod lease_policy;

@@ -1,5 +1,5 @@
-//! Builds the worker Jobs of a notification run: one for each round of publishing, or one for a rehearsal. Pure: the same
-//! run always gives the same Jobs.
+//! Builds the worker Jobs of a notification run: one for each round of publishing, or one for a
+//! rehearsal. Pure: the same run always gives the same Jobs.
 
 use api::NotificationRun;
 use k8s_openapi::api::batch::v1::Job;

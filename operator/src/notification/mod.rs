@@ -1,6 +1,7 @@
-//! Notification runs: what the reconcile loop observes of one ([`observe`]), decides ([`decide`], without a client), builds
-//! ([`build`]) and applies ([`apply`]). The database's part is `store::notification`. The consumers that send the e-mails
-//! serve every run, and `crate::autoscaling` scales them.
+//! Notification runs: what the reconcile loop observes of one ([`observe`]), decides ([`decide`],
+//! without a client), builds ([`build`]) and applies ([`apply`]). The database's part is
+//! `store::notification`. The consumers that send the e-mails serve every run, and
+//! `crate::autoscaling` scales them.
 
 mod action;
 mod apply;

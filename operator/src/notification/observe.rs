@@ -1,5 +1,5 @@
-//! Observes a notification run: its Jobs, its templates, its record in the database and the topic's lag. Writes nothing
-//! and concludes nothing.
+//! Observes a notification run: its Jobs, its templates, its record in the database and the topic's
+//! lag. Writes nothing and concludes nothing.
 
 use api::NotificationRun;
 use api::run::Run as _;

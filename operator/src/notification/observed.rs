@@ -20,7 +20,8 @@ pub(crate) struct Observed {
     pub(super) templates: Option<TemplatesLookup>,
     /// The Job of the unfinished work.
     pub(super) job: JobLookup,
-    /// The run's other Jobs: those of earlier rounds, and all of them while the run is being deleted.
+    /// The run's other Jobs: those of earlier rounds, and all of them while the run is being
+    /// deleted.
     pub(super) other_jobs: Vec<JobState>,
     /// The number of the run's pods that are left; counted only while the run is being deleted.
     pub(super) pods_left: usize,

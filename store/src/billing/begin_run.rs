@@ -1,5 +1,6 @@
-//! Begins a billing run: takes the month's lock and a revision number, stores the price book, plans the chunks and opens the row
-//! of `job_log`. All of it is one transaction, so that a revision is planned completely or not at all.
+//! Begins a billing run: takes the month's lock and a revision number, stores the price book, plans
+//! the chunks and opens the row of `job_log`. All of it is one transaction, so that a revision is
+//! planned completely or not at all.
 
 use domain::ids::{LoadNumber, Revision};
 use domain::month::BillingMonth;
@@ -64,15 +65,15 @@ pub enum Rejection {
     CutoffUnknown { asked: LoadNumber, last: LoadNumber },
 }
 
-/// Locks the month for the run and plans its next revision, or returns why the run cannot begin. A repeated call for the same run
-/// changes nothing and returns the same.
+/// Locks the month for the run and plans its next revision, or returns why the run cannot begin. A
+/// repeated call for the same run changes nothing and returns the same.
 ///
 /// # Errors
 /// When the database fails; then nothing was written.
 pub async fn begin_run(pool: &PgPool, request: &BeginRequest<'_>) -> Result<BeginResult, BillingError> {
     let mut tx = pool.begin().await.during("cannot open the planning transaction")?;
-    // First without the lock: the transactions of chunks share it one after the other, and a call that is repeated would wait for
-    // all of them.
+    // First without the lock: the transactions of chunks share it one after the other, and a call that
+    // is repeated would wait for all of them.
     if let Some(answer) = find_answer(&mut tx, request).await? {
         return Ok(answer);
     }
@@ -92,7 +93,8 @@ pub async fn begin_run(pool: &PgPool, request: &BeginRequest<'_>) -> Result<Begi
     Ok(BeginResult::Started(Started { key, data_cutoff, members, chunks, shards: request.shards }))
 }
 
-/// Waits until no other transaction plans or closes this month, and returns the fence of the next holder.
+/// Waits until no other transaction plans or closes this month, and returns the fence of the next
+/// holder.
 async fn lock_month(tx: &mut PgConnection, request: &BeginRequest<'_>) -> Result<i64, BillingError> {
     let month = request.month.to_string();
     sqlx::query!("insert into month_lock (month, fence) values ($1, 0) on conflict do nothing", month)
@@ -187,7 +189,8 @@ async fn check_preconditions(
     })
 }
 
-/// Writes everything but the chunks: the holder of the month, the price book, the job, the revision.
+/// Writes everything but the chunks: the holder of the month, the price book, the job, the
+/// revision.
 async fn open_revision(
     tx: &mut PgConnection,
     request: &BeginRequest<'_>,

@@ -1,5 +1,6 @@
-//! What issuing and rejecting a revision have in common: both lock the month and the revision, complete the row of `job_log` and
-//! free the month, in one transaction whose cost does not depend on the number of bills.
+//! What issuing and rejecting a revision have in common: both lock the month and the revision,
+//! complete the row of `job_log` and free the month, in one transaction whose cost does not depend
+//! on the number of bills.
 
 use sqlx::PgConnection;
 
@@ -16,7 +17,8 @@ pub enum EndStatus {
     Failed,
 }
 
-/// Locks the month, which waits for the transactions of chunks, and returns whether the run still holds it.
+/// Locks the month, which waits for the transactions of chunks, and returns whether the run still
+/// holds it.
 pub(super) async fn lock_month(tx: &mut PgConnection, key: &RevisionKey) -> Result<bool, BillingError> {
     let held = sqlx::query_scalar!(
         r#"select coalesce(fence = $2 and run_uid = $3, false) as "held!" from month_lock where month = $1 for update"#,
@@ -48,8 +50,8 @@ pub(super) async fn lock_revision(
     Ok(RevisionState::parse(&state)?)
 }
 
-/// Completes the run's row of `job_log`, in members: a billed member counts as succeeded, a quarantined one as failed, and one
-/// whose chunk is not done as skipped.
+/// Completes the run's row of `job_log`, in members: a billed member counts as succeeded, a
+/// quarantined one as failed, and one whose chunk is not done as skipped.
 pub(super) async fn complete_job(
     tx: &mut PgConnection,
     key: &RevisionKey,

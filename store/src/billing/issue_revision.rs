@@ -8,12 +8,12 @@ use super::revision::{RevisionKey, RevisionState};
 use super::verify_revision::assert_verified;
 use crate::error::{During as _, expect_rows_affected};
 
-/// Makes the draft the month's live revision. `decided_by` is the person who approved it, if an approval was required. A repeated
-/// call changes nothing.
+/// Makes the draft the month's live revision. `decided_by` is the person who approved it, if an
+/// approval was required. A repeated call changes nothing.
 ///
 /// # Errors
-/// When the draft was not verified or a check failed, when the run no longer holds the month, when the revision was rejected, or
-/// when the database fails.
+/// When the draft was not verified or a check failed, when the run no longer holds the month, when
+/// the revision was rejected, or when the database fails.
 pub async fn issue_revision(
     pool: &PgPool,
     key: &RevisionKey,

@@ -1,9 +1,10 @@
-//! Billing runs and the revisions of a month: how a revision is planned, billed chunk by chunk, observed, verified, and issued or
-//! rejected. Owns every statement that writes `month_lock`, `revision`, `chunk`, `bill`, `bill_item` and `quarantined_member`.
-//! Decides nothing about runs (the operator does) and prices nothing (`domain` does).
+//! Billing runs and the revisions of a month: how a revision is planned, billed chunk by chunk,
+//! observed, verified, and issued or rejected. Owns every statement that writes `month_lock`,
+//! `revision`, `chunk`, `bill`, `bill_item` and `quarantined_member`. Decides nothing about runs
+//! (the operator does) and prices nothing (`domain` does).
 //!
-//! Each function that writes is keyed by the run's uid and guarded by the state before it and by the month's fence. It can be
-//! repeated: a repeated call finds the result of the first.
+//! Each function that writes is keyed by the run's uid and guarded by the state before it and by
+//! the month's fence. It can be repeated: a repeated call finds the result of the first.
 
 mod amounts;
 mod begin_run;

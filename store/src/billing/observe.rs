@@ -62,7 +62,8 @@ impl RunSnapshot {
     }
 }
 
-/// Reads everything about the run's revision; none when the run has not begun. All of it is of one moment.
+/// Reads everything about the run's revision; none when the run has not begun. All of it is of one
+/// moment.
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.

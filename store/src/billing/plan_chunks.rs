@@ -9,12 +9,13 @@ use super::billing_error::BillingError;
 use super::revision::RevisionKey;
 use crate::error::{During as _, expect_rows_affected};
 
-/// Divides the ids from 1 to 2^63 − 1 into chunks of `chunk_size` eligible members, gives each shard consecutive chunks, and
-/// returns the numbers of chunks and of eligible members.
+/// Divides the ids from 1 to 2^63 − 1 into chunks of `chunk_size` eligible members, gives each
+/// shard consecutive chunks, and returns the numbers of chunks and of eligible members.
 ///
-/// A member is eligible if it is known as of the cut-off and has, in the month, a day of a base plan, or of a plan that the price
-/// book doesn't contain (such a member is quarantined). Eligible members are counted here from the subscriptions alone, so that
-/// verification can compare the workers' results with a number that no worker computed.
+/// A member is eligible if it is known as of the cut-off and has, in the month, a day of a base
+/// plan, or of a plan that the price book doesn't contain (such a member is quarantined). Eligible
+/// members are counted here from the subscriptions alone, so that verification can compare the
+/// workers' results with a number that no worker computed.
 pub(super) async fn plan_chunks(
     tx: &mut PgConnection,
     key: &RevisionKey,
@@ -27,8 +28,8 @@ pub(super) async fn plan_chunks(
     let codes = |kind: Option<PlanKind>| -> Vec<String> {
         plans.iter().filter(|p| kind.is_none_or(|kind| p.kind == kind)).map(|p| p.code.clone()).collect()
     };
-    // A million members are sorted once and merged. Without statistics the planner would choose nested loops, which look up each
-    // member. JIT compilation takes longer than it saves.
+    // A million members are sorted once and merged. Without statistics the planner would choose nested
+    // loops, which look up each member. JIT compilation takes longer than it saves.
     sqlx::query!(
         "select set_config('enable_nestloop', 'off', true) as nestloop, set_config('jit', 'off', true) as jit,
                 set_config('work_mem', '256MB', true) as memory"

@@ -6,7 +6,8 @@ use sqlx::types::Uuid;
 
 use crate::error::StoreError;
 
-/// A revision of a month and the run that holds it. Every write names all four, so that no run writes for another.
+/// A revision of a month and the run that holds it. Every write names all four, so that no run
+/// writes for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevisionKey {
     pub month: BillingMonth,

@@ -10,7 +10,8 @@ pub struct Verification {
     pub checks: Vec<Check>,
     /// Identifies the draft: SHA-256 over the chunks' digests in order, in hexadecimal.
     pub digest: String,
-    /// Usage rows of the month that were loaded after the cut-off; no revision with this cut-off bills them.
+    /// Usage rows of the month that were loaded after the cut-off; no revision with this cut-off
+    /// bills them.
     pub late_usage: i64,
     pub at: Timestamp,
 }

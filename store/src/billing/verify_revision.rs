@@ -1,5 +1,6 @@
-//! Verifies a revision: compares what the workers wrote with the plan and with the tables, by set-based statements that share
-//! nothing with the code that wrote it. Writes only the revision's own row.
+//! Verifies a revision: compares what the workers wrote with the plan and with the tables, by
+//! set-based statements that share nothing with the code that wrote it. Writes only the revision's
+//! own row.
 
 use sqlx::{PgConnection, PgPool};
 
@@ -14,8 +15,9 @@ use crate::error::{During as _, StoreError, expect_rows_affected};
 /// Verifies the revision when all its chunks are done, stores the result with it and returns it.
 ///
 /// # Errors
-/// When chunks are not done, when the run no longer holds the month, when the revision is closed, or when the database fails. A
-/// check that does not pass is no error: see [`Verification::passed`].
+/// When chunks are not done, when the run no longer holds the month, when the revision is closed,
+/// or when the database fails. A check that does not pass is no error: see
+/// [`Verification::passed`].
 pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verification, BillingError> {
     let mut tx = pool.begin().await.during("cannot open the verifying transaction")?;
     share_month(&mut tx, key).await?;
@@ -82,7 +84,8 @@ pub(super) async fn assert_verified(tx: &mut PgConnection, key: &RevisionKey) ->
     if failed.is_empty() { Ok(()) } else { refused(failed.join("; ")) }
 }
 
-/// For a few large statements: memory for a million groups, and no JIT compilation, which takes longer than it saves.
+/// For a few large statements: memory for a million groups, and no JIT compilation, which takes
+/// longer than it saves.
 async fn configure_transaction(tx: &mut PgConnection) -> Result<(), BillingError> {
     sqlx::query!(
         "select set_config('work_mem', '256MB', true) as memory, set_config('jit', 'off', true) as jit"

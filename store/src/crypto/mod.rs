@@ -1,8 +1,9 @@
-//! Encryption of personal data at rest: AES-256-GCM envelopes and the keys that encrypt and decrypt them. No type here can be
-//! printed with a key or a plain text.
+//! Encryption of personal data at rest: AES-256-GCM envelopes and the keys that encrypt and decrypt
+//! them. No type here can be printed with a key or a plain text.
 //!
-//! An envelope is the version byte 1, the length of the key's id, the id, a random nonce of 12 bytes, the ciphertext and its tag of
-//! 16 bytes. Table, column and member are authenticated with it: a ciphertext that was moved elsewhere cannot be decrypted.
+//! An envelope is the version byte 1, the length of the key's id, the id, a random nonce of 12
+//! bytes, the ciphertext and its tag of 16 bytes. Table, column and member are authenticated with
+//! it: a ciphertext that was moved elsewhere cannot be decrypted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +24,8 @@ const NONCE: usize = 12;
 const TAG: usize = 16;
 /// The entry with the id of the key that encrypts.
 const ACTIVE: &str = "active";
-/// Nonces are read from the system in batches: one call for each would cost as much as the encryption.
+/// Nonces are read from the system in batches: one call for each would cost as much as the
+/// encryption.
 const NONCES_AT_ONCE: usize = 256;
 
 /// A column of `member` that holds personal data.
@@ -44,7 +46,8 @@ impl Column {
         }
     }
 
-    /// What an envelope of this column and member is bound to: `member`, the column and the id, separated by 0x1f.
+    /// What an envelope of this column and member is bound to: `member`, the column and the id,
+    /// separated by 0x1f.
     fn associated_data(self, member: MemberId) -> Vec<u8> {
         [b"member\x1f", self.as_str().as_bytes(), b"\x1f", &member.get().to_be_bytes()].concat()
     }
@@ -98,8 +101,8 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// Reads a folder or a mounted Secret: a file for each key id with 32 bytes in base64, and the file `active` with the id of
-    /// the key that encrypts.
+    /// Reads a folder or a mounted Secret: a file for each key id with 32 bytes in base64, and the
+    /// file `active` with the id of the key that encrypts.
     ///
     /// # Errors
     /// The entry that cannot be used, and why.
@@ -225,7 +228,8 @@ impl fmt::Debug for Sealer<'_> {
 }
 
 impl Sealer<'_> {
-    /// Appends the envelope of `plain` to `out`. One key is safe for 2^32 envelopes; then another must become active.
+    /// Appends the envelope of `plain` to `out`. One key is safe for 2^32 envelopes; then another
+    /// must become active.
     ///
     /// # Panics
     /// When the system has no random bytes: then nothing may be encrypted.

@@ -1,6 +1,6 @@
-//! Merges the staging tables into the tables: new content becomes rows of this load, known content is skipped, and contradicting
-//! lines are reported as conflicts. All of it is set-based, except that encrypted columns are compared here, as two envelopes of
-//! one text differ.
+//! Merges the staging tables into the tables: new content becomes rows of this load, known content
+//! is skipped, and contradicting lines are reported as conflicts. All of it is set-based, except
+//! that encrypted columns are compared here, as two envelopes of one text differ.
 
 use std::collections::BTreeSet;
 
@@ -43,8 +43,8 @@ pub enum EarlierContent {
     OnLine(i64),
 }
 
-/// Creates the month's usage partition and returns whether it contains rows. If so, it is indexed now; otherwise it should be
-/// indexed after the merge, which is faster.
+/// Creates the month's usage partition and returns whether it contains rows. If so, it is indexed
+/// now; otherwise it should be indexed after the merge, which is faster.
 ///
 /// # Errors
 /// When the database fails.
@@ -81,7 +81,8 @@ pub async fn index_usage(connection: &mut PgConnection, month: BillingMonth) -> 
     Ok(())
 }
 
-/// Updates the statistics of the planner for the tables with members, subscriptions, grants and adjustments.
+/// Updates the statistics of the planner for the tables with members, subscriptions, grants and
+/// adjustments.
 ///
 /// # Errors
 /// When the database fails.

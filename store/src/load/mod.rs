@@ -1,5 +1,6 @@
-//! Loads and seeds: numbered, one at a time in a database, visible as a whole when they finish. Owns `load`, the staging tables and
-//! every statement that writes members, subscriptions, grants, adjustments or usage. Parses no file.
+//! Loads and seeds: numbered, one at a time in a database, visible as a whole when they finish.
+//! Owns `load`, the staging tables and every statement that writes members, subscriptions, grants,
+//! adjustments or usage. Parses no file.
 //!
 //! A load is written by the session that holds the lock. If the session is lost, the load is dead.
 
@@ -51,7 +52,8 @@ pub struct DeadLoad {
 /// When the database fails.
 pub async fn try_lock(connection: &mut PgConnection) -> Result<bool, DatabaseError> {
     const OPERATION: &str = "cannot take the lock of loads";
-    // Each statement is executed once, on tables whose current size the planner must consider, with large sorts and hashes.
+    // Each statement is executed once, on tables whose current size the planner must consider, with
+    // large sorts and hashes.
     sqlx::raw_sql(
         "set plan_cache_mode = force_custom_plan; set jit = off; set work_mem = '128MB'; set maintenance_work_mem = '512MB'",
     )
@@ -86,7 +88,8 @@ pub async fn read_lock_holder(connection: &mut PgConnection) -> Result<Option<Lo
     }))
 }
 
-/// Deletes what dead loads and seeds left, and returns them. The caller must hold the lock of loads, so that no other load is alive.
+/// Deletes what dead loads and seeds left, and returns them. The caller must hold the lock of
+/// loads, so that no other load is alive.
 ///
 /// # Errors
 /// When the database fails.
@@ -105,11 +108,12 @@ pub async fn clean_up_dead_loads(connection: &mut PgConnection) -> Result<Vec<De
     Ok(dead)
 }
 
-/// Deletes the rows of an unfinished seed. An unfinished LOAD has written to staging tables only, and searching for its rows would
-/// read the whole usage.
+/// Deletes the rows of an unfinished seed. An unfinished LOAD has written to staging tables only,
+/// and searching for its rows would read the whole usage.
 async fn discard(connection: &mut PgConnection, number: i64, kind: &str) -> sqlx::Result<()> {
     if kind == JobKind::Seed.as_str() {
-        // This waits until every session that writes for the seed has ended, so that no row is written after the deletion.
+        // This waits until every session that writes for the seed has ended, so that no row is written
+        // after the deletion.
         sqlx::query!("select pg_advisory_xact_lock($1)", Lock::SeedWriters.key())
             .execute(&mut *connection)
             .await?;
@@ -153,7 +157,8 @@ pub async fn begin_load(
     Ok(StartedLoad { number, job })
 }
 
-/// Marks the load as finished, in the transaction of `connection`. With the commit the whole load is visible.
+/// Marks the load as finished, in the transaction of `connection`. With the commit the whole load
+/// is visible.
 ///
 /// # Errors
 /// When the database fails, or another process took the load for dead.

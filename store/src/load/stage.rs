@@ -49,7 +49,8 @@ pub enum Batch {
     Last(Vec<u8>),
 }
 
-/// Copies batches to a staging table until the last one. If the sender is dropped before that, nothing is written.
+/// Copies batches to a staging table until the last one. If the sender is dropped before that,
+/// nothing is written.
 ///
 /// # Errors
 /// When the database fails.

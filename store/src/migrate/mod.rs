@@ -1,5 +1,5 @@
-//! Migrates a database to the schema of this version, writes the installation, and grants each role its rights. All of it can be
-//! repeated.
+//! Migrates a database to the schema of this version, writes the installation, and grants each role
+//! its rights. All of it can be repeated.
 
 use domain::money::Currency;
 use domain::zone::Zone;
@@ -18,8 +18,8 @@ const GRANTS: &str = include_str!("grants.sql");
 pub enum MigrateError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The database is an installation with another zone, currency or locale, which never change: its amounts and months depend on
-    /// them.
+    /// The database is an installation with another zone, currency or locale, which never change:
+    /// its amounts and months depend on them.
     #[error("{0}")]
     OtherInstallation(String),
     #[error("cannot migrate the database")]
@@ -60,7 +60,8 @@ pub struct Roles {
 
 impl Roles {
     /// # Errors
-    /// When a name contains other characters than lower-case letters, digits and underscores, or starts with a digit.
+    /// When a name contains other characters than lower-case letters, digits and underscores, or
+    /// starts with a digit.
     pub fn new(operator: &str, worker: &str) -> Result<Self, MigrateError> {
         for name in [operator, worker] {
             let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
@@ -147,7 +148,8 @@ pub async fn check_version(connection: &mut PgConnection) -> Result<(), StoreErr
 /// Migrates the database. Concurrent migrations wait for each other.
 ///
 /// # Errors
-/// When the installation has another zone, currency or locale, a role can't be created, or the database fails.
+/// When the installation has another zone, currency or locale, a role can't be created, or the
+/// database fails.
 pub async fn migrate(
     connection: &mut PgConnection,
     request: &MigrationRequest,
@@ -193,7 +195,8 @@ async fn migrate_locked(
     let grants = GRANTS
         .replace(":operator", &format!("\"{}\"", request.roles.operator))
         .replace(":worker", &format!("\"{}\"", request.roles.worker));
-    // The text is part of this program, and `Roles` has checked the names. One message is one transaction.
+    // The text is part of this program, and `Roles` has checked the names. One message is one
+    // transaction.
     sqlx::raw_sql(AssertSqlSafe(grants))
         .execute(connection)
         .await

@@ -1,4 +1,5 @@
-//! Begins a run: stores its templates, its row of `notification` and its row of `job_log` in one transaction.
+//! Begins a run: stores its templates, its row of `notification` and its row of `job_log` in one
+//! transaction.
 
 use domain::month::BillingMonth;
 use serde_json::json;
@@ -42,7 +43,8 @@ pub enum Rejection {
     MonthNotBilled { month: BillingMonth },
 }
 
-/// Begins the run, or returns why it cannot begin. A repeated call for the same run changes nothing and returns the same.
+/// Begins the run, or returns why it cannot begin. A repeated call for the same run changes nothing
+/// and returns the same.
 ///
 /// # Errors
 /// When the database fails; then nothing was written.

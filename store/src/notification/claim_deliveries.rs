@@ -18,14 +18,16 @@ use crate::error::During as _;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClaimResult {
     pub claimed: Vec<GrantedClaim>,
-    /// Claimed by another consumer, or not claimable now: the run is not open. The target stays open.
+    /// Claimed by another consumer, or not claimable now: the run is not open. The target stays
+    /// open.
     pub unavailable: Vec<BillKey>,
     /// The run has no such target.
     pub not_targets: Vec<BillKey>,
 }
 
-/// Claims the targets that no other consumer holds, that no other run has attempted since they were selected, and whose bill
-/// is still live. Skips the targets of which one of these will never be true again.
+/// Claims the targets that no other consumer holds, that no other run has attempted since they were
+/// selected, and whose bill is still live. Skips the targets of which one of these will never be
+/// true again.
 ///
 /// # Errors
 /// When the database fails; then nothing was claimed.
@@ -76,7 +78,8 @@ pub async fn claim_deliveries(
     Ok(claims)
 }
 
-/// Whether a bill is still live is checked afterwards, when no other consumer can claim it any more.
+/// Whether a bill is still live is checked afterwards, when no other consumer can claim it any
+/// more.
 async fn insert_claims(
     tx: &mut PgConnection,
     run: &RunFacts,
@@ -138,7 +141,8 @@ async fn classify_unclaimed(
 ) -> Result<Vec<(BillKey, String)>, NotificationError> {
     let (members, revisions) = key_columns(keys);
     let taken: Vec<bool> = keys.iter().map(|key| claimed.contains_key(key)).collect();
-    // A bill of the month's latest live revision is live; only for an older revision `live_bill` has to be read.
+    // A bill of the month's latest live revision is live; only for an older revision `live_bill` has to
+    // be read.
     let rows = sqlx::query!(
         r#"with last as (
                select max(revision) as revision from revision where month = $2 and state = 'LIVE'
@@ -184,7 +188,8 @@ async fn skip_targets(
     let keys: Vec<BillKey> = skipped.iter().map(|(key, _)| *key).collect();
     let (members, revisions) = key_columns(&keys);
     let reasons: Vec<String> = skipped.iter().map(|(_, reason)| (*reason).to_owned()).collect();
-    // If another consumer has skipped the target meanwhile, or the run has ended, nothing is left to write.
+    // If another consumer has skipped the target meanwhile, or the run has ended, nothing is left to
+    // write.
     sqlx::query!(
         "with run as (select id from notification where id = $1 and state = 'OPEN' for key share)
          update notice_target t set outcome = 'SKIPPED', reason = a.reason, ended_at = clock_timestamp()

@@ -44,7 +44,8 @@ pub async fn register_consumer(
 /// Records that the consumer is alive, and what keeps it from sending, if anything does.
 ///
 /// # Errors
-/// When the database fails, or the consumer was deleted after a day without a heartbeat and has to register again.
+/// When the database fails, or the consumer was deleted after a day without a heartbeat and has to
+/// register again.
 pub async fn record_heartbeat(
     connection: &mut PgConnection,
     consumer: ConsumerId,
@@ -67,7 +68,8 @@ pub async fn record_heartbeat(
     }
 }
 
-/// Deletes the registration of a consumer that stops. Leases that it still holds expire by themselves.
+/// Deletes the registration of a consumer that stops. Leases that it still holds expire by
+/// themselves.
 ///
 /// # Errors
 /// When the database fails.
@@ -82,7 +84,8 @@ pub async fn deregister_consumer(
     Ok(())
 }
 
-/// Deletes consumers without a heartbeat for a day, which were killed before they could deregister. Returns their number.
+/// Deletes consumers without a heartbeat for a day, which were killed before they could deregister.
+/// Returns their number.
 ///
 /// # Errors
 /// When the database fails.

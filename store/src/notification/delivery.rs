@@ -1,4 +1,5 @@
-//! What a delivery and a target are: their keys, outcomes and reasons, and how lists of them become columns of `unnest`.
+//! What a delivery and a target are: their keys, outcomes and reasons, and how lists of them become
+//! columns of `unnest`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -109,8 +110,9 @@ impl ClaimRow {
     }
 }
 
-/// Claimed deliveries, column by column. The statements that take them compare holder and state within a `case`: as plain
-/// conditions, these would make the planner search the whole partition, although the rows can be found by their keys.
+/// Claimed deliveries, column by column. The statements that take them compare holder and state
+/// within a `case`: as plain conditions, these would make the planner search the whole partition,
+/// although the rows can be found by their keys.
 pub(super) struct DeliveryColumns {
     pub(super) runs: Vec<i64>,
     pub(super) members: Vec<i64>,

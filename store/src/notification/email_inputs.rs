@@ -1,5 +1,5 @@
-//! What an email is rendered from: bills with their items and members, templates, price books. The number of statements does
-//! not depend on the number of bills.
+//! What an email is rendered from: bills with their items and members, templates, price books. The
+//! number of statements does not depend on the number of bills.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -76,8 +76,8 @@ impl BillForEmailItem {
     }
 }
 
-/// Reads bills with their items and members, sorted by key. A member is read as of the last finished load. A bill that is not
-/// in the database is left out.
+/// Reads bills with their items and members, sorted by key. A member is read as of the last
+/// finished load. A bill that is not in the database is left out.
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
@@ -176,7 +176,8 @@ async fn read_items(
     Ok(items)
 }
 
-/// Adds the reasons of adjustments. The adjustments of a bill are those within the cut-off of its revision, sorted by id.
+/// Adds the reasons of adjustments. The adjustments of a bill are those within the cut-off of its
+/// revision, sorted by id.
 async fn add_adjustment_reasons(
     connection: &mut PgConnection,
     month: BillingMonth,

@@ -1,4 +1,5 @@
-//! Ends a run: finished, cancelled or failed. Each locks the run, so that after the commit nothing is handed over for it.
+//! Ends a run: finished, cancelled or failed. Each locks the run, so that after the commit nothing
+//! is handed over for it.
 
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
@@ -11,7 +12,8 @@ use super::target_counts::{NotificationCounts, count_held_deliveries, count_targ
 use crate::error::{During as _, expect_rows_affected};
 use crate::job_log::{self, JobCounts, JobStatus};
 
-/// Finishes a run if every target has an outcome; returns false if not. A repeated call changes nothing.
+/// Finishes a run if every target has an outcome; returns false if not. A repeated call changes
+/// nothing.
 ///
 /// # Errors
 /// When the run was cancelled or has failed, or the database fails.
@@ -40,8 +42,9 @@ pub async fn finish_run(pool: &PgPool, id: NotificationId) -> Result<bool, Notif
     Ok(true)
 }
 
-/// Cancels a run and releases its claims. Returns how many of its deliveries are still handed over: it is to be called again
-/// until there are none, and then completes the run's row of `job_log`. A run that has ended otherwise keeps its state.
+/// Cancels a run and releases its claims. Returns how many of its deliveries are still handed over:
+/// it is to be called again until there are none, and then completes the run's row of `job_log`. A
+/// run that has ended otherwise keeps its state.
 ///
 /// # Errors
 /// When there is no such run, or the database fails.
@@ -126,7 +129,8 @@ async fn release_all_claims(
     Ok(())
 }
 
-/// Completes the rows of `job_log` of publications that were not done; what they published counts as succeeded.
+/// Completes the rows of `job_log` of publications that were not done; what they published counts
+/// as succeeded.
 async fn close_publications(
     tx: &mut PgConnection,
     id: NotificationId,
@@ -147,7 +151,8 @@ async fn close_publications(
     Ok(())
 }
 
-/// Completes the run's row of `job_log`, in bills: an unknown outcome counts as failed, an open target as skipped.
+/// Completes the run's row of `job_log`, in bills: an unknown outcome counts as failed, an open
+/// target as skipped.
 async fn complete_job(
     tx: &mut PgConnection,
     job: i64,

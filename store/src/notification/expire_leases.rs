@@ -16,8 +16,8 @@ pub struct ExpiredLeases {
     pub freed: i64,
 }
 
-/// Ends the expired leases of a month: the outcome of a hand-over becomes UNKNOWN, and a claim is released. Rows that another
-/// transaction has locked are left to it.
+/// Ends the expired leases of a month: the outcome of a hand-over becomes UNKNOWN, and a claim is
+/// released. Rows that another transaction has locked are left to it.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,4 +1,5 @@
-//! What a consumer does with claims that it holds, other than sending: renew them, postpone them, release them.
+//! What a consumer does with claims that it holds, other than sending: renew them, postpone them,
+//! release them.
 
 use std::time::Duration;
 
@@ -15,12 +16,13 @@ use crate::error::During as _;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Postponement {
     pub delivery: ClaimedDelivery,
-    /// Whether the mail server answered "try again later". False: the connection was lost before it could.
+    /// Whether the mail server answered "try again later". False: the connection was lost before it
+    /// could.
     pub counts_as_try: bool,
 }
 
-/// Postpones deliveries that this consumer holds and that certainly were not sent: they are claimed under a new lease. Returns
-/// those that it still held, with their tries.
+/// Postpones deliveries that this consumer holds and that certainly were not sent: they are claimed
+/// under a new lease. Returns those that it still held, with their tries.
 ///
 /// # Errors
 /// When the database fails.
@@ -68,8 +70,8 @@ pub async fn postpone_deliveries(
     Ok(held)
 }
 
-/// Renews the leases of claims and returns those that this consumer still holds. The lease of a hand-over is not renewed: it
-/// gets an outcome in time, or the outcome is unknown.
+/// Renews the leases of claims and returns those that this consumer still holds. The lease of a
+/// hand-over is not renewed: it gets an outcome in time, or the outcome is unknown.
 ///
 /// # Errors
 /// When the database fails.
@@ -107,8 +109,8 @@ pub async fn renew_leases(
     Ok(held)
 }
 
-/// Releases deliveries that this consumer holds and that certainly were not sent: each has the state from before the claim
-/// again. Returns those that it still held.
+/// Releases deliveries that this consumer holds and that certainly were not sent: each has the
+/// state from before the claim again. Returns those that it still held.
 ///
 /// # Errors
 /// When the database fails.

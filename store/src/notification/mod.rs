@@ -1,13 +1,16 @@
-//! Notification runs: which bills a run delivers, and the state of each bill's delivery. Owns every statement that writes
-//! `template_set`, `notification`, `publication`, `notice_target`, `delivery` and `consumer`. Decides nothing about runs (the
-//! operator does), knows nothing of Kafka or SMTP (the worker does) and decrypts nothing.
+//! Notification runs: which bills a run delivers, and the state of each bill's delivery. Owns every
+//! statement that writes `template_set`, `notification`, `publication`, `notice_target`, `delivery`
+//! and `consumer`. Decides nothing about runs (the operator does), knows nothing of Kafka or SMTP
+//! (the worker does) and decrypts nothing.
 //!
-//! The outcome of a run's target is stored in `notice_target` only, the state of a bill's delivery in `delivery` only. A
-//! delivery is changed by the consumer that holds its lease, and every change is guarded by state, holder and attempt; the
-//! functions return which changes were made. Leases are measured by the database's clock.
+//! The outcome of a run's target is stored in `notice_target` only, the state of a bill's delivery
+//! in `delivery` only. A delivery is changed by the consumer that holds its lease, and every change
+//! is guarded by state, holder and attempt; the functions return which changes were made. Leases
+//! are measured by the database's clock.
 //!
-//! A target stores how many attempts its bill had when the run selected it. Once another run has made one more attempt, the
-//! target is never sent. So a message that arrives late, twice or from a replay sends nothing again.
+//! A target stores how many attempts its bill had when the run selected it. Once another run has
+//! made one more attempt, the target is never sent. So a message that arrives late, twice or from a
+//! replay sends nothing again.
 
 mod begin_run;
 mod claim_deliveries;

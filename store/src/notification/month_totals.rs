@@ -27,8 +27,9 @@ pub struct TargetTotals {
     pub open: i64,
 }
 
-/// Reads the totals of the latest 24 months that had a run. With `only_changing`, only of months with a run that has not ended,
-/// or ended less than ten minutes ago: counting every delivery is expensive, and the totals of other months do not change.
+/// Reads the totals of the latest 24 months that had a run. With `only_changing`, only of months
+/// with a run that has not ended, or ended less than ten minutes ago: counting every delivery is
+/// expensive, and the totals of other months do not change.
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.

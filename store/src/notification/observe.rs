@@ -1,4 +1,5 @@
-//! What the operator observes of runs: for their status, the autoscaler and housekeeping. Reads only.
+//! What the operator observes of runs: for their status, the autoscaler and housekeeping. Reads
+//! only.
 
 use domain::month::BillingMonth;
 use jiff::Timestamp;

@@ -1,5 +1,5 @@
-//! Publishes the open targets of a run to the topic, in rounds. Each page is one guarded update of the checkpoint: the
-//! publisher may be killed at any time, and there may be two.
+//! Publishes the open targets of a run to the topic, in rounds. Each page is one guarded update of
+//! the checkpoint: the publisher may be killed at any time, and there may be two.
 
 use domain::ids::MemberId;
 use jiff::Timestamp;
@@ -29,8 +29,9 @@ pub struct Publication {
     pub done_at: Option<Timestamp>,
 }
 
-/// Makes this session the only one that selects and publishes, or rehearses, for the run; returns false if another one is.
-/// Every write is guarded without it: the lock saves two processes from doing the same work.
+/// Makes this session the only one that selects and publishes, or rehearses, for the run; returns
+/// false if another one is. Every write is guarded without it: the lock saves two processes from
+/// doing the same work.
 ///
 /// # Errors
 /// When the database fails.
@@ -46,7 +47,8 @@ pub async fn try_lock_publisher(
     Ok(held)
 }
 
-/// Opens the round after `after_round` (0: the first round) and returns its number. A repeated call changes nothing.
+/// Opens the round after `after_round` (0: the first round) and returns its number. A repeated call
+/// changes nothing.
 ///
 /// # Errors
 /// When the run is not open, when the round before is not done, or when the database fails.
@@ -155,12 +157,12 @@ pub async fn read_publication(
     })
 }
 
-/// Records that the brokers have acknowledged all messages after `from` up to `to`, and their number. Returns the state of the
-/// run: unless it is open, nothing more is to be published.
+/// Records that the brokers have acknowledged all messages after `from` up to `to`, and their
+/// number. Returns the state of the run: unless it is open, nothing more is to be published.
 ///
 /// # Errors
-/// [`NotificationError::Overtaken`] when the checkpoint is no longer at `from`, because another process publishes the round, or
-/// when the round is done. Otherwise when the database fails.
+/// [`NotificationError::Overtaken`] when the checkpoint is no longer at `from`, because another
+/// process publishes the round, or when the round is done. Otherwise when the database fails.
 pub async fn save_checkpoint(
     connection: &mut PgConnection,
     id: NotificationId,

@@ -1,5 +1,6 @@
-//! Hands deliveries over to the mail server and records their outcomes. A hand-over is written just before the content of an
-//! email is sent, so that after a crash it is known which emails may have been sent.
+//! Hands deliveries over to the mail server and records their outcomes. A hand-over is written just
+//! before the content of an email is sent, so that after a crash it is known which emails may have
+//! been sent.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -30,7 +31,8 @@ pub struct DeliveryOutcome {
 pub struct HandOverResult {
     /// Handed over: may be sent now.
     pub granted: Vec<ClaimedDelivery>,
-    /// Must not be sent, and is to be released: the run is not open, the bill is superseded, or the lease has expired.
+    /// Must not be sent, and is to be released: the run is not open, the bill is superseded, or the
+    /// lease has expired.
     pub refused: Vec<ClaimedDelivery>,
     /// Outcomes that were written.
     pub recorded: Vec<ClaimedDelivery>,
@@ -38,9 +40,10 @@ pub struct HandOverResult {
     pub lost: Vec<ClaimedDelivery>,
 }
 
-/// Hands over the deliveries in `hand_over` and records the outcomes in `ended`, in one transaction. No delivery may appear
-/// twice. A hand-over is granted only while the run is open, the bill is live and the lease has not expired; it starts a new
-/// lease. A repeated call, after an answer that was lost, returns the same.
+/// Hands over the deliveries in `hand_over` and records the outcomes in `ended`, in one
+/// transaction. No delivery may appear twice. A hand-over is granted only while the run is open,
+/// the bill is live and the lease has not expired; it starts a new lease. A repeated call, after an
+/// answer that was lost, returns the same.
 ///
 /// # Errors
 /// When the database fails; then nothing was written.
@@ -201,8 +204,8 @@ fn delivery_at(deliveries: &[ClaimedDelivery], position: i64) -> Result<ClaimedD
         .ok_or_else(|| StoreError::unreadable("position", position))
 }
 
-/// Records the outcomes of a rehearsal's targets, unless a target has one already or the run is not open. Returns the state of
-/// the run.
+/// Records the outcomes of a rehearsal's targets, unless a target has one already or the run is not
+/// open. Returns the state of the run.
 ///
 /// # Errors
 /// When the database fails.

@@ -17,7 +17,8 @@ pub struct NotificationId(pub i64);
 /// Which bills a run delivers, by the state of their delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Selection {
-    /// Not attempted yet, and certainly nothing was sent to the member for another revision of the month.
+    /// Not attempted yet, and certainly nothing was sent to the member for another revision of the
+    /// month.
     Ready,
     Failed,
     Unknown,

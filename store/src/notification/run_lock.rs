@@ -1,5 +1,6 @@
-//! The lock of a run: its row of `notification`, for update. Statements that claim, hand over or select share the row, so a
-//! transaction that locks it waits for theirs and keeps later ones from starting.
+//! The lock of a run: its row of `notification`, for update. Statements that claim, hand over or
+//! select share the row, so a transaction that locks it waits for theirs and keeps later ones from
+//! starting.
 
 use sqlx::PgConnection;
 

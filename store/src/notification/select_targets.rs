@@ -1,5 +1,5 @@
-//! Selects the targets of a run, once, chunk by chunk. Each chunk is one transaction, guarded by what is selected already: the
-//! process may be killed at any time, and two may select at once.
+//! Selects the targets of a run, once, chunk by chunk. Each chunk is one transaction, guarded by
+//! what is selected already: the process may be killed at any time, and two may select at once.
 
 use sqlx::{Connection as _, PgConnection};
 
@@ -20,8 +20,9 @@ pub enum SelectionResult {
     RunOver,
 }
 
-/// Selects the run's targets, `chunk` bills at a time, and continues where an earlier call stopped. After each chunk `go_on`
-/// gets the number of targets that this call has selected, and returns whether to continue.
+/// Selects the run's targets, `chunk` bills at a time, and continues where an earlier call stopped.
+/// After each chunk `go_on` gets the number of targets that this call has selected, and returns
+/// whether to continue.
 ///
 /// # Errors
 /// When the database fails; the chunks that are selected already stay selected.
@@ -92,8 +93,9 @@ struct ChunkResult {
     selected: i64,
 }
 
-/// The member whose bill is the last one of the chunk; none when fewer bills are left. It is read beforehand, as for a range
-/// without an end the planner would read and sort all remaining bills, each time.
+/// The member whose bill is the last one of the chunk; none when fewer bills are left. It is read
+/// beforehand, as for a range without an end the planner would read and sort all remaining bills,
+/// each time.
 async fn chunk_end(
     connection: &mut PgConnection,
     run: &RunFacts,
@@ -166,7 +168,8 @@ async fn select_chunk(
 
 async fn close_selection(connection: &mut PgConnection, run: &RunFacts) -> Result<(), NotificationError> {
     let mut tx = connection.begin().await.during("cannot open the transaction that ends the selection")?;
-    // Other processes that select for the run share its row: the targets are counted when all of them are done.
+    // Other processes that select for the run share its row: the targets are counted when all of them
+    // are done.
     let row = lock_run(&mut tx, run.id).await?;
     if row.selected || row.state.is_over() {
         return Ok(());

@@ -18,8 +18,9 @@ pub struct SendSlots {
     pub interval: Duration,
 }
 
-/// Reserves the next `slots` of a run with a limited rate. The caller sends at most one email for each slot, not before its
-/// time; an unused slot is lost. Callers should reserve slots for about a second at most, so that a changed rate applies soon.
+/// Reserves the next `slots` of a run with a limited rate. The caller sends at most one email for
+/// each slot, not before its time; an unused slot is lost. Callers should reserve slots for about a
+/// second at most, so that a changed rate applies soon.
 ///
 /// # Errors
 /// When the database fails.

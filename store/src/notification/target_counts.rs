@@ -32,8 +32,8 @@ pub(super) struct TargetCounts {
     pub(super) open: i64,
     /// Targets that got their outcome within the last ten seconds.
     pub(super) ended_recently: i64,
-    /// Targets that were published at least once. A target with an outcome was published, even if its publisher died before
-    /// it saved a checkpoint.
+    /// Targets that were published at least once. A target with an outcome was published, even if
+    /// its publisher died before it saved a checkpoint.
     pub(super) published: i64,
 }
 

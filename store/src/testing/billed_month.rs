@@ -1,4 +1,5 @@
-//! A month whose bills are live, written by SQL alone: for tests of what happens to bills after they are issued.
+//! A month whose bills are live, written by SQL alone: for tests of what happens to bills after
+//! they are issued.
 
 use domain::ids::MemberId;
 use domain::price_book::PriceBook;
@@ -42,7 +43,8 @@ impl TestDatabase {
         self.execute("analyze").await;
     }
 
-    /// Writes what a revision refers to: a finished load, unless there is one, the price book, the month's partitions.
+    /// Writes what a revision refers to: a finished load, unless there is one, the price book, the
+    /// month's partitions.
     async fn open_month(&self) {
         let sha256 = PriceBook::parse(PRICE_BOOK).expect("a valid price book").sha256;
         self.execute(&format!(
@@ -56,8 +58,8 @@ impl TestDatabase {
         .await;
     }
 
-    /// Makes a revision live with a bill for each member that the query returns. The bill's amounts are 89,000 times the number
-    /// of the revision.
+    /// Makes a revision live with a bill for each member that the query returns. The bill's amounts
+    /// are 89,000 times the number of the revision.
     pub async fn issue_bills(&self, revision: i32, members: &str) {
         self.open_month().await;
         self.execute(&format!(

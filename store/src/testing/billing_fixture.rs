@@ -1,5 +1,5 @@
-//! A month to bill, and the operator's part in billing it, under the operator's role. The worker's part, pricing the chunks, is
-//! the test's.
+//! A month to bill, and the operator's part in billing it, under the operator's role. The worker's
+//! part, pricing the chunks, is the test's.
 
 use domain::ids::LoadNumber;
 use domain::price_book::PriceBook;

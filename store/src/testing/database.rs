@@ -1,5 +1,5 @@
-//! A database for each test, on the PostgreSQL server that `MONTHEND_TEST_DATABASE_URL` names. The role in that address must be
-//! allowed to create databases and roles.
+//! A database for each test, on the PostgreSQL server that `MONTHEND_TEST_DATABASE_URL` names. The
+//! role in that address must be allowed to create databases and roles.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -65,7 +65,8 @@ impl TestDatabase {
             roles: Roles::default(),
         };
         let mut connection = self.connect().await;
-        // Several test programs grant rights to the same roles at once, which the server does not serialise.
+        // Several test programs grant rights to the same roles at once, which the server does not
+        // serialise.
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -123,7 +124,8 @@ pub fn with_role(url: &SecretString, role: &str) -> SecretString {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
-        // `drop` is not async, and the test's runtime may be single-threaded: this thread has a runtime of its own.
+        // `drop` is not async, and the test's runtime may be single-threaded: this thread has a runtime of
+        // its own.
         let dropped = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -166,7 +168,8 @@ async fn administer(server: &SecretString, statements: &[String]) {
     }
 }
 
-/// The address of another database on the same server: the part between the last `/` and the `?` is replaced.
+/// The address of another database on the same server: the part between the last `/` and the `?` is
+/// replaced.
 fn with_database(url: &str, database: &str) -> SecretString {
     let (address, parameters) = url.split_once('?').map_or((url, ""), |(address, rest)| (address, rest));
     let scheme = address.find("://").map_or(0, |at| at + 3);

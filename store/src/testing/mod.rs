@@ -1,5 +1,5 @@
-//! What tests of this crate and of the crates above it share: databases, a billed month, a billing run. For tests only: it
-//! panics instead of returning errors.
+//! What tests of this crate and of the crates above it share: databases, a billed month, a billing
+//! run. For tests only: it panics instead of returning errors.
 
 mod billed_month;
 mod billing_fixture;

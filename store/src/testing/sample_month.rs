@@ -29,8 +29,9 @@ billRounding: {{ unit: 10, mode: down }}
     )
 }
 
-/// Inserts twelve members with bills (member 1 is the contract's worked example, the last one has the highest possible id), a
-/// member for each quarantine code, a member who is not eligible, and usage of unknown members.
+/// Inserts twelve members with bills (member 1 is the contract's worked example, the last one has
+/// the highest possible id), a member for each quarantine code, a member who is not eligible, and
+/// usage of unknown members.
 pub const EVERYTHING: &str = r"
 insert into member (member_id, load, name)
     select id, 1, '\x00'::bytea

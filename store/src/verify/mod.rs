@@ -1,6 +1,6 @@
-//! Checks the invariants of a month: what must hold in the tables after any sequence of runs and failures. Reads only, and shares
-//! nothing with the code that writes what it reads. Knows nothing of the cluster: the tests on a cluster compare custom resources
-//! with the tables.
+//! Checks the invariants of a month: what must hold in the tables after any sequence of runs and
+//! failures. Reads only, and shares nothing with the code that writes what it reads. Knows nothing
+//! of the cluster: the tests on a cluster compare custom resources with the tables.
 
 mod bills;
 mod envelopes;

@@ -85,7 +85,8 @@ pub(super) async fn check_recoveries(
     Ok(found)
 }
 
-/// Compares deliveries with the emails that arrived. An email whose outcome is unknown, or that is handed over, may have arrived.
+/// Compares deliveries with the emails that arrived. An email whose outcome is unknown, or that is
+/// handed over, may have arrived.
 pub(super) async fn check_arrived(
     connection: &mut PgConnection,
     month: &str,

@@ -10,11 +10,13 @@ use crate::error::DatabaseError;
 #[derive(Debug, Clone)]
 pub struct VerificationRequest<'a> {
     pub month: BillingMonth,
-    /// The uids of the runs that have not ended. None: every run that is unfinished in the tables may still go on.
+    /// The uids of the runs that have not ended. None: every run that is unfinished in the tables
+    /// may still go on.
     pub active: Option<&'a [Uuid]>,
     /// The ids of the existing keys. None: whether the key of an envelope exists is not checked.
     pub keys: Option<&'a [String]>,
-    /// The Message-ID of every email that arrived, once for each time. None: arrivals are not checked.
+    /// The Message-ID of every email that arrived, once for each time. None: arrivals are not
+    /// checked.
     pub sink: Option<&'a [String]>,
 }
 

@@ -1,4 +1,5 @@
-//! The invariants hold for a month that was billed and delivered, and each planted violation is found.
+//! The invariants hold for a month that was billed and delivered, and each planted violation is
+//! found.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,8 +21,9 @@ const LEASE: Duration = Duration::from_secs(60);
 /// The members whose email arrived; see [`bill_and_send`].
 const ARRIVED: [i64; 4] = [1, 2, 3, 5];
 
-/// Bills a month and delivers its bills in three runs. Of the bills of members 1 to 6, the first run sends 1 to 3, 4 and 5 fail and 6
-/// is unknown. The second run retries the failed bills: 5 is sent, 4 fails again. The third run is cancelled before it sends.
+/// Bills a month and delivers its bills in three runs. Of the bills of members 1 to 6, the first
+/// run sends 1 to 3, 4 and 5 fail and 6 is unknown. The second run retries the failed bills: 5 is
+/// sent, 4 fails again. The third run is cancelled before it sends.
 async fn bill_and_send(fixture: &BillingFixture) {
     fixture.load(1, EVERYTHING).await;
     fixture

@@ -1,5 +1,5 @@
-//! The store on a real PostgreSQL, each test in a database of its own: the operator's part under the operator's role, the
-//! worker's and consumers' parts under the worker's role.
+//! The store on a real PostgreSQL, each test in a database of its own: the operator's part under
+//! the operator's role, the worker's and consumers' parts under the worker's role.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a step that fails has failed the test")]
 

@@ -1,5 +1,5 @@
-//! Bills one chunk in one transaction: claims it, reads it, prices its members and writes their bills. Repeats nothing and
-//! opens no connection: whoever calls it does.
+//! Bills one chunk in one transaction: claims it, reads it, prices its members and writes their
+//! bills. Repeats nothing and opens no connection: whoever calls it does.
 
 use domain::ids::LoadNumber;
 use domain::price_book::{PriceBook, PriceBookError};
@@ -25,7 +25,8 @@ pub(super) enum Step {
     ShardDone(ShardTotals),
 }
 
-/// Why a chunk was not billed. Nothing was written, unless the chunk was committed and the answer was lost.
+/// Why a chunk was not billed. Nothing was written, unless the chunk was committed and the answer
+/// was lost.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChunkError {
     #[error(transparent)]

@@ -1,8 +1,9 @@
-//! `monthend bill`: bills the chunks of one shard, one after the other, until none is left. Owns this loop and how it ends.
-//! The statements are `store::billing::chunk`'s, the prices `domain::pricing`'s.
+//! `monthend bill`: bills the chunks of one shard, one after the other, until none is left. Owns
+//! this loop and how it ends. The statements are `store::billing::chunk`'s, the prices
+//! `domain::pricing`'s.
 //!
-//! Everything that it must remember is in the database: a worker that is killed at any moment, or started twice for the
-//! same shard, leaves the same bills.
+//! Everything that it must remember is in the database: a worker that is killed at any moment, or
+//! started twice for the same shard, leaves the same bills.
 
 mod chunk_processor;
 mod price;
@@ -31,10 +32,12 @@ use crate::shutdown::stopped_within;
 
 /// How long a worker that is stopped may continue with its chunk. A pod is killed after 30 seconds.
 const STOP_GRACE: Duration = Duration::from_secs(15);
-/// Time between two looks whether the chunks that other workers have claimed are done, or free again.
+/// Time between two looks whether the chunks that other workers have claimed are done, or free
+/// again.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Calculate the bills of one shard of a billing run. The operator starts this command, as a pod of the run's Job.
+/// Calculate the bills of one shard of a billing run. The operator starts this command, as a pod of
+/// the run's Job.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Bill {
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! Prices a chunk: reads its rows with a fixed number of statements, and passes each member's rows to the pricer. Writes
-//! nothing.
+//! Prices a chunk: reads its rows with a fixed number of statements, and passes each member's rows
+//! to the pricer. Writes nothing.
 
 use domain::ids::{LoadNumber, MemberId};
 use domain::money::MinorUnits;
@@ -31,7 +31,8 @@ pub(super) async fn price_chunk(
     price_members(pricer, key, &members, &coverages, &grants, &adjustments, &usage)
 }
 
-/// The coverage of each known member's subscriptions, and the instants at which it divides the member's usage.
+/// The coverage of each known member's subscriptions, and the instants at which it divides the
+/// member's usage.
 fn cover<'a>(
     pricer: &Pricer<'a>,
     members: &[MemberId],
@@ -57,7 +58,8 @@ fn cover<'a>(
     (coverages, cuts)
 }
 
-/// Prices every member that is known or has usage, by ascending id. A member with usage only is not eligible.
+/// Prices every member that is known or has usage, by ascending id. A member with usage only is not
+/// eligible.
 fn price_members(
     pricer: &Pricer<'_>,
     key: &RevisionKey,

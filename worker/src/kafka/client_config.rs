@@ -14,7 +14,8 @@ fn common(brokers: &str) -> ClientConfig {
     config
         .set("bootstrap.servers", brokers)
         .set("client.id", "monthend")
-        // A client notices within seconds that a broker is available again, and a little later that a topic is.
+        // A client notices within seconds that a broker is available again, and a little later that a topic
+        // is.
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "2000")
         .set("topic.metadata.refresh.interval.ms", "10000")
@@ -62,12 +63,14 @@ pub(crate) fn consumer_config(kafka: &KafkaArgs) -> ClientConfig {
         .set("heartbeat.interval.ms", "3000")
         .set("max.poll.interval.ms", "300000")
         .set("fetch.wait.max.ms", "100")
-        // Keeps memory constant however long the topic is, and repeated fetches after a pause small: a message takes
-        // several times its size in memory, and a compressed fetch unpacks to many messages.
+        // Keeps memory constant however long the topic is, and repeated fetches after a pause small: a
+        // message takes several times its size in memory, and a compressed fetch unpacks to many
+        // messages.
         .set("queued.max.messages.kbytes", "1024")
         .set("queued.min.messages", "1000")
         .set("fetch.message.max.bytes", "32768")
-        // By default the library waits a second after its queue was full; a queue this short is empty much earlier.
+        // By default the library waits a second after its queue was full; a queue this short is empty much
+        // earlier.
         .set("fetch.queue.backoff.ms", "10")
         .set("fetch.error.backoff.ms", "250");
     config

@@ -1,5 +1,5 @@
-//! What a Kafka client reports while it runs: its log lines go to the program's log, and its last error is kept, so that a
-//! caller can say why nothing moves.
+//! What a Kafka client reports while it runs: its log lines go to the program's log, and its last
+//! error is kept, so that a caller can say why nothing moves.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,15 +16,16 @@ pub(crate) fn is_topic_missing(error: &KafkaError) -> bool {
     )
 }
 
-/// Writes a line of the client library to the program's log, at a lower level than the library's: routine for it is detail
-/// here.
+/// Writes a line of the client library to the program's log, at a lower level than the library's:
+/// routine for it is detail here.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
     use RDKafkaLogLevel as Level;
     match level {
         Level::Emerg | Level::Alert | Level::Critical => {
             tracing::error!(target: "librdkafka", facility, "{line}");
         }
-        // An unreachable broker is an error to the library; the callers that wait for it report it themselves.
+        // An unreachable broker is an error to the library; the callers that wait for it report it
+        // themselves.
         Level::Error | Level::Warning | Level::Notice | Level::Info => {
             tracing::debug!(target: "librdkafka", facility, "{line}");
         }
@@ -32,8 +33,8 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, line: &str) {
     }
 }
 
-/// The library's explanation of an error, or else the error's own text. Without durations, so that the same problem always
-/// has the same text.
+/// The library's explanation of an error, or else the error's own text. Without durations, so that
+/// the same problem always has the same text.
 pub(crate) fn reason(error: &KafkaError, said: &str) -> String {
     let said = said.split(" (after ").next().unwrap_or_default().trim();
     if said.is_empty() { error.to_string() } else { said.to_owned() }

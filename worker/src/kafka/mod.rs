@@ -1,5 +1,5 @@
-//! Kafka clients: their settings, what they report, and the topics. Knows nothing of the messages: those who publish and
-//! consume do.
+//! Kafka clients: their settings, what they report, and the topics. Knows nothing of the messages:
+//! those who publish and consume do.
 
 mod client_config;
 mod client_context;

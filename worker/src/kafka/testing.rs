@@ -1,6 +1,6 @@
-//! Real brokers for tests: a shared one, which `MONTHEND_TEST_KAFKA` names and on which each test has its own topics and
-//! group; and brokers that one test owns and can kill, from the jars in `MONTHEND_TEST_KAFKA_JARS`. Panics instead of
-//! returning errors.
+//! Real brokers for tests: a shared one, which `MONTHEND_TEST_KAFKA` names and on which each test
+//! has its own topics and group; and brokers that one test owns and can kill, from the jars in
+//! `MONTHEND_TEST_KAFKA_JARS`. Panics instead of returning errors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -63,8 +63,8 @@ pub(crate) trait TestTopics {
     async fn delete_group(&self);
     /// Publishes messages to the topic, in this order.
     async fn put(&self, payloads: impl IntoIterator<Item = impl AsRef<[u8]>>);
-    /// The end offset of each partition; empty if the topic does not exist. Waits for the leaders of a new topic's
-    /// partitions.
+    /// The end offset of each partition; empty if the topic does not exist. Waits for the leaders
+    /// of a new topic's partitions.
     fn ends(&self, topic: &str) -> BTreeMap<i32, i64>;
     /// All messages of a topic.
     fn read(&self, topic: &str) -> Vec<Found>;

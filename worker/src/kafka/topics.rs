@@ -1,5 +1,5 @@
-//! The topics: created if they are missing, and checked each time before they are used. The only change to an existing topic
-//! is that partitions are added.
+//! The topics: created if they are missing, and checked each time before they are used. The only
+//! change to an existing topic is that partitions are added.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,14 @@ use worker_cli::KafkaArgs;
 use super::client_config::admin_config;
 use super::client_context::LastError;
 
-/// Time-out of one request to the brokers. A request can block a thread for this long, and with it the end of the process.
+/// Time-out of one request to the brokers. A request can block a thread for this long, and with it
+/// the end of the process.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Topics must keep messages at least this long: a run may wait for its mail server overnight.
 const MIN_RETENTION_MS: i64 = 24 * 3_600_000;
 
-/// Why the topics cannot be used. Trying again helps, at the latest when somebody has done what the error says.
+/// Why the topics cannot be used. Trying again helps, at the latest when somebody has done what the
+/// error says.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TopicError {
     #[error("cannot {operation} at {brokers}")]
@@ -49,7 +51,8 @@ impl Topics {
         Ok(Self { admin: Arc::new(admin), kafka: kafka.clone() })
     }
 
-    /// Creates the topics that are missing, adds partitions that are missing, and checks the retention.
+    /// Creates the topics that are missing, adds partitions that are missing, and checks the
+    /// retention.
     ///
     /// # Errors
     /// See [`TopicError`].
@@ -65,7 +68,8 @@ impl Topics {
         self.check_retention(&wanted).await
     }
 
-    /// How many partitions each topic has. Asks for all topics, because asking for a single one can create it.
+    /// How many partitions each topic has. Asks for all topics, because asking for a single one can
+    /// create it.
     async fn partitions(&self) -> Result<Vec<(String, usize)>, TopicError> {
         const OPERATION: &str = "read the list of topics";
         let admin = Arc::clone(&self.admin);

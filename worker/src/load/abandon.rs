@@ -1,5 +1,5 @@
-//! Loads and seeds that end too early: what they wrote is removed and their job is marked as ended, by themselves if possible,
-//! otherwise by the next load.
+//! Loads and seeds that end too early: what they wrote is removed and their job is marked as ended,
+//! by themselves if possible, otherwise by the next load.
 
 use secrecy::SecretString;
 use serde_json::json;
@@ -11,7 +11,8 @@ use store::pool::connect_one;
 
 use crate::exit::{CommandError, CommandResult, ExitStatus};
 
-/// Removes the rows of loads and seeds whose process died. The caller holds the load lock, so none of them is still running.
+/// Removes the rows of loads and seeds whose process died. The caller holds the load lock, so none
+/// of them is still running.
 ///
 /// # Errors
 /// The database fails.
@@ -32,7 +33,8 @@ pub(crate) async fn abandon(
     kind: JobKind,
     error: &CommandError,
 ) {
-    // The connection may be in the middle of a statement. Closing it rolls back whatever is not committed.
+    // The connection may be in the middle of a statement. Closing it rolls back whatever is not
+    // committed.
     drop(connection);
     let abandoned = async {
         let mut connection = connect_one(url, "monthend abandons a load").await?;

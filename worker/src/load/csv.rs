@@ -1,5 +1,6 @@
-//! Reads and writes CSV, strictly by RFC 4180: a field is quoted at both ends or not at all. Every record has its line number.
-//! If a record cannot be read, only its first line is lost: reading continues with the next line.
+//! Reads and writes CSV, strictly by RFC 4180: a field is quoted at both ends or not at all. Every
+//! record has its line number. If a record cannot be read, only its first line is lost: reading
+//! continues with the next line.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -156,8 +157,8 @@ impl<R: Read> Reader<R> {
         line.strip_suffix(b"\r").unwrap_or(line)
     }
 
-    /// Where the line that starts at `start` ends, after its line break; none at the end of the file. Of a line that is too
-    /// long, the buffer keeps only the start.
+    /// Where the line that starts at `start` ends, after its line break; none at the end of the
+    /// file. Of a line that is too long, the buffer keeps only the start.
     fn line_end(&mut self) -> io::Result<Option<usize>> {
         let mut looked = 0;
         loop {
@@ -175,7 +176,8 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Moves the rest of the buffer to its front and reads more; false at the end of the file. Changes `start`.
+    /// Moves the rest of the buffer to its front and reads more; false at the end of the file.
+    /// Changes `start`.
     fn read_more(&mut self) -> io::Result<bool> {
         if self.at_end {
             return Ok(false);

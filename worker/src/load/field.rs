@@ -1,4 +1,5 @@
-//! Parses and checks single fields. The reason of an error quotes the field; it is written to the rejects file.
+//! Parses and checks single fields. The reason of an error quotes the field; it is written to the
+//! rejects file.
 
 use std::borrow::Cow;
 
@@ -10,7 +11,8 @@ use jiff::civil::Date;
 /// Why a line is rejected.
 pub(crate) type Reason = Cow<'static, str>;
 
-/// Characters of the longest code of a plan, discount or adjustment. An index entry could hold more.
+/// Characters of the longest code of a plan, discount or adjustment. An index entry could hold
+/// more.
 const MAX_CODE: usize = 128;
 /// Bytes of the longest email address.
 const MAX_EMAIL: usize = 254;
@@ -107,7 +109,8 @@ fn date(what: &'static str, text: &str) -> Result<Date, Reason> {
     Ok(date)
 }
 
-/// An instant of RFC 3339 with an offset and at most microseconds. The caller, which knows the time zone, checks the year.
+/// An instant of RFC 3339 with an offset and at most microseconds. The caller, which knows the time
+/// zone, checks the year.
 pub(crate) fn instant(text: &str) -> Result<Timestamp, Reason> {
     let refused = || {
         let form = "an instant of RFC 3339 with offset, such as 2026-10-01T09:00:00+09:00";
@@ -169,7 +172,8 @@ fn calendar_date(year: i64, month: i64, day: i64) -> Option<Date> {
     Date::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?).ok()
 }
 
-/// Uses the calendar's cycle of 400 years: ten times as fast as a general difference of dates, for millions of lines.
+/// Uses the calendar's cycle of 400 years: ten times as fast as a general difference of dates, for
+/// millions of lines.
 fn days_since_1970(date: Date) -> i64 {
     let (year, month, day) = (i64::from(date.year()), i64::from(date.month()), i64::from(date.day()));
     // Count years from March, so that the leap day is the last day.

@@ -36,7 +36,8 @@ impl Folder {
     /// Opens a folder and reads everything except the rows of its files.
     ///
     /// # Errors
-    /// The folder or a file cannot be read, has a wrong header line, or nothing can be loaded; the error lists all problems.
+    /// The folder or a file cannot be read, has a wrong header line, or nothing can be loaded; the
+    /// error lists all problems.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let metadata =
             fs::metadata(path).with_context(|| format!("cannot open the folder {}", path.display()))?;

@@ -11,7 +11,8 @@ use crate::exit::{CommandError, CommandResult, ExitStatus};
 use crate::output::format_duration;
 use crate::shutdown::stopped_within;
 
-/// Time between two attempts. A statement that waited for the lock would keep PostgreSQL from removing old rows.
+/// Time between two attempts. A statement that waited for the lock would keep PostgreSQL from
+/// removing old rows.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 /// Time between two log lines about the wait.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,5 +1,5 @@
-//! manifest.yaml: what the sender of the files says is in them. It is compared with what was read, and every difference is
-//! reported.
+//! manifest.yaml: what the sender of the files says is in them. It is compared with what was read,
+//! and every difference is reported.
 
 use std::collections::BTreeMap;
 use std::fmt;

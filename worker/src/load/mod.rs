@@ -1,5 +1,6 @@
-//! `monthend load FOLDER`: loads files into the database, as one numbered load that becomes visible as a whole or not at all.
-//! Owns the order of the steps. Its modules own the formats, the store owns the SQL.
+//! `monthend load FOLDER`: loads files into the database, as one numbered load that becomes visible
+//! as a whole or not at all. Owns the order of the steps. Its modules own the formats, the store
+//! owns the SQL.
 
 mod abandon;
 mod csv;
@@ -35,28 +36,29 @@ use store::migrate::check_version;
 use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::abandon::{abandon, remove_dead_loads};
 use self::file::File;
 use self::folder::Folder;
+pub(crate) use self::load_lock::acquire_load_lock;
 use self::manifest::Manifest;
 use self::parse::{Context, ParseError, Parsed};
+pub(crate) use self::progress::Progress;
 use self::rejects::Spool;
 use self::summary::Tally;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
 use crate::output::{format_duration, group_digits, print_line};
 
-pub(crate) use self::abandon::{abandon, remove_dead_loads};
-pub(crate) use self::load_lock::acquire_load_lock;
-pub(crate) use self::progress::Progress;
-
 /// Load members, subscriptions, grants, adjustments and usage from CSV files
 ///
-/// Loads those of members.csv, subscriptions.csv, grants.csv, adjustments.csv and usage.csv that the folder has; each may be
-/// compressed with gzip, as members.csv.gz. A load becomes visible as a whole when it has finished. Lines with an error are
-/// rejected: they are written with the reason to FILE.rejects.csv, and the exit status is 3.
+/// Loads those of members.csv, subscriptions.csv, grants.csv, adjustments.csv and usage.csv that
+/// the folder has; each may be compressed with gzip, as members.csv.gz. A load becomes visible as a
+/// whole when it has finished. Lines with an error are rejected: they are written with the reason
+/// to FILE.rejects.csv, and the exit status is 3.
 ///
-/// A pricebook.yaml in the folder is checked, not loaded: billing runs read theirs from a ConfigMap. A manifest.yaml states
-/// how many rows the files have; if they have not, nothing is loaded.
+/// A pricebook.yaml in the folder is checked, not loaded: billing runs read theirs from a
+/// ConfigMap. A manifest.yaml states how many rows the files have; if they have not, nothing is
+/// loaded.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  monthend load /data/2026-10 --rejects-dir /data/rejects")]
 pub(crate) struct Load {
@@ -283,7 +285,8 @@ impl Loading {
                 conflicts.insert(file, self.spool_conflicts(tx, file).await?);
             }
         }
-        // Before the commit: a committed load must not lose its rejects; if the commit fails, the next load writes them again.
+        // Before the commit: a committed load must not lose its rejects; if the commit fails, the next load
+        // writes them again.
         self.write_rejects(parsed, conflicts)?;
         let counts = counts(&tallies);
         load::finish_load(tx, self.new_load, counts, &summary::detail(&tallies)).await?;
@@ -319,7 +322,8 @@ impl Loading {
         Ok(spool)
     }
 
-    /// Writes FILE.rejects.csv for each file with rejects, and removes those of an earlier load for the others.
+    /// Writes FILE.rejects.csv for each file with rejects, and removes those of an earlier load for
+    /// the others.
     fn write_rejects(
         &self,
         parsed: BTreeMap<File, Parsed>,

@@ -1,5 +1,5 @@
-//! Reads one file from its first line to its last, on a thread of its own, and sends the rows to the database in batches while
-//! it reads.
+//! Reads one file from its first line to its last, on a thread of its own, and sends the rows to
+//! the database in batches while it reads.
 
 use std::io;
 
@@ -105,8 +105,9 @@ pub(crate) fn parse(
     Ok(Parsed { sums, rejects: spool })
 }
 
-/// Writes the rejects of a file in the order of its lines. Lines that only the merge found to conflict are read from the file
-/// again, in the order of `conflicts`; `known` are the rejects from reading it.
+/// Writes the rejects of a file in the order of its lines. Lines that only the merge found to
+/// conflict are read from the file again, in the order of `conflicts`; `known` are the rejects from
+/// reading it.
 ///
 /// # Errors
 /// A file cannot be read or written, or the loaded file has changed since it was read.

@@ -1,5 +1,5 @@
-//! Rejected lines: kept in a spool file while a file is read, and written to `FILE.rejects.csv` at the end. Personal data is
-//! masked before it is written to either.
+//! Rejected lines: kept in a spool file while a file is read, and written to `FILE.rejects.csv` at
+//! the end. Personal data is masked before it is written to either.
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write};
@@ -24,7 +24,8 @@ pub(crate) enum Rejected<'a> {
     Line(&'a [u8]),
 }
 
-/// The rejects of one file in the order of its lines, in an unnamed temporary file that disappears with the process.
+/// The rejects of one file in the order of its lines, in an unnamed temporary file that disappears
+/// with the process.
 pub(crate) struct Spool {
     out: BufWriter<fs::File>,
     pub(crate) count: u64,

@@ -1,11 +1,14 @@
-//! `monthend publish`: selects a notification run's targets, once, and publishes a message for each open one. Owns the command
-//! line, and how the command ends.
+//! `monthend publish`: selects a notification run's targets, once, and publishes a message for each
+//! open one. Owns the command line, and how the command ends.
 //!
-//! It can be killed at any moment, started twice and repeated: consumers act on the database, and a message only tells them
-//! where to look. It waits for Kafka as long as necessary, and says so in the run.
+//! It can be killed at any moment, started twice and repeated: consumers act on the database, and a
+//! message only tells them where to look. It waits for Kafka as long as necessary, and says so in
+//! the run.
 //!
-//! - `publisher` does the work over one database connection, until it is done or the connection fails.
-//! - `pipeline` reads, produces and checkpoints pages of messages; `page_reader` and `producer` are its ends.
+//! - `publisher` does the work over one database connection, until it is done or the connection
+//!   fails.
+//! - `pipeline` reads, produces and checkpoints pages of messages; `page_reader` and `producer` are
+//!   its ends.
 //! - `wait_reporter` says what is waited for.
 
 mod page_reader;
@@ -29,8 +32,8 @@ use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, re
 use crate::exit::{CommandError, CommandResult, Completion, ExitStatus};
 use crate::global_options::GlobalOptions;
 
-/// Publish a message to Kafka for each bill that a notification run has still to e-mail. The operator starts this command, as
-/// the run's Job.
+/// Publish a message to Kafka for each bill that a notification run has still to e-mail. The
+/// operator starts this command, as the run's Job.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Publish {
     #[command(flatten)]

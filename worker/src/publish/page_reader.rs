@@ -1,4 +1,5 @@
-//! Reads the pages of open targets ahead of the producer, in a task with a database connection of its own.
+//! Reads the pages of open targets ahead of the producer, in a task with a database connection of
+//! its own.
 
 use domain::ids::MemberId;
 use secrecy::SecretString;

@@ -1,6 +1,7 @@
-//! The publishing pipeline: while one page of targets is read, the one before it is given to the Kafka client, and the ones
-//! before that wait for their delivery reports. The checkpoint moves past a page when each of its messages is acknowledged.
-//! Ends when Kafka fails; creates no topics and repeats nothing.
+//! The publishing pipeline: while one page of targets is read, the one before it is given to the
+//! Kafka client, and the ones before that wait for their delivery reports. The checkpoint moves
+//! past a page when each of its messages is acknowledged. Ends when Kafka fails; creates no topics
+//! and repeats nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ use super::wait_reporter::WaitReporter;
 use crate::database_retry::DatabaseRetryPolicy;
 use crate::kafka::is_topic_missing;
 
-/// Pages that wait for delivery reports at the same time: together fewer messages than the client's queue holds.
+/// Pages that wait for delivery reports at the same time: together fewer messages than the client's
+/// queue holds.
 const PAGES_IN_FLIGHT: usize = 6;
 /// Time between two looks whether any message was acknowledged.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -65,8 +67,8 @@ pub(super) struct Pipeline<'a> {
 }
 
 impl Pipeline<'_> {
-    /// Publishes the targets after the publication's checkpoint that are open. The client forgets the messages that are not
-    /// acknowledged when it ends.
+    /// Publishes the targets after the publication's checkpoint that are open. The client forgets
+    /// the messages that are not acknowledged when it ends.
     ///
     /// # Errors
     /// Kafka or the database fails.

@@ -1,5 +1,6 @@
-//! The Kafka producer: idempotent, acknowledged by all replicas, with a thread of its own for the delivery reports. Counts
-//! the reports by page: nothing is awaited or allocated for a single message.
+//! The Kafka producer: idempotent, acknowledged by all replicas, with a thread of its own for the
+//! delivery reports. Counts the reports by page: nothing is awaited or allocated for a single
+//! message.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,7 +102,8 @@ impl Producer {
         Ok(Self { client, topic: options.topic.as_str().into() })
     }
 
-    /// Gives all messages of a page to the client. Blocks while its queue is full, so it needs a thread that may block.
+    /// Gives all messages of a page to the client. Blocks while its queue is full, so it needs a
+    /// thread that may block.
     ///
     /// # Errors
     /// The client accepts no more messages, or `stop` was cancelled while its queue was full.

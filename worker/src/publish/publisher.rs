@@ -1,5 +1,6 @@
-//! One attempt to publish a round: connects, waits for its turn, selects the targets, and runs the pipeline again and again
-//! until everything that was open is published. Ends with the first error of the database; whoever calls it tries again.
+//! One attempt to publish a round: connects, waits for its turn, selects the targets, and runs the
+//! pipeline again and again until everything that was open is published. Ends with the first error
+//! of the database; whoever calls it tries again.
 
 use std::time::Instant;
 
@@ -34,7 +35,8 @@ impl<'a> Publisher<'a> {
         Self { args, database, stop }
     }
 
-    /// Publishes until the round is done, `stop` is cancelled, or the database fails. Waits for Kafka.
+    /// Publishes until the round is done, `stop` is cancelled, or the database fails. Waits for
+    /// Kafka.
     pub(super) async fn connect_and_run(
         &self,
         retries: &mut DatabaseRetries,

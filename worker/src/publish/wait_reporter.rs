@@ -1,4 +1,5 @@
-//! Says what a publisher waits for: in the run's publication, where its status comes from, and now and then in the log.
+//! Says what a publisher waits for: in the run's publication, where its status comes from, and now
+//! and then in the log.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,9 @@
-//! `monthend rehearse`: does everything that a notification run does except sending. Selects the targets, reads, decrypts and
-//! renders the email of each, and stores the reasons of those that would fail. Needs the database and the keys, and neither
-//! Kafka nor a mail server.
+//! `monthend rehearse`: does everything that a notification run does except sending. Selects the
+//! targets, reads, decrypts and renders the email of each, and stores the reasons of those that
+//! would fail. Needs the database and the keys, and neither Kafka nor a mail server.
 //!
-//! It can be killed at any moment and repeated, like `publish`: the outcomes of a page are written in one transaction.
+//! It can be killed at any moment and repeated, like `publish`: the outcomes of a page are written
+//! in one transaction.
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,8 @@ use crate::render::{ComposerCache, Rendered, render_all};
 /// Targets that are rendered together.
 const PAGE_SIZE: i64 = 500;
 
-/// Render the e-mails of a notification run without sending any. The operator starts this command, as the run's Job.
+/// Render the e-mails of a notification run without sending any. The operator starts this command,
+/// as the run's Job.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Rehearse {
     #[command(flatten)]
@@ -167,7 +169,8 @@ async fn rehearse_page(
     Ok(Some(Page { last, rendered, others, state }))
 }
 
-/// The outcome of each target, with the reason. A target whose bill was not found cannot be e-mailed either.
+/// The outcome of each target, with the reason. A target whose bill was not found cannot be
+/// e-mailed either.
 fn outcomes(keys: &[BillKey], rendered: Vec<(BillKey, Rendered)>) -> Vec<(BillKey, Outcome, Option<String>)> {
     let mut ended: Vec<_> = rendered
         .into_iter()

@@ -1,4 +1,5 @@
-//! Generates one member's subscriptions, discounts and adjustment. Every member has a base plan in the month.
+//! Generates one member's subscriptions, discounts and adjustment. Every member has a base plan in
+//! the month.
 
 use domain::month::BillingMonth;
 use domain::price_book::{PlanKind, PriceBook};
@@ -69,7 +70,8 @@ pub(super) struct Contracts<'a> {
     pub(super) grants: Vec<Span<'a>>,
     /// Code, reason, amount.
     pub(super) adjustment: Option<(&'static str, &'static str, i64)>,
-    /// The days of the month, from 0, on which the member has a plan: first, and the one after the last.
+    /// The days of the month, from 0, on which the member has a plan: first, and the one after the
+    /// last.
     pub(super) active: (u32, u32),
 }
 

@@ -1,5 +1,5 @@
-//! Generates the rows of blocks of members. A block's rows depend on the parameters and the block's number only, so any writer
-//! can generate any block at any time.
+//! Generates the rows of blocks of members. A block's rows depend on the parameters and the block's
+//! number only, so any writer can generate any block at any time.
 
 use std::fmt::Write as _;
 
@@ -24,7 +24,8 @@ const BLOCKS_BETWEEN_GAPS: i64 = 50;
 const GAP: i64 = 1_000_000;
 /// Bytes of rows that one statement writes.
 const STATEMENT_BYTES: usize = 4 << 20;
-/// Relative usage of members, one weight for each twentieth of them: most use little, a few use very much.
+/// Relative usage of members, one weight for each twentieth of them: most use little, a few use
+/// very much.
 const USAGE_WEIGHTS: [u64; 20] =
     [1, 4, 8, 12, 17, 22, 28, 34, 40, 47, 55, 65, 77, 91, 108, 131, 165, 225, 330, 540];
 
@@ -201,7 +202,8 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// Adds a row to one of the months, unless the month is outside those that the product supports.
+    /// Adds a row to one of the months, unless the month is outside those that the product
+    /// supports.
     fn usage_row(&mut self, random: &mut Random, member: MemberId, number: u64, at: Timestamp, place: usize) {
         let Some(month) = &self.months[place] else { return };
         let catalogue = &self.plan.catalogue;
@@ -217,7 +219,8 @@ impl<'a> Generator<'a> {
 /// The source of generated usage.
 pub(super) const SOURCE: &str = "seed";
 
-/// The share of `whole` that the first `part` of `all` gets; the shares add up to the whole exactly.
+/// The share of `whole` that the first `part` of `all` gets; the shares add up to the whole
+/// exactly.
 fn shared(whole: u64, part: u64, all: u64) -> u64 {
     let share = u128::from(whole) * u128::from(part) / u128::from(all);
     u64::try_from(share).expect("a part is no more than all")

@@ -1,5 +1,5 @@
-//! `monthend seed`: fills an empty installation with generated members and a month of their usage. Owns how the work is spread
-//! over connections; [`generate`] owns the data.
+//! `monthend seed`: fills an empty installation with generated members and a month of their usage.
+//! Owns how the work is spread over connections; [`generate`] owns the data.
 
 mod contracts;
 mod generate;
@@ -19,12 +19,11 @@ use secrecy::SecretString;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use store::error::During as _;
-use store::installation;
 use store::job_log::{JobCounts, JobKind};
 use store::load::{self, StartedLoad};
 use store::migrate::check_version;
 use store::pool::connect_one;
-use store::seed;
+use store::{installation, seed};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -42,8 +41,8 @@ const BLOCKS_AT_ONCE: u64 = 4;
 
 /// Fill an empty installation with generated members and a month of their usage
 ///
-/// For trying things out and for load tests. The same parameters always give the same data; no person in it exists. Nothing
-/// becomes visible until all of it is written.
+/// For trying things out and for load tests. The same parameters always give the same data; no
+/// person in it exists. Nothing becomes visible until all of it is written.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  monthend seed --month 2026-10 --members 10000")]
 pub(crate) struct Seed {

@@ -1,4 +1,5 @@
-//! Generates names, email addresses and phone numbers of people who do not exist. The email domains are reserved for examples.
+//! Generates names, email addresses and phone numbers of people who do not exist. The email domains
+//! are reserved for examples.
 
 use std::fmt::Write as _;
 

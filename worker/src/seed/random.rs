@@ -1,4 +1,5 @@
-//! Pseudo-random numbers that are the same on every machine and in every version: SplitMix64, with whole numbers only.
+//! Pseudo-random numbers that are the same on every machine and in every version: SplitMix64, with
+//! whole numbers only.
 
 /// A stream of numbers; the same seed and stream always give the same ones.
 #[derive(Debug, Clone)]

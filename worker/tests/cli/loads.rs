@@ -1,4 +1,5 @@
-//! What loads bring: versions that repeat, correct and take back; usage and adjustments that never change.
+//! What loads bring: versions that repeat, correct and take back; usage and adjustments that never
+//! change.
 
 use std::io::Write as _;
 
@@ -147,7 +148,8 @@ async fn usage_and_adjustments_never_change() {
     assert_eq!(jobs(&site).await, ["LOAD COMPLETED_WITH_FAILURES 6 3 2 1"]);
     assert_eq!(site.rows("select usage_id || month from usage order by 1").await, ["a2026-09", "a2026-10"]);
 
-    // Against an earlier load; the same id of another source is another row. What can't be read is told by its line, too.
+    // Against an earlier load; the same id of another source is another row. What can't be read is told
+    // by its line, too.
     let usage = "usage_id,member_id,kind,quantity,started_at\nbad,0,voice,1,2026-10-01T00:00:00Z\n\
                  a,2,voice,60,2026-10-01T00:00:00+09:00\na,1,voice,60,2026-10-01T00:00:00+09:00\nb,1,voice,-1,x\n";
     site.folder("in", &[("usage.csv", usage)]);

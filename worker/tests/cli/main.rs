@@ -1,4 +1,5 @@
-//! The worker's commands as people and Jobs run them: the real binary against a real database, as the worker's own role.
+//! The worker's commands as people and Jobs run them: the real binary against a real database, as
+//! the worker's own role.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a step that fails has failed the test")]
 

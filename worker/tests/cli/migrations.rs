@@ -1,4 +1,5 @@
-//! `monthend migrate`: what it sets once and for all, repeating it, and what each role may do afterwards.
+//! `monthend migrate`: what it sets once and for all, repeating it, and what each role may do
+//! afterwards.
 
 use secrecy::ExposeSecret as _;
 use sqlx::AssertSqlSafe;

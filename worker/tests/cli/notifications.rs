@@ -1,4 +1,5 @@
-//! Publishing, sending and rehearsing as processes: what they end with, and what is left when they are told to stop.
+//! Publishing, sending and rehearsing as processes: what they end with, and what is left when they
+//! are told to stop.
 
 use std::collections::BTreeMap;
 

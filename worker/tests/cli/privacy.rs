@@ -1,4 +1,5 @@
-//! Personal data is nowhere in plain text: not in the database, not in a log at TRACE, not in the rejects.
+//! Personal data is nowhere in plain text: not in the database, not in a log at TRACE, not in the
+//! rejects.
 
 use crate::harness::{Site, ended};
 

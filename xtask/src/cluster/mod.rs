@@ -7,7 +7,6 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-
 pub(crate) use record::{Record, Settings};
 
 use crate::docker::Engine;

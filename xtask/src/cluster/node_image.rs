@@ -1,5 +1,5 @@
-//! The image of kind's nodes: kindest/node where it can be pulled, otherwise one that is built as kind builds its
-//! own (images/kind-node), once for what it is made of.
+//! The image of kind's nodes: kindest/node where it can be pulled, otherwise one that is built as
+//! kind builds its own (images/kind-node), once for what it is made of.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,11 @@ const PROGRAMS: [Tool; 7] = [KUBERNETES, KUBEADM, KUBECTL, CRICTL, COREDNS, PAUS
 pub(super) fn ensure(paths: &Paths, progress: &Progress, engine: Engine) -> Result<String> {
     let upstream = progress.step("node image", |step| {
         let found = engine.has_or_pulls(UPSTREAM);
-        step.note(if found { UPSTREAM } else { "kindest/node cannot be pulled; it is built from its sources" });
+        step.note(if found {
+            UPSTREAM
+        } else {
+            "kindest/node cannot be pulled; it is built from its sources"
+        });
         Ok(found)
     })?;
     if upstream {
@@ -69,19 +73,20 @@ fn copy_programs(tools: &Tools, target: &Path) -> Result<()> {
 
 /// kind's own files, from its Go module.
 fn copy_kind_files(paths: &Paths, target: &Path) -> Result<()> {
-    let module = exec::output(
-        Command::new("go").current_dir(paths.repo.join(TOOLS_MODULE)).args([
-            "list",
-            "-m",
-            "-f",
-            "{{.Dir}}",
-            "sigs.k8s.io/kind",
-        ]),
-    )?;
+    let module = exec::output(Command::new("go").current_dir(paths.repo.join(TOOLS_MODULE)).args([
+        "list",
+        "-m",
+        "-f",
+        "{{.Dir}}",
+        "sigs.k8s.io/kind",
+    ]))?;
     let module = Path::new(&module);
     fs::create_dir(target).with_context(|| format!("cannot create {}", target.display()))?;
     exec::output(
-        Command::new("cp").args(["--recursive", "--no-preserve=mode"]).arg(module.join("images/base/files")).arg(target),
+        Command::new("cp")
+            .args(["--recursive", "--no-preserve=mode"])
+            .arg(module.join("images/base/files"))
+            .arg(target),
     )?;
     let source = module.join("pkg/build/nodeimage/const_storage.go");
     let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
@@ -90,7 +95,8 @@ fn copy_kind_files(paths: &Paths, target: &Path) -> Result<()> {
     fs::write(target.join("default-storage.yaml"), manifest).context("cannot write default-storage.yaml")
 }
 
-/// The manifest of the storage class, with the names that images/kind-node/images.sh gives to its images.
+/// The manifest of the storage class, with the names that images/kind-node/images.sh gives to its
+/// images.
 fn storage_manifest(source: &str) -> Option<String> {
     let (_, rest) = source.split_once("const defaultStorageManifest = `")?;
     let (manifest, _) = rest.split_once("\n`\n")?;

@@ -1,8 +1,7 @@
 //! The month's bills: a price book, data, a run.
 
-use std::fs;
-use std::io;
 use std::process::Command;
+use std::{fs, io};
 
 use anyhow::{Context, Result};
 use serde_json::json;

@@ -7,10 +7,9 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::exec;
-use crate::interrupt;
 use crate::progress::Progress;
 use crate::stack::NAMESPACE;
+use crate::{exec, interrupt};
 
 const POLL: Duration = Duration::from_millis(500);
 

@@ -9,11 +9,10 @@ use serde_json::json;
 use super::follow::{Kind, Run, Screen, follow};
 use super::sql;
 use crate::cluster::Cluster;
-use crate::exec;
-use crate::interrupt;
 use crate::paths::Paths;
 use crate::progress::{Progress, seconds};
 use crate::stack::{self, NAMESPACE};
+use crate::{exec, interrupt};
 
 /// Members whose mails can be looked at.
 const SAMPLE: u32 = 1000;

@@ -24,7 +24,9 @@ pub(super) fn note_places(folder: &Path) -> Result<()> {
 /// Unmounts what is mounted below the engine's folders, then removes them.
 pub(super) fn remove(folder: &Path, run: &Path) -> Result<()> {
     let mut own: Vec<PathBuf> = match fs::read(places(folder)) {
-        Ok(bytes) => serde_json::from_slice(&bytes).context("the list of the engine's places is unreadable")?,
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).context("the list of the engine's places is unreadable")?
+        }
         Err(_) => Vec::new(),
     };
     own.push(run.to_path_buf());

@@ -1,5 +1,5 @@
-//! The settings of the machine's kernel that a node's kubelet and kube-proxy change: kept before, and restored
-//! after.
+//! The settings of the machine's kernel that a node's kubelet and kube-proxy change: kept before,
+//! and restored after.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! The Docker engine that kind's nodes run in and that builds the images: the machine's own where one answers,
-//! otherwise Debian's, started here and ended with the cluster.
+//! The Docker engine that kind's nodes run in and that builds the images: the machine's own where
+//! one answers, otherwise Debian's, started here and ended with the cluster.
 
 mod cleanup;
 mod kernel_settings;
@@ -14,10 +14,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::Daemons;
-use crate::exec;
-use crate::packages;
 use crate::paths::{Paths, write_if_changed};
 use crate::progress::{Progress, wait_for};
+use crate::{exec, packages};
 
 /// Sockets and what a reboot should forget; short, for a socket's path has at most 107 bytes.
 const RUN: &str = "/run/monthend";
@@ -74,7 +73,8 @@ impl Engine {
         }
     }
 
-    /// Ends an engine of our own with all that it left on the machine; the machine's stays as it is.
+    /// Ends an engine of our own with all that it left on the machine; the machine's stays as it
+    /// is.
     pub(crate) fn stop(self, paths: &Paths) -> Result<()> {
         if self == Self::Machine {
             return Ok(());
@@ -149,8 +149,9 @@ impl Engine {
                 flag("pidfile", &run.join("docker.pid")),
             ])
             .arg(format!("--host=unix://{}", run.join("docker.sock").display()))
-            // The machine's firewall and addresses stay as they are: builds use the machine's network, nodes reach
-            // each other over their bridge, and published ports are relayed by docker-proxy.
+            // The machine's firewall and addresses stay as they are: builds use the machine's network, nodes
+            // reach each other over their bridge, and published ports are relayed by
+            // docker-proxy.
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
             .args(["--ip-forward=false", "--ip-masq=false"]);
         let daemons = daemons(paths);

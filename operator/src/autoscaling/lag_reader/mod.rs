@@ -1,5 +1,5 @@
-//! Reads the lag of a consumer group on a topic, with a consumer that never joins the group. Its calls block: use it on a
-//! thread where blocking is allowed. Decides nothing.
+//! Reads the lag of a consumer group on a topic, with a consumer that never joins the group. Its
+//! calls block: use it on a thread where blocking is allowed. Decides nothing.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -51,7 +51,8 @@ impl LagReader {
         Ok(Self { topic_group, consumer })
     }
 
-    /// Reads the committed offsets first: messages that arrive in between make the lag greater, never smaller.
+    /// Reads the committed offsets first: messages that arrive in between make the lag greater,
+    /// never smaller.
     pub(crate) fn read(&self) -> Result<Vec<Partition>, LagError> {
         let budget = Budget { ends: Instant::now() + READ_TIMEOUT };
         // Polling also empties the queue of librdkafka's events.
@@ -156,7 +157,8 @@ fn offsets(list: &TopicPartitionList) -> Result<HashMap<i32, Option<i64>>, LagEr
         .collect()
 }
 
-/// Logs on debug what librdkafka repeats every second while a broker is down: the scaler reports that once.
+/// Logs on debug what librdkafka repeats every second while a broker is down: the scaler reports
+/// that once.
 #[derive(Clone, Copy)]
 struct DebugLogging;
 

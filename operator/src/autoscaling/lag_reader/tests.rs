@@ -75,7 +75,8 @@ impl Topic {
     }
 }
 
-/// Leaders of a topic that was just made may not be known everywhere yet, and deleting one takes effect late.
+/// Leaders of a topic that was just made may not be known everywhere yet, and deleting one takes
+/// effect late.
 async fn wait_for<T>(mut probe: impl FnMut() -> Option<T>) -> T {
     tokio::time::timeout(LIMIT, async {
         loop {

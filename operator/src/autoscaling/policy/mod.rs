@@ -1,13 +1,15 @@
-//! How many replicas a topic's lag asks for. [`decide`] is a pure function of one snapshot of the topic and of the history
-//! of earlier snapshots. Knows neither where the lag is read nor what is scaled.
+//! How many replicas a topic's lag asks for. [`decide`] is a pure function of one snapshot of the
+//! topic and of the history of earlier snapshots. Knows neither where the lag is read nor what is
+//! scaled.
 //!
 //! The answer is the greatest need within the cool-down, so that it rises at once and falls late.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// A partition that has work, and whose position is the same in this many snapshots in a row, is no longer counted. A
-/// consumer commits a batch as a whole, which takes a while with a slow mail server; this limit is well above that.
+/// A partition that has work, and whose position is the same in this many snapshots in a row, is no
+/// longer counted. A consumer commits a batch as a whole, which takes a while with a slow mail
+/// server; this limit is well above that.
 pub(crate) const STUCK_AFTER: u32 = 30;
 
 /// How one group of consumers is to be scaled.
@@ -60,7 +62,8 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// The offset from which a consumer would read on. A committed offset outside the log sends it to the log's start.
+    /// The offset from which a consumer would read on. A committed offset outside the log sends it
+    /// to the log's start.
     #[must_use]
     pub(crate) fn position(&self) -> i64 {
         match self.committed {
@@ -96,7 +99,8 @@ pub(crate) struct Snapshot<'a> {
 /// What one decision leaves for the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct History {
-    /// Needs within the cool-down; each one is smaller than the one before it, so that the first is the greatest.
+    /// Needs within the cool-down; each one is smaller than the one before it, so that the first is
+    /// the greatest.
     needs: VecDeque<(Duration, u32)>,
     stalls: BTreeMap<i32, Stall>,
     /// The replicas after the last pass.
@@ -133,7 +137,8 @@ impl History {
         self.needs.front().map_or(0, |(_, replicas)| *replicas)
     }
 
-    /// Counts the snapshots in which a partition did not advance. Without a ready consumer none could have.
+    /// Counts the snapshots in which a partition did not advance. Without a ready consumer none
+    /// could have.
     fn track_stalls(&mut self, partitions: &[Partition], ready: u32) {
         let before = std::mem::take(&mut self.stalls);
         self.stalls = partitions

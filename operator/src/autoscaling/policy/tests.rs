@@ -219,8 +219,8 @@ proptest! {
         }
     }
 
-    /// The replicas are the greatest need within the cool-down, where replicas set by somebody else, and those during an
-    /// unreadable lag, count as a need.
+    /// The replicas are the greatest need within the cool-down, where replicas set by somebody
+    /// else, and those during an unreadable lag, count as a need.
     #[test]
     fn the_replicas_never_fall_within_the_cool_down(settings in any_settings(), steps in vec(any_step(), 1..60)) {
         let seen = decide_all(&settings, &steps);
@@ -313,7 +313,8 @@ proptest! {
         prop_assert!(answers.len() <= 2, "{answers:?}");
     }
 
-    /// Partitions that do not advance are no longer counted after [`STUCK_AFTER`] snapshots, but keep one consumer.
+    /// Partitions that do not advance are no longer counted after [`STUCK_AFTER`] snapshots, but
+    /// keep one consumer.
     #[test]
     fn stuck_partitions_are_not_counted_and_keep_one_consumer(
         settings in any_settings(),

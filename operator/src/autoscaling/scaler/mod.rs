@@ -1,8 +1,9 @@
-//! The scaler's loop: reads the labelled Deployments and the lag of their groups, asks [`policy`] for the replicas, writes
-//! them through the scale subresource, and reports what it did in Events, metrics and the log. How many replicas a lag asks
-//! for is not decided here.
+//! The scaler's loop: reads the labelled Deployments and the lag of their groups, asks [`policy`]
+//! for the replicas, writes them through the scale subresource, and reports what it did in Events,
+//! metrics and the log. How many replicas a lag asks for is not decided here.
 //!
-//! A Deployment whose annotations are invalid, or whose lag cannot be read, keeps the replicas it has.
+//! A Deployment whose annotations are invalid, or whose lag cannot be read, keeps the replicas it
+//! has.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -45,7 +46,8 @@ pub(crate) struct Scaler {
     pub(crate) database: Database,
     /// HOST:PORT of the brokers, with commas.
     pub(crate) brokers: String,
-    /// The installation's own topic and group: its lag is read even if something else scales its consumers.
+    /// The installation's own topic and group: its lag is read even if something else scales its
+    /// consumers.
     pub(crate) own: TopicGroup,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: ScalingMetrics,
@@ -289,8 +291,8 @@ impl Scaler {
         Some((spec, decision))
     }
 
-    /// The uid and the resource version make the patch fail for another Deployment of this name, and after a change by
-    /// somebody else.
+    /// The uid and the resource version make the patch fail for another Deployment of this name,
+    /// and after a change by somebody else.
     async fn apply_replicas(
         &self,
         target: &ScalingTarget,

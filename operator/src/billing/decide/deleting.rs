@@ -1,10 +1,9 @@
-//! A run that is being deleted: its workers stop, then its draft is rejected, which unlocks the month, then the finalizer
-//! is removed.
+//! A run that is being deleted: its workers stop, then its draft is rejected, which unlocks the
+//! month, then the finalizer is removed.
 
-use api::BillingRun;
 use api::conditions::PROGRESSING;
-use api::reasons;
 use api::run::Run as _;
+use api::{BillingRun, reasons};
 use store::billing::{EndStatus, RevisionState};
 
 use super::ended;

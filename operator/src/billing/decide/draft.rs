@@ -1,10 +1,9 @@
 //! A run whose revision is a draft: its workers, its verification, its approval, and its issuing.
 
-use api::BillingRun;
 use api::billing_run::{ApprovalPolicy, Phase};
 use api::conditions::{APPROVED, ConditionUpdate, PROGRESSING};
-use api::reasons;
 use api::run::Run as _;
+use api::{BillingRun, reasons};
 use kube::ResourceExt as _;
 use store::billing::{EndStatus, RunSnapshot, Verification};
 

@@ -1,9 +1,8 @@
 //! A run whose revision is issued or rejected: its last status.
 
-use api::BillingRun;
 use api::billing_run::Phase;
 use api::conditions::{APPROVED, COMPLETE, ConditionUpdate, FAILED, FINISHED};
-use api::reasons;
+use api::{BillingRun, reasons};
 use store::billing::RunSnapshot;
 
 use crate::billing::action::BillingDecision;

@@ -1,16 +1,15 @@
-//! What to do about a billing run. Pure: all input is the run and the [`Observed`]. Each file has one part of a run's
-//! life: [`pending`] before it has a revision, [`draft`] while its revision is a draft, [`ended`] once it is issued or
-//! rejected, [`deleting`] while the run is being deleted.
+//! What to do about a billing run. Pure: all input is the run and the [`Observed`]. Each file has
+//! one part of a run's life: [`pending`] before it has a revision, [`draft`] while its revision is
+//! a draft, [`ended`] once it is issued or rejected, [`deleting`] while the run is being deleted.
 
 mod deleting;
 mod draft;
 mod ended;
 mod pending;
 
-use api::BillingRun;
 use api::conditions::PROGRESSING;
-use api::reasons;
 use api::run::Run as _;
+use api::{BillingRun, reasons};
 use store::billing::RevisionState;
 
 use super::action::BillingDecision;
@@ -39,8 +38,9 @@ pub(super) fn decide(run: &BillingRun, observed: &Observed) -> BillingDecision {
     }
 }
 
-/// The status has a revision that the database does not have: this is another database, or one restored from an earlier
-/// time. Beginning again could bill a month twice, so a person has to decide.
+/// The status has a revision that the database does not have: this is another database, or one
+/// restored from an earlier time. Beginning again could bill a month twice, so a person has to
+/// decide.
 fn revision_lost(run: &BillingRun, observed: &Observed) -> BillingDecision {
     let message = "the database has no record of this run's revision: it may be another database, or one restored from \
                    before the run. Restore the right database, or delete this run and create another";

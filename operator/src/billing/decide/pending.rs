@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use api::BillingRun;
 use api::billing_run::Phase;
 use api::conditions::{self, ConditionUpdate, FAILED, FINISHED, STARTED};
-use api::reasons;
 use api::run::Run as _;
+use api::{BillingRun, reasons};
 use domain::ids::LoadNumber;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;

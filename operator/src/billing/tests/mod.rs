@@ -1,4 +1,5 @@
-//! The decisions as tables, one row for each transition, and the Job, without a cluster or a database.
+//! The decisions as tables, one row for each transition, and the Job, without a cluster or a
+//! database.
 
 mod decisions;
 mod status_fields;
@@ -6,10 +7,9 @@ mod status_history;
 mod worker_jobs;
 
 use api::billing_run::{Approval, ApprovalPolicy, Phase, PriceBookRef};
-use api::conditions;
 use api::labels::FINALIZER;
 use api::run::{Run as _, RunPhase as _};
-use api::{BillingRun, BillingRunSpec, BillingRunStatus};
+use api::{BillingRun, BillingRunSpec, BillingRunStatus, conditions};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use store::billing::{Amounts, Check, Counts, RevisionKey, RevisionState, RunSnapshot, Uuid, Verification};

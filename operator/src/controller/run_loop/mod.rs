@@ -1,7 +1,9 @@
-//! The reconcile loop of every kind of run: observe, decide, write the status, apply the action, and start over. What
-//! differs between kinds is behind [`RunKind`]; nothing here knows what a run is for.
+//! The reconcile loop of every kind of run: observe, decide, write the status, apply the action,
+//! and start over. What differs between kinds is behind [`RunKind`]; nothing here knows what a run
+//! is for.
 //!
-//! Each pass writes at most one status and applies at most one action. The decision is a value made without a client.
+//! Each pass writes at most one status and applies at most one action. The decision is a value made
+//! without a client.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,7 +31,8 @@ use super::run_kind::{RunKind, StatusOf};
 use crate::error::{Doing as _, ErrorClass, RunError};
 use crate::metrics::Metrics;
 
-/// More passes than any sequence of decisions needs; then the reconciliation ends and is scheduled again.
+/// More passes than any sequence of decisions needs; then the reconciliation ends and is scheduled
+/// again.
 const MAX_PASSES: usize = 12;
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 /// In characters; the API server rejects Events with longer notes.
@@ -61,7 +64,8 @@ impl<K: RunKind> Context<K> {
     }
 }
 
-/// Reconciles one run. The controller calls this when the run, its Job or its ConfigMap changes, and after a requeue.
+/// Reconciles one run. The controller calls this when the run, its Job or its ConfigMap changes,
+/// and after a requeue.
 pub(crate) async fn reconcile<K: RunKind>(
     cached: Arc<DeserializeGuard<K::Object>>,
     context: Arc<Context<K>>,

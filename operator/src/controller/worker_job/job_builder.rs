@@ -32,8 +32,8 @@ const LONGEST_LABEL: usize = 63;
 const KEYS: &str = "keys";
 const KEYS_FOLDER: &str = "/etc/monthend/keys";
 
-/// The name of a run's Job, always the same for the same run and task. A name that is too long is cut, and made unique by
-/// a hash.
+/// The name of a run's Job, always the same for the same run and task. A name that is too long is
+/// cut, and made unique by a hash.
 pub(crate) fn job_name(run: &str, task: &str) -> String {
     let suffix = format!("-{task}");
     if run.len() + suffix.len() <= LONGEST_JOB_NAME && !run.contains('.') {
@@ -127,8 +127,8 @@ fn labels_of<R: Run>(run: &R, component: &str, settings: &JobSettings) -> BTreeM
     .collect()
 }
 
-/// Usage errors and permanent failures end the Job at once. An exit code that asks for a retry, and an eviction, do not
-/// count as attempts; every other end does.
+/// Usage errors and permanent failures end the Job at once. An exit code that asks for a retry, and
+/// an eviction, do not count as attempts; every other end does.
 fn failure_policy() -> PodFailurePolicy {
     let on_exit = |action: &str, statuses: &[ExitStatus]| PodFailurePolicyRule {
         action: action.to_owned(),

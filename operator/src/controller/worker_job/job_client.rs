@@ -15,7 +15,8 @@ pub(crate) async fn apply<R: Run>(client: &Client, run: &R, action: JobAction) -
     let jobs: Api<Job> = Api::namespaced(client.clone(), &run_identity::namespace(run)?);
     match action {
         JobAction::Create(new) => {
-            // A create, as a server-side apply would adopt a Job of that name that appeared since the observation.
+            // A create, as a server-side apply would adopt a Job of that name that appeared since the
+            // observation.
             let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
             jobs.create(&params, &new).await.doing(|| format!("create Job {}", new.name_any()))?;
         }

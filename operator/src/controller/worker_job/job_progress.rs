@@ -55,7 +55,8 @@ pub(crate) fn job_progress(
         JobLookup::Ours(job) if job.deleting => active(Next::RequeueAfter(POLL_RUNNING)),
         JobLookup::Ours(job) => match &job.failed {
             Some(reason) => JobProgress::Failed(reason.clone()),
-            // The workers finished but the work has not, as after somebody changed the database: start new workers.
+            // The workers finished but the work has not, as after somebody changed the database: start new
+            // workers.
             None if job.complete => active(Next::Apply(JobAction::Delete(name.to_owned()))),
             None if (job.parallelism, job.suspended) != (parallelism, suspend) => {
                 active(Next::Apply(JobAction::Adjust { name: name.to_owned(), parallelism, suspend }))

@@ -1,5 +1,6 @@
-//! The worker Jobs of all kinds of run: building one, reading its state, deciding on it and applying the decision. Only
-//! [`job_client`] holds a client. Knows no kind's work: that is passed in as a [`WorkerTask`].
+//! The worker Jobs of all kinds of run: building one, reading its state, deciding on it and
+//! applying the decision. Only [`job_client`] holds a client. Knows no kind's work: that is passed
+//! in as a [`WorkerTask`].
 
 mod exit_codes;
 mod job_action;

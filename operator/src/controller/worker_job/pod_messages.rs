@@ -31,8 +31,8 @@ pub(in crate::controller) fn start_problem(pod: &Pod) -> Option<String> {
     Some(format!("pod {name} cannot start ({reason}): {message}"))
 }
 
-/// The termination message of the worker that failed; of several, the last one. A worker that failed permanently comes
-/// before one that only asked for a retry.
+/// The termination message of the worker that failed; of several, the last one. A worker that
+/// failed permanently comes before one that only asked for a retry.
 pub(in crate::controller) fn termination_message(pods: &[Pod]) -> Option<String> {
     let (pod, ended) = pods
         .iter()

@@ -1,10 +1,9 @@
-//! A run that is being deleted: it is cancelled, so that nothing more is sent, then its workers stop, then each bill that
-//! was handed over gets an outcome, then the finalizer is removed.
+//! A run that is being deleted: it is cancelled, so that nothing more is sent, then its workers
+//! stop, then each bill that was handed over gets an outcome, then the finalizer is removed.
 
-use api::NotificationRun;
 use api::conditions::PROGRESSING;
-use api::reasons;
 use api::run::Run as _;
+use api::{NotificationRun, reasons};
 
 use super::ended;
 use crate::controller::decision::{Decision, Next};

@@ -1,5 +1,5 @@
-//! A run that the database has closed: it waits for the outcome of the bills that were handed over, and then gets its last
-//! status.
+//! A run that the database has closed: it waits for the outcome of the bills that were handed over,
+//! and then gets its last status.
 
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ pub(super) fn decide(
     lifecycle::finish(run, observed.now, last_status(run, observed, snapshot))
 }
 
-/// What is left to do for a run that ended early: each bill that was handed over to a mail server needs an outcome.
+/// What is left to do for a run that ended early: each bill that was handed over to a mail server
+/// needs an outcome.
 pub(super) fn closing(
     run: &NotificationRun,
     observed: &Observed,

@@ -1,6 +1,7 @@
-//! What to do about a notification run. Pure: all input is the run and the [`Observed`]. Each file has one part of a run's
-//! life: [`pending`] before the database has a record of it, [`sending`] while it has targets to send, [`ended`] once the
-//! database has closed it, [`deleting`] while the run is being deleted.
+//! What to do about a notification run. Pure: all input is the run and the [`Observed`]. Each file
+//! has one part of a run's life: [`pending`] before the database has a record of it, [`sending`]
+//! while it has targets to send, [`ended`] once the database has closed it, [`deleting`] while the
+//! run is being deleted.
 
 mod deleting;
 mod ended;
@@ -8,10 +9,9 @@ mod pending;
 mod progressing;
 mod sending;
 
-use api::NotificationRun;
 use api::conditions::PROGRESSING;
-use api::reasons;
 use api::run::Run as _;
+use api::{NotificationRun, reasons};
 
 use super::action::NotificationDecision;
 use super::observed::Observed;
@@ -36,8 +36,9 @@ pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> Notification
     }
 }
 
-/// The status says that the run has begun, and the database does not have it: this is another database, or one restored
-/// from an earlier time. Beginning again could send bills twice, so a person has to decide.
+/// The status says that the run has begun, and the database does not have it: this is another
+/// database, or one restored from an earlier time. Beginning again could send bills twice, so a
+/// person has to decide.
 fn run_lost(run: &NotificationRun, observed: &Observed) -> NotificationDecision {
     let message = "the database has no record of this run: it may be another database, or one restored from before the \
                    run. Restore the right database, or delete this run and create another";

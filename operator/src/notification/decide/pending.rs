@@ -46,7 +46,8 @@ pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> Notification
         Next::AddFinalizer
     };
     if is_retry(run) {
-        // The status stays, so that a run that tries again and again does not alternate between two reasons.
+        // The status stays, so that a run that tries again and again does not alternate between two
+        // reasons.
         return Decision { status: run.status.clone().unwrap_or_default(), next };
     }
     let message = "the month's live bills are being selected";

@@ -1,15 +1,16 @@
-//! What a run that is not over does or waits for: its phase, and its conditions Progressing and TransportAvailable.
+//! What a run that is not over does or waits for: its phase, and its conditions Progressing and
+//! TransportAvailable.
 
-use api::NotificationRun;
 use api::conditions::{ConditionUpdate, PROGRESSING, TRANSPORT_AVAILABLE};
 use api::notification_run::Phase;
-use api::reasons;
+use api::{NotificationRun, reasons};
 use jiff::SignedDuration;
 use store::notification::Snapshot;
 
 use crate::notification::observed::Observed;
 
-/// Consumers count as present for this long after their last report, and may take this long to start.
+/// Consumers count as present for this long after their last report, and may take this long to
+/// start.
 const CONSUMER_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 
 pub(super) fn phase(snapshot: &Snapshot) -> Phase {
@@ -67,7 +68,8 @@ pub(super) fn transport(snapshot: &Snapshot) -> Option<ConditionUpdate> {
         return None;
     }
     let first = snapshot.consumers.first()?;
-    // Of several consumers with a problem, always the same one is quoted: the one that has had it longest.
+    // Of several consumers with a problem, always the same one is quoted: the one that has had it
+    // longest.
     let problem = snapshot
         .consumers
         .iter()

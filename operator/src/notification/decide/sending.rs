@@ -1,10 +1,10 @@
-//! A run with targets to send: its publisher or its rehearsal, and the decision to publish again what is still open.
+//! A run with targets to send: its publisher or its rehearsal, and the decision to publish again
+//! what is still open.
 
 use std::time::Duration;
 
-use api::NotificationRun;
 use api::conditions::{ConditionUpdate, PROGRESSING, TRANSPORT_AVAILABLE};
-use api::reasons;
+use api::{NotificationRun, reasons};
 use domain::backoff::Backoff;
 use jiff::SignedDuration;
 use store::notification::{NotificationState, Publication, Snapshot};
@@ -98,8 +98,8 @@ fn follow_job(
     }
 }
 
-/// Whether targets are open although the topic is drained: their claims expired, their messages were lost, or consumers
-/// skipped them while the run was suspended.
+/// Whether targets are open although the topic is drained: their claims expired, their messages
+/// were lost, or consumers skipped them while the run was suspended.
 fn needs_another_round(observed: &Observed, snapshot: &Snapshot, last: &Publication) -> bool {
     let Some(done_at) = last.done_at else { return false };
     let since_done = snapshot.now.duration_since(done_at);

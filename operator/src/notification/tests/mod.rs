@@ -1,4 +1,5 @@
-//! The decisions as tables, one row for each transition, and the Jobs, without a cluster, a database or brokers.
+//! The decisions as tables, one row for each transition, and the Jobs, without a cluster, a
+//! database or brokers.
 
 mod decisions;
 mod end_decisions;
@@ -8,11 +9,10 @@ mod worker_jobs;
 
 use std::collections::BTreeMap;
 
-use api::conditions;
 use api::labels::FINALIZER;
 use api::notification_run::{Phase, Select};
 use api::run::{Run as _, RunPhase as _};
-use api::{NotificationRun, NotificationRunSpec, NotificationRunStatus};
+use api::{NotificationRun, NotificationRunSpec, NotificationRunStatus, conditions};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use store::installation::{Installation, Locale};

@@ -1,5 +1,5 @@
-//! Reads what pricing a chunk needs, as of the run's cut-off. The number of statements does not depend on the number of members,
-//! and each returns its rows sorted by member.
+//! Reads what pricing a chunk needs, as of the run's cut-off. The number of statements does not
+//! depend on the number of members, and each returns its rows sorted by member.
 
 use domain::ids::{AdjustmentId, LoadNumber, MemberId};
 use domain::month::BillingMonth;
@@ -171,7 +171,8 @@ pub async fn read_adjustments(
         .collect()
 }
 
-/// The instants at which the usage of a member is divided, because its plan changes. Most members have none.
+/// The instants at which the usage of a member is divided, because its plan changes. Most members
+/// have none.
 #[derive(Debug, Default)]
 pub struct UsageBoundaries {
     members: Vec<i64>,
@@ -197,7 +198,8 @@ pub struct UsageRow {
     pub quantity: i128,
 }
 
-/// Reads the month's usage, summed by member, kind and boundary. It includes the usage of unknown members.
+/// Reads the month's usage, summed by member, kind and boundary. It includes the usage of unknown
+/// members.
 ///
 /// # Errors
 /// When the database fails.

@@ -27,10 +27,12 @@ pub enum ChunkClaim {
     ShardDone,
 }
 
-/// Claims the shard's next chunk, and keeps the month from changing its holder until the transaction ends.
+/// Claims the shard's next chunk, and keeps the month from changing its holder until the
+/// transaction ends.
 ///
 /// # Errors
-/// [`BillingError::Fenced`] when the run no longer holds the month; otherwise when the database fails.
+/// [`BillingError::Fenced`] when the run no longer holds the month; otherwise when the database
+/// fails.
 pub async fn claim_chunk(
     tx: &mut PgConnection,
     key: &RevisionKey,

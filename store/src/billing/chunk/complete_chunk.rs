@@ -81,7 +81,8 @@ pub async fn complete_chunk(
     Ok(expect_rows_affected("marking the chunk done", done.rows_affected(), 1)?)
 }
 
-/// Whether the chunk is done. After a COMMIT without an answer this is how a worker finds out whether it was executed.
+/// Whether the chunk is done. After a COMMIT without an answer this is how a worker finds out
+/// whether it was executed.
 ///
 /// # Errors
 /// When the database fails.

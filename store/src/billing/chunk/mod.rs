@@ -1,7 +1,9 @@
-//! One chunk's transaction, step by step: check that the run still holds the month, claim the chunk, read its inputs, write its
-//! results, mark it done. Pricing, between reading and writing, is the caller's. No statement is executed per member.
+//! One chunk's transaction, step by step: check that the run still holds the month, claim the
+//! chunk, read its inputs, write its results, mark it done. Pricing, between reading and writing,
+//! is the caller's. No statement is executed per member.
 //!
-//! A claim is the chunk's row lock: when a worker dies, its connection ends and the chunk is free again.
+//! A claim is the chunk's row lock: when a worker dies, its connection ends and the chunk is free
+//! again.
 
 mod chunk_inputs;
 mod chunk_outcomes;

@@ -1,5 +1,5 @@
-//! What a worker of a shard needs besides its chunks: the pinned inputs of the run, the settings of its connection, the totals of
-//! the shard.
+//! What a worker of a shard needs besides its chunks: the pinned inputs of the run, the settings of
+//! its connection, the totals of the shard.
 
 use domain::ids::LoadNumber;
 use sqlx::PgConnection;
@@ -52,8 +52,9 @@ pub async fn read_pinned_inputs(
 /// # Errors
 /// When the database fails.
 pub async fn prepare_connection(connection: &mut PgConnection) -> Result<(), DatabaseError> {
-    // Every statement is small and is executed thousands of times. JIT compilation costs more than it saves, and without
-    // statistics the planner, which then expects millions of rows, would choose it.
+    // Every statement is small and is executed thousands of times. JIT compilation costs more than it
+    // saves, and without statistics the planner, which then expects millions of rows, would choose
+    // it.
     sqlx::query!("select set_config('jit', 'off', false)")
         .fetch_one(connection)
         .await

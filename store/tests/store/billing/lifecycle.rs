@@ -46,7 +46,8 @@ async fn a_month_is_held_by_one_run_at_a_time() {
     let second = rejected(&fixture.try_begin("test/other", 2, None).await);
     assert_eq!(second, Rejection::MonthLocked { month, by: "test/run".to_owned() });
 
-    // A run that is deleted and created again under the same name is another run, with another revision.
+    // A run that is deleted and created again under the same name is another run, with another
+    // revision.
     billing::reject_revision(&fixture.operator, &first.key, "deleted", EndStatus::Cancelled).await.unwrap();
     let again = fixture.begin(3).await;
     assert_eq!((again.key.revision.get(), again.key.fence), (2, first.key.fence + 1));

@@ -1,4 +1,5 @@
-//! Prices the chunks of a revision without the loop of `monthend bill`: one worker, one member after the other.
+//! Prices the chunks of a revision without the loop of `monthend bill`: one worker, one member
+//! after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,8 @@ use store::billing::chunk::{self, ChunkClaim, ChunkOutcomes, ClaimedChunk, Usage
 use store::installation;
 use store::testing::BillingFixture;
 
-/// Begins a run, prices its chunks, verifies and issues the revision. Returns the live bills as text.
+/// Begins a run, prices its chunks, verifies and issues the revision. Returns the live bills as
+/// text.
 pub(crate) async fn bill_month(fixture: &BillingFixture) -> String {
     let key = fixture.begin(1).await.key;
     bill_shards(fixture, &key).await;

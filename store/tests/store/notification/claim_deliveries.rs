@@ -201,7 +201,8 @@ async fn two_recovery_runs_at_once_send_each_bill_once() {
     }
     sent.sort_unstable();
     assert_eq!(sent, everyone);
-    // The bills that one run did not get, the other run sent: when they are published again, each run ends.
+    // The bills that one run did not get, the other run sent: when they are published again, each run
+    // ends.
     for run in &runs {
         let mut consumer = fixture.consumer("again").await;
         assert!(consumer.claim(run, &keys(&everyone, 1)).await.is_empty());

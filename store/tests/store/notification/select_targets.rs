@@ -67,7 +67,8 @@ async fn a_run_begins_once() {
 #[tokio::test]
 async fn each_selection_selects_by_delivery_state() {
     let fixture = Fixture::with_bills(8).await;
-    // Of eight bills 1 has failed, 2 is unknown, 3 sent, 4 skipped, 5 claimed, 6 handed over; 7 and 8 were never claimed.
+    // Of eight bills 1 has failed, 2 is unknown, 3 sent, 4 skipped, 5 claimed, 6 handed over; 7 and 8
+    // were never claimed.
     let first = fixture.run(1, Selection::Ready, &Scope::Range { from: member(1), to: member(6) }).await;
     fixture.end(&first, &[1], Outcome::Failed).await;
     fixture.end(&first, &[2], Outcome::Unknown).await;
@@ -114,7 +115,8 @@ async fn only_live_bills_of_members_without_an_earlier_email_are_selected() {
     fixture.end(&first, &[3], Outcome::Failed).await;
     fixture.database.issue_bills(2, "values (1), (2), (3), (4)").await;
     fixture.database.execute("insert into quarantined_member values ('2026-10', 5, 2, 'NO_PLAN', 'x')").await;
-    // Member 1 was sent revision 1, and member 2 may have been: neither gets another email. Member 5 has no live bill any more.
+    // Member 1 was sent revision 1, and member 2 may have been: neither gets another email. Member 5
+    // has no live bill any more.
     fixture.ready(2).await;
     assert_eq!(targets(&fixture, 2).await, "3/2+0 4/2+0 6/1+0");
     // The failed and unknown bills are of a superseded revision.

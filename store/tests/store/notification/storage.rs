@@ -39,8 +39,9 @@ async fn updates_of_deliveries_stay_on_their_page() {
         assert!(looks < 1000, "{updates} updates were counted");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     };
-    // No index contains a column that changes, so the new version of a row fits on its page, unless old versions that other
-    // sessions may still see fill it. With an index on such a column every update would leave its page.
+    // No index contains a column that changes, so the new version of a row fits on its page, unless old
+    // versions that other sessions may still see fill it. With an index on such a column every
+    // update would leave its page.
     assert!(moved * 2 < updates, "{moved} of {updates} updates left their page");
     assert!(notification::finish_run(&fixture.operator, run.id).await.unwrap());
     assert_eq!(fixture.observe(1).await.counts.sent, 3000);
@@ -51,7 +52,8 @@ async fn the_planner_has_statistics_of_a_month_before_its_first_delivery() {
     let fixture = Fixture::with_bills(1).await;
     fixture.ready(1).await;
     assert_eq!(fixture.database.read_text("select count(*) from delivery").await, "0");
-    // Without statistics the planner would expect one row instead of a million, and compare each bill with each delivery.
+    // Without statistics the planner would expect one row instead of a million, and compare each bill
+    // with each delivery.
     let known = fixture
         .database
         .read_text(

@@ -1,4 +1,5 @@
-//! Workers that are killed, stopped, doubled, fenced out or disconnected produce exactly the bills of an undisturbed run.
+//! Workers that are killed, stopped, doubled, fenced out or disconnected produce exactly the bills
+//! of an undisturbed run.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

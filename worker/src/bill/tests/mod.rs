@@ -1,5 +1,5 @@
-//! The worker's loop on a real PostgreSQL, each test in a database of its own: what it bills, and that kills, stops and lost
-//! answers change nothing of it.
+//! The worker's loop on a real PostgreSQL, each test in a database of its own: what it bills, and
+//! that kills, stops and lost answers change nothing of it.
 
 mod faults;
 mod outcomes;

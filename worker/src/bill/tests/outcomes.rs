@@ -24,7 +24,8 @@ async fn a_month_with_one_member_of_every_kind() {
         "1 line 5 DISCOUNT FAMILY 1 -1774",
         "1 line 6 ROUNDING rounding 1 -9",
         "3 line 2 ADJUSTMENT GOODWILL 1 -1000",
-        // 15 days of LTE-33 with 3483 free seconds. The usage at midnight belongs to the next plan, where it is free.
+        // 15 days of LTE-33 with 3483 free seconds. The usage at midnight belongs to the next plan, where it
+        // is free.
         "10 line 2 USAGE voice 4517 8944",
         "9223372036854775807 line 1 BASE LTE-33 31 33000",
         "31 quarantined UNKNOWN_PLAN plan `NO-SUCH-PLAN` is not in price book test",
@@ -110,7 +111,8 @@ async fn a_later_version_of_a_row_applies_from_its_load_on() {
 
 #[tokio::test]
 async fn a_plan_can_change_on_a_day_whose_midnight_comes_twice() {
-    // Havana put its clocks back from 1:00 to 0:00 on 4 November 2012: midnight came at 4:00 and at 5:00 UTC.
+    // Havana put its clocks back from 1:00 to 0:00 on 4 November 2012: midnight came at 4:00 and at
+    // 5:00 UTC.
     let fixture = Fixture::with("America/Havana", "2012-11").await;
     fixture
         .load(

@@ -1,4 +1,5 @@
-//! The files that can be loaded: their names, their columns, and how a line becomes a row of the staging table.
+//! The files that can be loaded: their names, their columns, and how a line becomes a row of the
+//! staging table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -76,7 +77,8 @@ impl fmt::Display for File {
 pub(crate) struct Header {
     /// The columns in the file's order.
     pub(crate) names: Vec<String>,
-    /// For each of [`File::columns`], its index in a line of the file; none if the file does not have it.
+    /// For each of [`File::columns`], its index in a line of the file; none if the file does not
+    /// have it.
     places: Vec<Option<usize>>,
 }
 
@@ -146,7 +148,8 @@ pub(crate) struct Sums {
     pub(crate) addresses_dropped: u64,
     /// Months of the accepted usage.
     pub(crate) months: BTreeSet<BillingMonth>,
-    /// By kind, of every line whose kind and quantity can be read. Only if the manifest states them.
+    /// By kind, of every line whose kind and quantity can be read. Only if the manifest states
+    /// them.
     pub(crate) quantities: BTreeMap<String, i128>,
     /// First and last local date of the accepted usage. Only if the manifest states them.
     pub(crate) days: Option<(Date, Date)>,

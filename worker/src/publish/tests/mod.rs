@@ -144,7 +144,8 @@ async fn a_topic_that_is_deleted_while_publishing_is_created_again() {
     assert_eq!(publisher.ended().await, Completion::Done);
     assert_eq!(fixture.one(PUBLISHED).await, format!("1 {MANY} {MANY} t"));
     let found = on_topic(&options);
-    // The messages that were acknowledged before are lost with the topic: the next round publishes them.
+    // The messages that were acknowledged before are lost with the topic: the next round publishes
+    // them.
     assert!(found.contains_key(&MANY), "the last page came after the deletion");
     assert_eq!(options.ends(&options.topic).len(), usize::try_from(PARTITIONS).unwrap());
 }
