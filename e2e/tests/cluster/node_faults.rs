@@ -36,7 +36,7 @@ async fn api_server(installation: &Installation) -> Result<()> {
     installation.succeeds_with_bills_of("api-server-killed", &month, reference).await?;
     // The operator watches again: it sees a run that is created now.
     installation.apply_run("created-later", &month, json!({})).await?;
-    let run = installation.reach("created-later", "Failed").await?;
+    let run = installation.wait_for_phase("created-later", "Failed").await?;
     let reason = condition(&run, "Failed").context("no condition Failed")?.1.to_owned();
     ensure!(reason == "MonthAlreadyBilled", "the run created later failed with {reason}");
     Ok(())

@@ -26,7 +26,7 @@ fn member(id: i64) -> MemberId {
 }
 
 #[test]
-fn what_is_sealed_opens_in_its_own_place_only() {
+fn an_envelope_can_be_decrypted_in_its_own_place_only() {
     let ring = ring(&[("2026-a", &key(7)), (ACTIVE, "2026-a\n")]).unwrap();
     let envelope = ring.sealer().seal(Column::Email, member(42), "kim@example.com");
     assert_eq!(ring.open(Column::Email, member(42), &envelope).unwrap().expose_secret(), "kim@example.com");
@@ -50,7 +50,7 @@ fn what_is_sealed_opens_in_its_own_place_only() {
 }
 
 #[test]
-fn several_keys_open_and_one_writes() {
+fn all_keys_decrypt_and_the_active_key_encrypts() {
     let before = ring(&[("a", &key(1)), (ACTIVE, "a")]).unwrap();
     let after = ring(&[("a", &key(1)), ("b", &key(2)), (ACTIVE, "b")]).unwrap();
     let old = before.sealer().seal(Column::Name, member(1), "김하늘");
@@ -60,12 +60,12 @@ fn several_keys_open_and_one_writes() {
     }
     assert_eq!(
         before.open(Column::Name, member(1), &new).unwrap_err().to_string(),
-        "the name of member 1 is encrypted with key `b`, which is not among the keys given"
+        "the name of member 1 is encrypted with key `b`, which is not among the given keys"
     );
 }
 
 #[test]
-fn no_nonce_comes_twice() {
+fn no_nonce_is_used_twice() {
     let ring = ring(&[("a", &key(1)), (ACTIVE, "a")]).unwrap();
     let mut sealer = ring.sealer();
     let nonces: HashSet<Vec<u8>> = (0..3 * NONCES_AT_ONCE)
@@ -75,7 +75,7 @@ fn no_nonce_comes_twice() {
 }
 
 #[test]
-fn unusable_keys_are_named() {
+fn errors_name_the_unusable_key() {
     let short = STANDARD.encode([1; 16]);
     let cases: [(&[(&str, &str)], &str); 6] = [
         (&[("a", "%%%"), (ACTIVE, "a")], "the key entry a is not base64"),
@@ -83,13 +83,13 @@ fn unusable_keys_are_named() {
         (&[("a", ""), (ACTIVE, "a")], "the key entry a holds 0 bytes instead of 32"),
         (
             &[("a", &key(1)), (ACTIVE, "b")],
-            "the entry `active` names the key `b`, which is not there; there are: a",
+            "the entry `active` names the key `b`, which does not exist; existing keys: a",
         ),
         (
             &[("a b", &key(1)), (ACTIVE, "a b")],
             "the key entry `a b` is not a key id: 1 to 64 letters, digits, dots, dashes and underscores",
         ),
-        (&[("a", &key(1))], "FOLDER has no entry `active`, which names the writing key"),
+        (&[("a", &key(1))], "FOLDER has no entry `active`, which names the key that encrypts"),
     ];
     for (entries, message) in cases {
         let folder = folder(entries);
@@ -101,7 +101,7 @@ fn unusable_keys_are_named() {
 }
 
 #[test]
-fn nothing_prints_a_key() {
+fn debug_output_contains_no_key() {
     let ring = ring(&[("a", &key(0x41)), (ACTIVE, "a")]).unwrap();
     assert_eq!(
         format!("{ring:?} {:?}", ring.sealer()),
@@ -110,7 +110,7 @@ fn nothing_prints_a_key() {
 }
 
 #[test]
-fn hidden_entries_of_a_mounted_secret_are_passed_over() {
+fn hidden_entries_of_a_mounted_secret_are_ignored() {
     let folder = folder(&[("a", &key(1)), (ACTIVE, "a"), ("..2026_data", "x")]);
     std::fs::create_dir(folder.path().join("..data")).unwrap();
     assert_eq!(Keyring::from_folder(folder.path()).unwrap().active(), "a");
