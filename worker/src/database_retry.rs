@@ -78,8 +78,8 @@ impl DatabaseRetryPolicy {
     }
 
     #[cfg(test)]
-    pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
-        Self { timeout: std::env::var_os("WC_NO_TIMEOUT").is_none().then_some(timeout), ..self }
+    pub(crate) const fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
     }
 }
 
