@@ -63,7 +63,7 @@ impl Installation {
         self.deliveries_match_mail_server().await
     }
 
-    /// Invariant 5: the status of a succeeded run equals what the views show.
+    /// The status of a succeeded run equals what the views show.
     pub async fn billing_status_matches_tables(&self, run: &DynamicObject) -> Result<()> {
         if phase(run) != "Succeeded" {
             return Ok(());
@@ -120,7 +120,7 @@ impl Installation {
         Ok(())
     }
 
-    /// Invariant 6: a finished run has no running pods. The last ones may need a moment to end.
+    /// A finished run has no running pods. The last ones may need a moment to end.
     async fn no_pod_runs(&self, run: &DynamicObject) -> Result<()> {
         let name = run.metadata.name.clone().unwrap_or_default();
         wait::until_true(

@@ -147,7 +147,7 @@ impl Installation {
         .context("read the live bills")
     }
 
-    /// Invariant 5: status, tables and job_log agree about a finished run.
+    /// Status, tables and job_log agree about a finished run.
     pub async fn notification_status_matches_tables(&self, run: &DynamicObject) -> Result<()> {
         let name = run.metadata.name.clone().unwrap_or_default();
         let uid = run.metadata.uid.clone().unwrap_or_default();
