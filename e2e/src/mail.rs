@@ -110,11 +110,21 @@ impl MailServer {
             namespace: namespace.to_owned(),
             seen: Mutex::new((String::new(), Vec::new())),
         };
-        let state =
-            wait::until("the mail server to answer", LIMIT, async || mail.state().await.map(Some)).await?;
-        *mail.seen.lock().unwrap_or_else(PoisonError::into_inner) = (state.instance, Vec::new());
-        mail.set_rules(&[]).await?;
+        mail.connect().await?;
         Ok(mail)
+    }
+
+    /// Waits until the server answers and begins with its present instance. Only for a server that
+    /// has not received any message: it keeps them in memory.
+    pub async fn connect(&self) -> Result<()> {
+        let state =
+            wait::until("the mail server to answer", LIMIT, async || self.state().await.map(Some)).await?;
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            ensure!(seen.1.is_empty(), "the mail server has lost {} messages", seen.1.len());
+            *seen = (state.instance, Vec::new());
+        }
+        self.set_rules(&[]).await
     }
 
     async fn request(&self, method: &str, page: &str, body: &Value) -> Result<String> {

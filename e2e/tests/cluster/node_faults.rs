@@ -51,5 +51,6 @@ async fn all_nodes(installation: &Installation) -> Result<()> {
     // The node of the database has stopped, so the connection that held the lock is closed.
     drop(chunk_lock);
     installation.database_is_available().await?;
+    installation.mail.connect().await?;
     installation.succeeds_with_bills_of("nodes-restarted", &month, reference).await.map(drop)
 }
