@@ -89,6 +89,17 @@ impl TestDatabase {
         with_role(&self.url, role)
     }
 
+    /// The address of the database for a program that logs in as `role`, as in production. Only such
+    /// a session may terminate other sessions of the role.
+    pub async fn login_url(&self, role: &str) -> SecretString {
+        administer(&self.server, &[format!("alter role \"{role}\" login password 'test'")]).await;
+        let url = self.url.expose_secret();
+        let (scheme, rest) = url.split_once("://").expect("an address with a scheme");
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        SecretString::from(format!("{scheme}://{role}:test@{host}{path}"))
+    }
+
     /// A pool of at most `max` sessions with the rights of `role`.
     pub async fn pool_as(&self, role: &str, max: u32) -> PgPool {
         pool::connect(&self.url_as(role), "test", max).await.expect("the test database can be reached")

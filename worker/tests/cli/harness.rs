@@ -49,7 +49,7 @@ impl Site {
     }
 
     pub(crate) async fn around(database: TestDatabase) -> Self {
-        let worker_url = database.url_as("monthend_worker");
+        let worker_url = database.login_url("monthend_worker").await;
         let folder = tempfile::tempdir().unwrap();
         let keys = folder.path().join("keys");
         std::fs::create_dir(&keys).unwrap();
