@@ -82,7 +82,7 @@ async fn set_totals(pool: &PgPool, metrics: &Metrics, all_counted: bool) -> Resu
     Ok(())
 }
 
-/// A draft whose run was deleted without its finalizer would lock its month for ever.
+/// A draft whose run was deleted without its finalizer would lock its month without end.
 async fn reject_orphans(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
     // Lists the drafts before the runs: a draft is created only for a run that exists.
     for draft in billing::read_drafts(pool).await.doing(|| "list the drafts".to_owned())? {
@@ -128,7 +128,7 @@ async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), R
 }
 
 /// A consumer deregisters when it is stopped. One that was killed cannot, and its row would stay
-/// for ever.
+/// without end.
 async fn delete_stale_consumers(pool: &PgPool) -> Result<(), RunError> {
     let deleted = notification::delete_stale_consumers(pool)
         .await

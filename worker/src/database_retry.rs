@@ -28,7 +28,7 @@ use crate::shutdown::stopped_within;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DatabaseRetryPolicy {
     backoff: Backoff,
-    /// How long failures in a row may last; none: for ever.
+    /// How long failures in a row may last; none: without limit.
     give_up_after: Option<Duration>,
     /// How long one unit of work may take; none: as long as it takes.
     timeout: Option<Duration>,

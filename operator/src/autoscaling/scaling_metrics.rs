@@ -97,7 +97,7 @@ impl ScalingMetrics {
         self.decisions.with_label_values(&[deployment, direction.as_str()]).inc();
     }
 
-    /// A series that is no longer updated would show its last value for ever.
+    /// A series that is no longer updated would show its last value until the operator restarts.
     pub(super) fn forget_deployments<'a>(&self, gone: impl Iterator<Item = &'a String>) {
         for name in gone {
             // Fails for a series that does not exist, which is fine.

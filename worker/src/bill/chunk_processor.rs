@@ -1,5 +1,5 @@
 //! Bills one chunk in one transaction: claims it, reads it, prices its members and writes their
-//! bills. Repeats nothing and opens no connection: whoever calls it does.
+//! bills. Repeats nothing and opens no connection: the caller does both.
 
 use domain::ids::LoadNumber;
 use domain::price_book::{PriceBook, PriceBookError};

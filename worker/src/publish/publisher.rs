@@ -1,6 +1,6 @@
 //! One attempt to publish a round: connects, waits for its turn, selects the targets, and runs the
 //! pipeline again and again until everything that was open is published. Ends with the first error
-//! of the database; whoever calls it tries again.
+//! of the database; the caller tries again.
 
 use std::time::Instant;
 

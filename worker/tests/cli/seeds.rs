@@ -1,4 +1,4 @@
-//! Generated data: the same for the same parameters, whoever writes it.
+//! Generated data: the same for the same parameters.
 
 use secrecy::ExposeSecret as _;
 use sqlx::Row as _;

@@ -47,7 +47,7 @@ pub(super) fn sample(progress: &Progress, cluster: &Cluster, month: &str) -> Res
     Ok(run)
 }
 
-/// Whoever has not been told yet, through the transport that pretends.
+/// Sends the bills that are left through the mock transport.
 pub(super) fn everyone(paths: &Paths, progress: &Progress, cluster: &Cluster, month: &str) -> Result<Run> {
     let run = Run::new(Kind::Notification, format!("notices-{month}"));
     if run.is_done(cluster)? {

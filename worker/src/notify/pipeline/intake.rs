@@ -1,4 +1,4 @@
-//! How batches enter the pipeline, and how whoever submitted one learns that it is done.
+//! How batches enter the pipeline, and how their submitter learns that one is done.
 
 use std::pin::Pin;
 use std::sync::Arc;
