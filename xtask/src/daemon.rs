@@ -51,7 +51,7 @@ impl Daemons {
     }
 
     /// Starts it unless it runs already with the same command line and
-    /// configuration (`config`: whatever else it was told, as text).
+    /// configuration (`config`: the content of its configuration file).
     pub(crate) fn start(&self, name: &str, command: &Command, config: &str) -> Result<Started> {
         let fingerprint = fingerprint(command, config);
         if let Some(record) = self.running(name)? {

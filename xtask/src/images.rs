@@ -211,7 +211,7 @@ pub(crate) fn ensure(
     })
 }
 
-/// Has the mail server of the tests in the cluster, which is told how to misbehave.
+/// Has the mail server of the tests in the cluster, whose failures a test controls.
 pub(crate) fn ensure_test_mail(paths: &Paths, progress: &Progress, cluster: &Cluster) -> Result<Reference> {
     progress.step("image of the tests' mail server", |step| {
         let server = Part::File(paths.repo.join("e2e/mail/server.py"));

@@ -52,7 +52,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Bring a cluster up, generate data, bill last month, send its notices, and show what came of it
+    /// Bring a cluster up, generate data, bill last month, e-mail its bills, and print the results
     Demo(Demo),
     /// Bring a cluster up with monthend in it, or bring it up to date
     Up(Up),

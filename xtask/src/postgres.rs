@@ -8,7 +8,7 @@ use crate::packages;
 use crate::paths::Paths;
 use crate::progress::Progress;
 
-/// For many small databases that nobody will miss.
+/// For many small databases whose loss does not matter.
 const SETTINGS: &str = "
 max_connections = 200
 shared_buffers = 256MB

@@ -145,7 +145,7 @@ fn random_password() -> Result<String> {
     Ok(hex(&bytes))
 }
 
-/// What `helm` is told of this installation.
+/// The chart's values for this installation.
 pub(crate) fn values(cluster: &Cluster, images: &Images) -> Value {
     let image = |image: &Reference| json!({"repository": image.repository, "tag": image.tag});
     json!({
@@ -188,7 +188,7 @@ pub(crate) fn configure(paths: &Paths, cluster: &Cluster, changes: &Value) -> Re
     rolled_out(cluster, CONSUMERS)
 }
 
-/// What `helm` was told when the cluster was brought up.
+/// The file of the chart's values that `up` used.
 fn values_file(paths: &Paths) -> PathBuf {
     paths.state.join("values.json")
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: from nothing to a month that is billed and told, and
-//! what to look at then.
+//! `cargo xtask demo`: from nothing to a month that is billed and its bills e-mailed,
+//! and what to look at then.
 
 mod billing;
 mod follow;
@@ -58,7 +58,7 @@ fn summary(cluster: &Cluster, progress: &Progress, month: &str, billed: &Run, no
     text.push_str(&format!(
         "
   where to look
-    {mail}                          the mails of the sample, as members read them
+    {mail}                          the e-mails of the sample, as members read them
     {prometheus}                          the metrics that grafana/monthend.json shows
     eval \"$(cargo xtask env)\"
     kubectl get monthend -n {NAMESPACE}
@@ -71,7 +71,7 @@ fn summary(cluster: &Cluster, progress: &Progress, month: &str, billed: &Run, no
   what to try next
     examples/notificationrun.yaml with `select: Failed`: sends what failed, to {mail}, and nothing else
     apply a second run for {month}: it ends Failed, MonthAlreadyBilled
-    kubectl explain nrun.spec            everything that a run can be told
+    kubectl explain nrun.spec            every option of a run
     kubectl delete pod monthend-kafka-0 monthend-postgresql-0 -n {NAMESPACE}     nothing is lost
     cargo xtask test                     every test, on this cluster
     cargo xtask down                     removes it all

@@ -1,5 +1,5 @@
 //! The month's notices: a few members over the real mail server, then everyone
-//! through a transport that only pretends, with consumers that come and go.
+//! through the mock transport, which sends nothing.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ pub(super) fn sample(progress: &Progress, cluster: &Cluster, month: &str) -> Res
     let (from, to): (i64, i64) = (from.parse()?, to.parse()?);
     let spec = json!({"month": month, "scope": {"memberRange": {"from": from, "to": to}}});
     run.apply(progress, cluster, &spec)?;
-    progress.section("notices to the mail server", || follow(cluster, &run, |_| Ok(())))?;
+    progress.section("e-mails by SMTP", || follow(cluster, &run, |_| Ok(())))?;
     Ok(run)
 }
 
@@ -74,7 +74,7 @@ pub(super) fn everyone(paths: &Paths, progress: &Progress, cluster: &Cluster, mo
     })?;
     run.apply(progress, cluster, &json!({"month": month}))?;
     let mut consumers = Consumers::new(cluster)?;
-    progress.section("notices to everyone", || {
+    progress.section("e-mails by the mock transport", || {
         follow(cluster, &run, |screen| consumers.look(screen))?;
         consumers.until_one()
     })?;
