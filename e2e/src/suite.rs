@@ -96,19 +96,13 @@ impl Shared {
             if outcome.is_ok() {
                 outcome = installation.invariants_hold().await;
             }
-            let outcome = match outcome {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    // Printed at once; libtest-mimic prints the failure with its diagnosis only at the very
-                    // end.
-                    eprint!("{}", causes(&error));
-                    Err(format!("{}\n{}", causes(&error), installation.diagnosis().await))
-                }
-            };
+            if let Err(error) = &outcome {
+                // Printed at once and only here: the list of failures at the end has one short text for each.
+                eprintln!("{}\n{}", causes(error), installation.diagnosis().await);
+            }
             let cleaned = installation.clean_up().await.context("clean up after the scenario");
             eprintln!("    {:.0?}", start.elapsed());
-            outcome.map_err(Failed::from)?;
-            cleaned.map_err(|error| Failed::from(causes(&error)))
+            outcome.and(cleaned).map_err(|error| Failed::from(causes(&error)))
         })
     }
 }
