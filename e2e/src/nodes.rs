@@ -1,5 +1,5 @@
 //! Faults on kind's nodes, through the Docker engine that runs them: processes of pods are killed,
-//! systemd units and the API server are restarted, nodes are stopped and started.
+//! systemd units and the API server are restarted.
 //!
 //! A node has the name of its container. Force-deleting a pod is not enough for a database: its
 //! successor could start on the same volume while the old process still runs. So the process itself
@@ -72,19 +72,6 @@ pub async fn restart_api_server(client: &Client) -> Result<()> {
     .await
 }
 
-/// Stops every node, as if their machine went down, and starts them again. Returns when all of them
-/// are ready.
-pub async fn restart_all(client: &Client) -> Result<()> {
-    let nodes = all(client).await?;
-    docker("stop", &nodes).await?;
-    docker("start", &nodes).await?;
-    wait::until_true("all nodes to be ready", LIMIT, async || {
-        let found = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
-        Ok(found.items.len() == nodes.len() && found.items.iter().all(is_ready))
-    })
-    .await
-}
-
 async fn all(client: &Client) -> Result<Vec<String>> {
     named(client, "").await
 }
@@ -94,17 +81,7 @@ async fn named(client: &Client, selector: &str) -> Result<Vec<String>> {
     Ok(nodes.context("list nodes")?.items.into_iter().filter_map(|node| node.metadata.name).collect())
 }
 
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
 async fn exec(node: &str, command: &[&str]) -> Result<String> {
     let command: Vec<&str> = ["docker", "exec", node].iter().chain(command).copied().collect();
     shell::run(&command, &[], None).await
-}
-
-async fn docker(action: &str, nodes: &[String]) -> Result<()> {
-    let command: Vec<&str> = ["docker", action].into_iter().chain(nodes.iter().map(String::as_str)).collect();
-    shell::run(&command, &[], None).await.map(drop)
 }

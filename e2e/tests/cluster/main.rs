@@ -31,7 +31,6 @@ fn main() -> anyhow::Result<ExitCode> {
     preconditions::add(&mut suite);
     approval::add(&mut suite);
     billing_faults::add(&mut suite);
-    // Before any e-mail is sent: the mail server keeps them in memory, and restarts with its node.
     node_faults::add(&mut suite);
     notification_happy_path::add(&mut suite);
     rehearsals::add(&mut suite);

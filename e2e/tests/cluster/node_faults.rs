@@ -1,5 +1,5 @@
-//! Faults below a billing run: in what runs pods, in the API server, in the node itself. After
-//! each, the bills equal those of a run without faults.
+//! Faults below a billing run: in what runs pods, and in the API server. After each, the bills equal
+//! those of a run without faults.
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::database::ChunkLock;
@@ -12,7 +12,6 @@ use serde_json::json;
 pub(crate) fn add(suite: &mut Suite) {
     suite.scenario("kubelet_and_containerd_restarted_in_the_middle_of_a_run", kubelet_and_containerd);
     suite.scenario("the_api_server_killed_in_the_middle_of_a_run", api_server);
-    suite.scenario("every_node_stopped_and_started_in_the_middle_of_a_run", all_nodes);
 }
 
 async fn kubelet_and_containerd(installation: &Installation) -> Result<()> {
@@ -40,17 +39,4 @@ async fn api_server(installation: &Installation) -> Result<()> {
     let reason = condition(&run, "Failed").context("no condition Failed")?.1.to_owned();
     ensure!(reason == "MonthAlreadyBilled", "the run created later failed with {reason}");
     Ok(())
-}
-
-async fn all_nodes(installation: &Installation) -> Result<()> {
-    let month = data::month(23);
-    let reference = installation.reference_revision(&month).await?;
-    installation.apply_run("nodes-restarted", &month, json!({})).await?;
-    let chunk_lock = ChunkLock::after(&installation.pool, &month, 10, 1).await?;
-    nodes::restart_all(&installation.client).await?;
-    // The node of the database has stopped, so the connection that held the lock is closed.
-    drop(chunk_lock);
-    installation.database_is_available().await?;
-    installation.mail.connect().await?;
-    installation.succeeds_with_bills_of("nodes-restarted", &month, reference).await.map(drop)
 }
