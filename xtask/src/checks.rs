@@ -21,6 +21,16 @@ pub(crate) fn cargo(paths: &Paths) -> Command {
     let mut command = Command::new("cargo");
     // Queries are checked against what is committed, whatever this shell has.
     command.current_dir(&paths.repo).env_remove("DATABASE_URL").env("SQLX_OFFLINE", "true");
+    // `cargo run` describes this program to it in variables that build scripts of dependencies watch.
+    // With them, whatever was built by a cargo of the shell would be built again.
+    for (name, _) in std::env::vars_os() {
+        let describes_this_program = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+            .iter()
+            .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()));
+        if describes_this_program {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
