@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -14,17 +14,45 @@ const TAIL_LINES: usize = 20;
 
 /// Runs to the end, everything printed appended to `log`.
 pub(crate) fn run(command: &mut Command, log: &Path) -> Result<()> {
+    start(command, log)?.wait()
+}
+
+/// Starts a program that runs beside others, everything printed appended to `log`.
+pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Running> {
     let name = name(command);
     let mut file = append(log)?;
     // A log is read by people: what was run, then what it said.
     writeln!(file, "$ {}", line(command)).with_context(|| format!("cannot write {}", log.display()))?;
     let errors = file.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
-    let status =
-        command.stdin(Stdio::null()).stdout(file).stderr(errors).status().with_context(|| missing(&name))?;
-    if !status.success() {
-        bail!("{name}: {status}\n{}", tail(log));
+    let child =
+        command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().with_context(|| missing(&name))?;
+    Ok(Running { child, name, log: log.to_owned() })
+}
+
+/// A program that runs. It is killed if nobody waits for its end.
+pub(crate) struct Running {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Waits for the end; the end of the log is part of the error.
+    pub(crate) fn wait(mut self) -> Result<()> {
+        let status = self.child.wait().with_context(|| format!("cannot wait for {}", self.name))?;
+        if !status.success() {
+            bail!("{}: {status}\n{}", self.name, tail(&self.log));
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails if it has ended, which is as good.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
 }
 
 /// Runs to the end on the caller's terminal.
@@ -139,6 +167,16 @@ mod tests {
         assert!(text.contains("exit status: 7"), "{text}");
         assert!(text.contains("    | 30\n    | why"), "{text}");
         assert!(!text.contains("    | 11\n"), "only the last lines are shown: {text}");
+    }
+
+    #[test]
+    fn a_program_that_nobody_waits_for_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = start(Command::new("sleep").arg("60"), &dir.path().join("step.log")).unwrap();
+        let process = format!("/proc/{}", running.child.id());
+        assert!(Path::new(&process).exists());
+        drop(running);
+        assert!(!Path::new(&process).exists(), "{process} still exists");
     }
 
     #[test]

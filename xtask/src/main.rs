@@ -31,6 +31,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cluster::{Cluster, Settings};
 use crate::paths::Paths;
 use crate::progress::{Progress, seconds};
+use crate::stack::BinaryBuild;
 use crate::suite::Part;
 
 /// Developer commands of monthend
@@ -162,7 +163,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Codegen { check } => checks::codegen(&paths, &progress, *check, None)?,
         Command::Images(profile) => {
             let cluster = Cluster::existing(&paths)?;
-            let binaries = stack::build_binaries(&paths, &progress, &profile.profile)?;
+            let binaries = BinaryBuild::start(&paths, &profile.profile)?.wait(&progress)?;
             images::ensure(&paths, &progress, &cluster, &binaries)?;
         }
     }
@@ -175,9 +176,11 @@ fn up(paths: &Paths, progress: &Progress, up: &Up) -> Result<Cluster> {
         currency: up.currency.clone(),
         locale: up.locale.clone(),
     };
-    let mut cluster = Cluster::up(paths, progress, &settings)?;
     let profile = &up.profile.profile;
-    let binaries = stack::build_binaries(paths, progress, profile)?;
+    // Beside making the cluster, which waits for the network and for the node for minutes.
+    let build = BinaryBuild::start(paths, profile)?;
+    let mut cluster = Cluster::up(paths, progress, &settings)?;
+    let binaries = build.wait(progress)?;
     stack::install(paths, progress, &mut cluster, profile, &binaries)?;
     Ok(cluster)
 }

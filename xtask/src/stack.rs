@@ -46,24 +46,28 @@ pub(crate) fn profile_folder(paths: &Paths, profile: &str) -> PathBuf {
     paths.target.join(if profile == "dev" { "debug" } else { profile })
 }
 
-/// Builds what the image holds.
-pub(crate) fn build_binaries(paths: &Paths, progress: &Progress, profile: &str) -> Result<PathBuf> {
-    progress.step(&format!("operator and monthend ({profile} build)"), |_| {
-        exec::run(
-            cargo(paths).args([
-                "build",
-                "--locked",
-                "--profile",
-                profile,
-                "--package",
-                "operator",
-                "--package",
-                "worker",
-            ]),
-            &paths.log("build"),
-        )?;
-        Ok(profile_folder(paths, profile))
-    })
+/// The build of what the image holds, which runs beside other steps.
+pub(crate) struct BinaryBuild {
+    running: exec::Running,
+    profile: String,
+    folder: PathBuf,
+}
+
+impl BinaryBuild {
+    pub(crate) fn start(paths: &Paths, profile: &str) -> Result<Self> {
+        let packages = ["--package", "operator", "--package", "worker"];
+        let mut cargo = cargo(paths);
+        cargo.args(["build", "--locked", "--profile", profile]).args(packages);
+        let running = exec::start(&mut cargo, &paths.log("build"))?;
+        Ok(Self { running, profile: profile.to_owned(), folder: profile_folder(paths, profile) })
+    }
+
+    /// Waits until it is done; where the binaries are.
+    pub(crate) fn wait(self, progress: &Progress) -> Result<PathBuf> {
+        let Self { running, profile, folder } = self;
+        progress.step(&format!("operator and monthend ({profile} build)"), |_| running.wait())?;
+        Ok(folder)
+    }
 }
 
 /// From binaries to an operator that is ready.
