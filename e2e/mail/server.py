@@ -1,6 +1,9 @@
 """The mail server of the tests: keeps every message that it accepts, and fails as its rules say.
 
+    server.py FOLDER
+
 SMTP on port 1025, implemented by aiosmtpd. HTTP with JSON on port 8025: GET /state, GET /messages?after=N, PUT /behaviour.
+Messages and the behaviour are written to FOLDER/journal.jsonl and survive a restart.
 
 A behaviour is {"offline": false, "login": {"username": ..., "password": ...} or null, "rules": [RULE, ...]}. It replaces
 the behaviour before it; sessions that an earlier rule holds continue. A RULE applies at one point of a session and has
@@ -19,9 +22,12 @@ these effects, in this order:
 """
 
 import asyncio
+import base64
 import json
 import logging
+import os
 import re
+import sys
 import time
 import uuid
 import warnings
@@ -76,9 +82,9 @@ class Behaviour:
 
 
 class Message:
-    def __init__(self, number, envelope):
-        self.number, self.at = number, time.time_ns() // 1_000_000
-        self.sender, self.recipients, self.content = envelope.mail_from, list(envelope.rcpt_tos), envelope.content
+    def __init__(self, number, at, sender, recipients, content):
+        self.number, self.at = number, at
+        self.sender, self.recipients, self.content = sender, recipients, content
         # None until the session has decided.
         self.acknowledged = None
         self.parsed = None
@@ -104,20 +110,74 @@ class Message:
         }
 
 
+class Journal:
+    """A file of events, one JSON object in each line. An event is in the file before its effect can be seen."""
+
+    def __init__(self, folder):
+        path = os.path.join(folder, "journal.jsonl")
+        self.events = []
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                content = file.read()
+            # A server that is killed while it writes leaves half a line, whose effect nobody has seen.
+            complete = content.rfind(b"\n") + 1
+            os.truncate(path, complete)
+            self.events = [json.loads(line) for line in content[:complete].splitlines()]
+        self.file = open(path, "ab", buffering=0)
+
+    def write(self, event):
+        self.file.write(json.dumps(event).encode() + b"\n")
+
+
 class MailServer:
     """The state that all sessions share."""
 
-    def __init__(self):
-        self.instance = uuid.uuid4().hex
+    def __init__(self, journal):
+        self.journal = journal
+        # Identifies the journal: it changes only if the messages are lost.
+        self.data = None
         self.behaviour = Behaviour({})
         self.messages = []
         self.sessions = set()
         self.held = dict.fromkeys(POINTS, 0)
         self.applied = dict.fromkeys(POINTS, 0)
         self.listener = None
+        for event in journal.events:
+            self.replay(**event)
+        if self.data is None:
+            self.data = uuid.uuid4().hex
+            journal.write({"event": "created", "data": self.data})
+        for message in self.messages:
+            # Its session ended with the server before it had decided.
+            if message.acknowledged is None:
+                self.decide(message, False)
+
+    def replay(self, event, **fields):
+        if event == "created":
+            self.data = fields["data"]
+        elif event == "behaviour":
+            self.behaviour = Behaviour(fields["spec"])
+        elif event == "message":
+            content = base64.b64decode(fields.pop("content"))
+            self.messages.append(Message(len(self.messages) + 1, content=content, **fields))
+        elif event == "decided":
+            self.messages[fields["number"] - 1].acknowledged = fields["acknowledged"]
+
+    def keep(self, envelope):
+        """Keeps a message that no session has acknowledged yet."""
+        event = {"at": time.time_ns() // 1_000_000, "sender": envelope.mail_from, "recipients": list(envelope.rcpt_tos)}
+        self.journal.write({"event": "message", **event, "content": base64.b64encode(envelope.content).decode()})
+        message = Message(len(self.messages) + 1, content=envelope.content, **event)
+        self.messages.append(message)
+        return message
+
+    def decide(self, message, acknowledged):
+        self.journal.write({"event": "decided", "number": message.number, "acknowledged": acknowledged})
+        message.acknowledged = acknowledged
 
     async def set_behaviour(self, spec):
         behaviour = Behaviour(spec)
+        self.journal.write({"event": "behaviour", "spec": spec})
         self.behaviour.replaced.set()
         self.behaviour = behaviour
         if behaviour.offline and self.listener is not None:
@@ -134,7 +194,7 @@ class MailServer:
 
     def state(self):
         return {
-            "instance": self.instance,
+            "data": self.data,
             "offline": self.listener is None,
             "sessions": len(self.sessions),
             "held": self.held,
@@ -232,15 +292,13 @@ class Session(SMTP):
         recipient = self.recipient()
         if not await self.passes("BODY", recipient):
             return ALREADY_ANSWERED
-        message = Message(len(self.mail_server.messages) + 1, envelope)
-        self.mail_server.messages.append(message)
+        message = self.mail_server.keep(envelope)
+        acknowledged = False
         try:
-            if not await self.passes("REPLY", recipient):
-                return ALREADY_ANSWERED
-            message.acknowledged = True
+            acknowledged = await self.passes("REPLY", recipient)
         finally:
-            message.acknowledged = message.acknowledged or False
-        return f"250 2.0.0 kept as {message.number}"
+            self.mail_server.decide(message, acknowledged)
+        return f"250 2.0.0 kept as {message.number}" if acknowledged else ALREADY_ANSWERED
 
     async def push(self, status):
         if status is not ALREADY_ANSWERED:
@@ -294,8 +352,9 @@ async def main():
     # aiosmtpd warns in each session that logins without TLS are insecure.
     warnings.simplefilter("ignore", UserWarning)
     logging.getLogger("mail.log").setLevel(logging.ERROR)
-    server = MailServer()
-    await server.listen()
+    server = MailServer(Journal(sys.argv[1]))
+    if not server.behaviour.offline:
+        await server.listen()
     http = ThreadingHTTPServer(("0.0.0.0", HTTP_PORT), http_handler(server, asyncio.get_running_loop()))
     Thread(target=http.serve_forever, daemon=True).start()
     await asyncio.Event().wait()

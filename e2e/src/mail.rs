@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
 use serde::Deserialize;
@@ -54,7 +54,8 @@ impl Message {
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct State {
-    pub instance: String,
+    /// Identifies the messages that the server keeps: it changes only if they are lost.
+    pub data: String,
     /// Open connections.
     pub sessions: u64,
     /// Sessions that a rule holds, by the point of the rule.
@@ -68,11 +69,13 @@ pub struct State {
 pub struct MailServer {
     client: Client,
     namespace: String,
-    seen: Mutex<(String, Vec<Arc<Message>>)>,
+    data: String,
+    seen: Mutex<Vec<Arc<Message>>>,
 }
 
 impl MailServer {
-    /// Starts the server and waits until it answers.
+    /// Starts the server, or finds it running, and waits until it answers. Its volume keeps the
+    /// messages for as long as the pod exists.
     pub async fn start(client: &Client, namespace: &str, image: &str) -> Result<Self> {
         let labels = json!({"app": NAME});
         let pod = json!({
@@ -82,10 +85,11 @@ impl MailServer {
                 "automountServiceAccountToken": false,
                 "terminationGracePeriodSeconds": 0,
                 "securityContext": {
-                    "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"},
+                    "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+                    "seccompProfile": {"type": "RuntimeDefault"},
                 },
                 "containers": [{
-                    "name": NAME, "image": image, "imagePullPolicy": "IfNotPresent",
+                    "name": NAME, "image": image, "imagePullPolicy": "IfNotPresent", "args": ["/data"],
                     "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}],
                     "ports": [{"name": "smtp", "containerPort": 1025}, {"name": "http", "containerPort": HTTP_PORT}],
                     "resources": {"limits": {"memory": "512Mi"}},
@@ -93,7 +97,9 @@ impl MailServer {
                     "securityContext": {
                         "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
                     },
+                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
                 }],
+                "volumes": [{"name": "data", "emptyDir": {}}],
             },
         });
         let service = json!({
@@ -105,26 +111,20 @@ impl MailServer {
         });
         cluster::apply_typed::<Service>(client, namespace, &service).await?;
         cluster::apply_typed::<Pod>(client, namespace, &pod).await?;
-        let mail = Self {
+        let mut mail = Self {
             client: client.clone(),
             namespace: namespace.to_owned(),
-            seen: Mutex::new((String::new(), Vec::new())),
+            data: String::new(),
+            seen: Mutex::default(),
         };
-        mail.connect().await?;
+        mail.data = mail.is_available().await?.data;
+        mail.set_rules(&[]).await?;
         Ok(mail)
     }
 
-    /// Waits until the server answers and begins with its present instance. Only for a server that
-    /// has not received any message: it keeps them in memory.
-    pub async fn connect(&self) -> Result<()> {
-        let state =
-            wait::until("the mail server to answer", LIMIT, async || self.state().await.map(Some)).await?;
-        {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            ensure!(seen.1.is_empty(), "the mail server has lost {} messages", seen.1.len());
-            *seen = (state.instance, Vec::new());
-        }
-        self.set_rules(&[]).await
+    /// Waits until the server answers.
+    pub async fn is_available(&self) -> Result<State> {
+        wait::until("the mail server to answer", LIMIT, async || self.state().await.map(Some)).await
     }
 
     async fn request(&self, method: &str, page: &str, body: &Value) -> Result<String> {
@@ -192,18 +192,16 @@ impl MailServer {
     /// All accepted messages, in order.
     pub async fn messages(&self) -> Result<Vec<Arc<Message>>> {
         let state = self.state().await?;
-        let (instance, from) = {
+        ensure!(state.data == self.data, "the mail server has lost the messages that it had accepted");
+        let from = {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            (seen.0.clone(), seen.1.iter().take_while(|message| message.acknowledged.is_some()).count())
+            seen.iter().take_while(|message| message.acknowledged.is_some()).count()
         };
-        if state.instance != instance {
-            bail!("the mail server was restarted and lost the messages that it had accepted");
-        }
         let body = self.request("GET", &format!("messages?after={from}"), &Value::Null).await?;
         let new: Vec<Message> = serde_json::from_str(&body).context("parse the mail server's messages")?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.1.truncate(from);
-        seen.1.extend(new.into_iter().map(Arc::new));
-        Ok(seen.1.clone())
+        seen.truncate(from);
+        seen.extend(new.into_iter().map(Arc::new));
+        Ok(seen.clone())
     }
 }
