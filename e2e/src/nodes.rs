@@ -1,5 +1,5 @@
 //! Faults on kind's nodes, through the Docker engine that runs them: processes of pods are killed,
-//! systemd units and the API server are restarted.
+//! systemd units, the API server and whole nodes are restarted.
 //!
 //! A node has the name of its container. Force-deleting a pod is not enough for a database: its
 //! successor could start on the same volume while the old process still runs. So the process itself
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
@@ -67,6 +68,30 @@ pub async fn restart_api_server(client: &Client) -> Result<()> {
     wait::until_true("another API server to answer", LIMIT, async || {
         ensure!(process().await? != before, "the API server still runs as process {before}");
         client.apiserver_version().await?;
+        Ok(true)
+    })
+    .await
+}
+
+/// Stops every node and starts it again, and waits until each is ready. Pods are not moved: they
+/// start again where they were, with their volumes.
+pub async fn restart_all(client: &Client) -> Result<()> {
+    let nodes = all(client).await?;
+    let names: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    shell::run(&[&["docker", "stop"], names.as_slice()].concat(), &[], None).await?;
+    let stopped = Timestamp::now();
+    shell::run(&[&["docker", "start"], names.as_slice()].concat(), &[], None).await?;
+    // Until the first heartbeat after the start, the API server reports what it knew before the stop.
+    wait::until_true("every node to be ready again", LIMIT, async || {
+        let found = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
+        for node in found {
+            let name = node.metadata.name.unwrap_or_default();
+            let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+            let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
+            let ready = ready.with_context(|| format!("node {name} has no condition Ready"))?;
+            let since = ready.last_heartbeat_time.as_ref().is_some_and(|time| time.0 > stopped);
+            ensure!(ready.status == "True" && since, "node {name} reports {ready:?}");
+        }
         Ok(true)
     })
     .await
