@@ -158,22 +158,15 @@ fn queries(paths: &Paths, progress: &Progress, fresh: &mut Generated) -> Result<
             )?;
         }
         let folder = tempfile::tempdir().context("no room for generated files")?;
-        // Queries are described while they are compiled, so that has to happen.
+        // Queries are described while they are compiled, so that has to happen. The whole workspace, as
+        // the lints do: for one package alone, dependencies have other features and are compiled again.
         exec::run(Command::new("touch").arg(paths.repo.join("store/src/lib.rs")), &log)?;
         exec::run(
             cargo(paths)
                 .env("DATABASE_URL", server.url("postgres"))
                 .env("SQLX_OFFLINE", "false")
                 .env("SQLX_OFFLINE_DIR", folder.path())
-                .args([
-                    "check",
-                    "--locked",
-                    "--quiet",
-                    "--package",
-                    "store",
-                    "--all-targets",
-                    "--all-features",
-                ]),
+                .args(["check", "--locked", "--quiet", "--workspace", "--all-targets", "--all-features"]),
             &log,
         )?;
         for (name, content) in files(folder.path(), "json")? {
