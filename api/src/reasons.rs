@@ -37,6 +37,8 @@ reasons! {
     /// Another run of the month is unfinished.
     MONTH_LOCKED = "MonthLocked";
     MONTH_ALREADY_BILLED = "MonthAlreadyBilled";
+    /// The revision to roll back is not the month's highest live one.
+    REVISION_CONFLICT = "RevisionConflict";
     PLANNING = "Planning";
     PLANNED = "Planned";
     BILLING = "Billing";

@@ -14,6 +14,8 @@ pub enum JobKind {
     Seed,
     Load,
     Billing,
+    /// One revision is taken back.
+    Rollback,
     /// One round of publishing the open targets of a notification.
     Publish,
     Send,
@@ -28,6 +30,7 @@ impl JobKind {
             Self::Seed => "SEED",
             Self::Load => "LOAD",
             Self::Billing => "BILLING",
+            Self::Rollback => "ROLLBACK",
             Self::Publish => "PUBLISH",
             Self::Send => "SEND",
             Self::Recovery => "RECOVERY",
@@ -39,7 +42,12 @@ impl JobKind {
     const fn ends_with_its_run(self) -> bool {
         match self {
             Self::Seed | Self::Load => false,
-            Self::Billing | Self::Publish | Self::Send | Self::Recovery | Self::Rehearsal => true,
+            Self::Billing
+            | Self::Rollback
+            | Self::Publish
+            | Self::Send
+            | Self::Recovery
+            | Self::Rehearsal => true,
         }
     }
 }

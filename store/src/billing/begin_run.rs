@@ -59,10 +59,24 @@ pub enum Rejection {
     MonthLocked { month: BillingMonth, by: String },
     #[error("month {month} is billed already: revision {revision} of run {by} is live")]
     MonthAlreadyBilled { month: BillingMonth, revision: Revision, by: String },
+    #[error("revision {asked} of month {month} is not the month's highest live revision: {}", live_revision(live.as_ref()))]
+    RevisionConflict {
+        month: BillingMonth,
+        asked: Revision,
+        /// The highest live revision and its run.
+        live: Option<(Revision, String)>,
+    },
     #[error("no load has finished yet; load data with `monthend load FOLDER` or `monthend seed`")]
     NoDataLoaded,
     #[error("dataCutoff {asked} is no finished load; the last finished load is {last}")]
     CutoffUnknown { asked: LoadNumber, last: LoadNumber },
+}
+
+fn live_revision(live: Option<&(Revision, String)>) -> String {
+    match live {
+        Some((revision, by)) => format!("revision {revision} of run {by} is"),
+        None => "no revision is live".to_owned(),
+    }
 }
 
 /// Locks the month for the run and plans its next revision, or returns why the run cannot begin. A

@@ -1,7 +1,7 @@
 //! Billing runs and the revisions of a month: how a revision is planned, billed chunk by chunk,
-//! observed, verified, and issued or rejected. Owns every statement that writes `month_lock`,
-//! `revision`, `chunk`, `bill`, `bill_item` and `quarantined_member`. Decides nothing about runs
-//! (the operator does) and prices nothing (`domain` does).
+//! observed, verified, issued or rejected, and rolled back. Owns every statement that writes
+//! `month_lock`, `revision`, `rollback`, `chunk`, `bill`, `bill_item` and `quarantined_member`.
+//! Decides nothing about runs (the operator does) and prices nothing (`domain` does).
 //!
 //! Each function that writes is keyed by the run's uid and guarded by the state before it and by
 //! the month's fence. It can be repeated: a repeated call finds the result of the first.
@@ -18,6 +18,7 @@ mod observe;
 mod plan_chunks;
 mod reject_revision;
 mod revision;
+mod roll_back_revision;
 mod verification;
 mod verify_revision;
 
@@ -32,5 +33,8 @@ pub use self::month_totals::{MonthTotals, read_totals};
 pub use self::observe::{Draft, RunSnapshot, observe, read_drafts};
 pub use self::reject_revision::reject_revision;
 pub use self::revision::{RevisionKey, RevisionState};
+pub use self::roll_back_revision::{
+    Rollback, RollbackRequest, RollbackResult, observe_rollback, roll_back_revision,
+};
 pub use self::verification::{Check, Verification};
 pub use self::verify_revision::verify_revision;

@@ -9,7 +9,7 @@ grant usage on schema public to :operator, :worker;
 -- Both roles read.
 grant select on _sqlx_migrations, installation, load, job_log, price_book, month_lock, revision, chunk, bill, bill_item,
     quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine,
-    template_set, notification, publication, notice_target, delivery, consumer
+    template_set, notification, publication, notice_target, delivery, consumer, rollback
     to :operator, :worker;
 
 -- job_log: no role deletes, and a trigger keeps completed rows unchanged.
@@ -19,8 +19,8 @@ grant insert (kind, run, month, detail), update (status, ended_at, total, succee
 -- The operator counts members and cannot read personal data.
 grant select (member_id, load, locale) on member to :operator;
 
--- The operator plans, verifies, issues and rejects revisions.
-grant insert on price_book to :operator;
+-- The operator plans, verifies, issues, rejects and rolls back revisions.
+grant insert on price_book, rollback to :operator;
 grant insert, update on month_lock, revision to :operator;
 grant insert on chunk to :operator;
 grant execute on function open_billing_month(text) to :operator;

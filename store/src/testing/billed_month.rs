@@ -43,10 +43,10 @@ impl TestDatabase {
         self.execute("analyze").await;
     }
 
-    /// Writes what a revision refers to: a finished load, unless there is one, the price book, the
-    /// month's partitions.
-    async fn open_month(&self) {
-        let sha256 = PriceBook::parse(PRICE_BOOK).expect("a valid price book").sha256;
+    /// Writes what a revision refers to: a finished load, unless there is one, the price book, whose
+    /// digest is returned, and the month's partitions.
+    async fn open_month(&self) -> String {
+        let sha256 = PriceBook::parse(PRICE_BOOK).expect("a valid price book").sha256.to_string();
         self.execute(&format!(
             "with job as (insert into job_log (kind) select 'LOAD' where not exists (select from load) returning id)
              insert into load (number, kind, source, state, finished_at, job)
@@ -56,18 +56,19 @@ impl TestDatabase {
              select open_billing_month('{MONTH}')"
         ))
         .await;
+        sha256
     }
 
     /// Makes a revision live with a bill for each member that the query returns. The bill's amounts
     /// are 89,000 times the number of the revision.
     pub async fn issue_bills(&self, revision: i32, members: &str) {
-        self.open_month().await;
+        let sha256 = self.open_month().await;
         self.execute(&format!(
             "with job as (insert into job_log (kind, month) values ('BILLING', '{MONTH}') returning id)
              insert into revision (month, revision, run, run_uid, state, fence, data_cutoff, price_book, chunk_size, shards,
                                    members, job, issued_at)
              select '{MONTH}', {revision}, 'test/billing', gen_random_uuid(), 'LIVE', {revision},
-                    (select max(number) from load), (select sha256 from price_book where version = 'test'), 1000, 1, 0, id,
+                    (select max(number) from load), '{sha256}', 1000, 1, 0, id,
                     now()
              from job;
              insert into bill (member_id, base_amount, usage_amount, discount_amount, adjustment_amount, tax_amount,

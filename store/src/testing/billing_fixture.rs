@@ -9,7 +9,8 @@ use super::billed_month::MONTH;
 use super::database::TestDatabase;
 use super::sample_month;
 use crate::billing::{
-    self, BeginRequest, BeginResult, RevisionKey, RunSnapshot, Started, Uuid, Verification,
+    self, BeginRequest, BeginResult, RevisionKey, RollbackRequest, RollbackResult, RunSnapshot, Started,
+    Uuid, Verification,
 };
 
 /// A database without loads, the operator's sessions, and the price book of [`sample_month`].
@@ -106,6 +107,21 @@ impl BillingFixture {
         assert!(verification.passed(), "{:?}", verification.checks);
         billing::issue_revision(&self.operator, key, None).await.expect("the revision can be issued");
         self.live_bills().await
+    }
+
+    /// Rolls a revision back, or returns why it cannot be.
+    ///
+    /// # Panics
+    /// When the revision is no number of one, or the database fails.
+    pub async fn roll_back(&self, uid: u128, revision: i64) -> RollbackResult {
+        let request = RollbackRequest {
+            run: "test/rollback",
+            run_uid: Uuid::from_u128(uid),
+            month: self.month.parse().expect("a month"),
+            revision: revision.try_into().expect("a revision"),
+            reason: "wrong price book",
+        };
+        billing::roll_back_revision(&self.operator, &request).await.expect("it is rolled back or rejected")
     }
 
     /// Live bills, their items and the quarantine as text, one sorted line each.

@@ -107,25 +107,35 @@ fn plan(
 
 /// The database rejected the attempt to begin.
 fn rejected(run: &BillingRun, observed: &Observed, rejection: &Rejection) -> BillingDecision {
-    let message = rejection.to_string();
     let reason = match rejection {
         Rejection::MonthAlreadyBilled { .. } => {
-            let update = |type_, status| {
-                ConditionUpdate::new(type_, status, reasons::MONTH_ALREADY_BILLED, message.clone())
-            };
-            let status = builder(run, observed, Phase::Failed)
-                .condition(update(STARTED, false))
-                .condition(update(FAILED, true))
-                .condition(update(FINISHED, true))
-                .completed_at(observed.now)
-                .build();
-            return lifecycle::finish(run, observed.now, status);
+            return failed(run, observed, reasons::MONTH_ALREADY_BILLED, rejection);
+        }
+        Rejection::RevisionConflict { .. } => {
+            return failed(run, observed, reasons::REVISION_CONFLICT, rejection);
         }
         Rejection::MonthLocked { .. } => reasons::MONTH_LOCKED,
         Rejection::NoDataLoaded => reasons::NO_DATA_LOADED,
         Rejection::CutoffUnknown { .. } => reasons::DATA_CUTOFF_UNKNOWN,
     };
-    pending(run, observed, Blocked::new(reason, message, POLL_DATABASE))
+    pending(run, observed, Blocked::new(reason, rejection.to_string(), POLL_DATABASE))
+}
+
+/// Waiting would not help: the run ends.
+fn failed(
+    run: &BillingRun,
+    observed: &Observed,
+    reason: &'static str,
+    rejection: &Rejection,
+) -> BillingDecision {
+    let update = |type_, status| ConditionUpdate::new(type_, status, reason, rejection.to_string());
+    let status = builder(run, observed, Phase::Failed)
+        .condition(update(STARTED, false))
+        .condition(update(FAILED, true))
+        .condition(update(FINISHED, true))
+        .completed_at(observed.now)
+        .build();
+    lifecycle::finish(run, observed.now, status)
 }
 
 /// Whether the last attempt to begin was rejected, so that this one is a retry.

@@ -3,6 +3,7 @@
 mod lifecycle;
 mod month_totals;
 mod pricing;
+mod rollback;
 mod verify_revision;
 
 pub(crate) use self::pricing::{bill_month, bill_shard, bill_shards};
