@@ -9,6 +9,7 @@ mod month_totals;
 mod privileges;
 mod publish_rounds;
 mod record_outcomes;
+mod rollback;
 mod select_targets;
 mod send_rate;
 mod storage;
