@@ -6,6 +6,7 @@ mod bills;
 mod envelopes;
 mod notifications;
 mod report;
+mod rollbacks;
 mod runs;
 
 use sqlx::PgConnection;
@@ -98,6 +99,11 @@ pub async fn verify_month(
             name: "revisions-are-unchanged",
             description: "revisions are numbered without gaps, and their digests are those of their chunks",
             violations: bills::check_revisions(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "rollbacks-match-revisions",
+            description: "a revision was rolled back by one run, while it was the highest live one, and job_log agrees",
+            violations: rollbacks::check_rollbacks(connection, &month).await?,
         },
         InvariantResult {
             name: "envelopes-are-valid",

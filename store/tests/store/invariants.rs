@@ -15,7 +15,7 @@ use store::testing::sample_month::EVERYTHING;
 use store::testing::{self, BillingFixture, MONTH};
 use store::verify::{self, InvariantResult, Uuid, VerificationRequest};
 
-use crate::billing::bill_month;
+use crate::billing::{bill_month, bill_shards};
 
 const LEASE: Duration = Duration::from_secs(60);
 /// The members whose email arrived; see [`bill_and_send`].
@@ -156,11 +156,12 @@ async fn every_invariant_holds_and_each_violation_is_found() {
     let mut connection = fixture.database.connect_as("monthend_worker").await;
     let report = check(&mut connection).await;
     assert_eq!(violated(&report), [""; 0], "{report:#?}");
-    assert_eq!(report.len(), 14);
+    assert_eq!(report.len(), 15);
 
     let of_run = |uid: u128| format!("(select id from notification where run = 'test/{uid}')");
     let (first, second) = (of_run(11), of_run(12));
     let history = "alter table job_log disable trigger user";
+    let finished = "insert into job_log (kind, month, status, ended_at)";
     let cases: Vec<(&str, String)> = vec![
         ("bill-sums", "update bill_item set amount = amount + 1 where member_id = 4 and line_no = 1".into()),
         ("bill-sums", "update bill set base_amount = base_amount + 1, usage_amount = usage_amount + 1 where member_id = 4".into()),
@@ -196,10 +197,20 @@ async fn every_invariant_holds_and_each_violation_is_found() {
         ("recoveries-only-retry", format!("update notice_target set after_attempt = 1 where notification = {first} and member_id = 1")),
         ("revisions-are-unchanged", "update revision set revision = 2".into()),
         ("revisions-are-unchanged", "update revision set digest = repeat('0', 64)".into()),
+        ("rollbacks-match-revisions", "update revision set state = 'ROLLED_BACK', closed_at = now()".into()),
+        ("rollbacks-match-revisions", "insert into rollback values ('2026-10', 1, 'a/b', gen_random_uuid(), 'x', 1, now())".into()),
+        ("rollbacks-match-revisions", "insert into rollback values ('2026-10', 9, 'a/b', gen_random_uuid(), 'x', 1, now())".into()),
+        ("rollbacks-match-revisions", format!("{finished} values ('ROLLBACK', '2026-10', 'SUCCEEDED', now())")),
+        ("ended-runs-are-closed", "insert into job_log (kind, month) values ('ROLLBACK', '2026-10')".into()),
         ("envelopes-are-valid", "update member set email = '\\x00' where member_id = 4".into()),
         ("envelopes-are-valid", "update member set name = set_byte(name, 2, 50) where member_id = 4".into()),
         ("envelopes-are-valid", "update member set name = (select name from member where member_id = 5) where member_id = 4".into()),
     ];
+    each_is_found(&fixture, &cases).await;
+}
+
+/// Plants each violation and checks that the invariant is violated by it.
+async fn each_is_found(fixture: &BillingFixture, cases: &[(&str, String)]) {
     let mut owner = fixture.database.connect().await;
     for (invariant, plant) in cases {
         let mut tx = owner.begin().await.unwrap();
@@ -211,12 +222,70 @@ async fn every_invariant_holds_and_each_violation_is_found() {
             .unwrap_or_else(|e| panic!("{plant}: {e}"));
         let report = check(&mut tx).await;
         assert!(
-            violated(&report).contains(&invariant),
+            violated(&report).contains(invariant),
             "{invariant} is not violated by `{plant}`: {report:#?}"
         );
         tx.rollback().await.unwrap();
     }
     assert_eq!(violated(&check(&mut owner).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_invariants_hold_after_a_rollback_and_each_violation_is_found() {
+    let fixture = BillingFixture::new().await;
+    bill_and_send(&fixture).await;
+    fixture.roll_back(21, 1).await;
+    let mut connection = fixture.database.connect_as("monthend_worker").await;
+    let holds = async |connection: &mut PgConnection| {
+        let report = check(connection).await;
+        assert_eq!(violated(&report), [""; 0], "{report:#?}");
+    };
+    holds(&mut connection).await;
+    let again = fixture.begin(2).await.key;
+    bill_shards(&fixture, &again).await;
+    holds(&mut connection).await;
+    fixture.issue(&again).await;
+    holds(&mut connection).await;
+
+    let history = "alter table job_log disable trigger user";
+    let cases: Vec<(&str, String)> = vec![
+        ("rollbacks-match-revisions", "delete from rollback".into()),
+        (
+            "rollbacks-match-revisions",
+            "update revision set state = 'LIVE', closed_at = null where revision = 1".into(),
+        ),
+        ("rollbacks-match-revisions", "update revision set reason = 'another' where revision = 1".into()),
+        ("rollbacks-match-revisions", "update revision set closed_at = null where revision = 1".into()),
+        ("rollbacks-match-revisions", "update revision set issued_at = null where revision = 1".into()),
+        (
+            "rollbacks-match-revisions",
+            "update rollback set rolled_back_at = rolled_back_at - interval '1 day'".into(),
+        ),
+        (
+            "rollbacks-match-revisions",
+            "update revision set issued_at = '2020-01-01' where revision = 2".into(),
+        ),
+        (
+            "rollbacks-match-revisions",
+            format!("{history}; update job_log set succeeded = 11, failed = 1 where kind = 'ROLLBACK'"),
+        ),
+        (
+            "rollbacks-match-revisions",
+            format!("{history}; update job_log set run = 'a/b' where kind = 'ROLLBACK'"),
+        ),
+        ("rollbacks-match-revisions", format!("{history}; delete from job_log where kind = 'ROLLBACK'")),
+        (
+            "job-log-matches-bills",
+            format!(
+                "{history}; update job_log set succeeded = 11, failed = 5 where kind = 'BILLING' and detail->>'revision' = '1'"
+            ),
+        ),
+        ("chunks-match-rows", "delete from bill where revision = 1 and member_id = 4".into()),
+        ("revisions-are-unchanged", "update revision set digest = repeat('0', 64) where revision = 1".into()),
+        ("revisions-are-unchanged", "delete from revision where revision = 1".into()),
+        ("one-result-per-member", "delete from bill where revision = 2 and member_id = 4".into()),
+    ];
+    each_is_found(&fixture, &cases).await;
 }
 
 #[tokio::test]
