@@ -41,7 +41,7 @@ pub(crate) struct Metrics {
     pub(crate) scaling: ScalingMetrics,
 }
 
-/// The figures of each month's latest revision.
+/// The figures of each month's current revision.
 #[derive(Clone)]
 struct MonthGauges {
     state: IntGaugeVec,
@@ -96,7 +96,7 @@ impl Metrics {
         let total = prometheus::GaugeVec::new(
             Opts::new(
                 "monthend_billing_total_minor_units",
-                "Sum of the bills of the month's latest revision.",
+                "Sum of the bills of the month's current revision.",
             ),
             &["month"],
         )?;
@@ -104,22 +104,22 @@ impl Metrics {
         let months = MonthGauges {
             state: gauges(
                 "monthend_billing_revision_state",
-                "1 for the state of the month's latest revision, 0 for the others.",
+                "1 for the state of the month's current revision, 0 for the others.",
                 &["month", "state"],
             )?,
             members: gauges(
                 "monthend_billing_members",
-                "Members of the month's latest revision: planned, billed, quarantined.",
+                "Members of the month's current revision: planned, billed, quarantined.",
                 &["month", "outcome"],
             )?,
             chunks: gauges(
                 "monthend_billing_chunks",
-                "Chunks of the month's latest revision: planned, done.",
+                "Chunks of the month's current revision: planned, done.",
                 &["month", "outcome"],
             )?,
             usage: gauges(
                 "monthend_billing_usage_rows",
-                "Usage rows of the month's latest revision: rated, unbillable, quarantined, late.",
+                "Usage rows of the month's current revision: rated, unbillable, quarantined, late.",
                 &["month", "outcome"],
             )?,
             total,

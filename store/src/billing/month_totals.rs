@@ -1,4 +1,4 @@
-//! The latest revision of each month in numbers, for the metrics. Reads only.
+//! The current revision of each month in numbers, for the metrics. Reads only.
 
 use domain::month::BillingMonth;
 use sqlx::PgPool;
@@ -9,7 +9,8 @@ use super::revision::RevisionState;
 use crate::decode::{read_amount, read_month};
 use crate::error::During as _;
 
-/// The latest revision of one month.
+/// The current revision of one month: the highest one that is a draft or live; without any, the
+/// highest one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MonthTotals {
     pub month: BillingMonth,
@@ -23,7 +24,8 @@ pub struct MonthTotals {
     pub total: i128,
 }
 
-/// Reads the latest revision of each of the last 24 months that have one, sorted by month.
+/// Reads the current revision of each of the last 24 months that have one, sorted by month. One
+/// that was rolled back has no members, usage and total: it bills nobody.
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
@@ -36,7 +38,8 @@ pub async fn read_totals(pool: &PgPool) -> Result<Vec<MonthTotals>, BillingError
                   coalesce(sum(c.unbillable_usage), 0)::bigint as "unbillable!",
                   coalesce(sum(c.quarantined_usage), 0)::bigint as "quarantined_usage!",
                   coalesce(sum(c.total_amount), 0)::text as "total!"
-           from (select distinct on (month) * from revision order by month desc, revision desc limit 24) r
+           from (select distinct on (month) * from revision
+                 order by month desc, state in ('DRAFT', 'LIVE') desc, revision desc limit 24) r
            join chunk c on c.month = r.month and c.revision = r.revision
            group by r.month, r.state, r.members, r.late_usage
            order by r.month"#
@@ -46,9 +49,10 @@ pub async fn read_totals(pool: &PgPool) -> Result<Vec<MonthTotals>, BillingError
     .during("cannot read the totals of the months")?;
     rows.into_iter()
         .map(|row| {
-            Ok(MonthTotals {
+            let state = RevisionState::parse(&row.state)?;
+            let totals = MonthTotals {
                 month: read_month("revision.month", &row.month)?,
-                state: RevisionState::parse(&row.state)?,
+                state,
                 members: row.members,
                 chunks: row.chunks,
                 chunks_done: row.chunks_done,
@@ -62,6 +66,12 @@ pub async fn read_totals(pool: &PgPool) -> Result<Vec<MonthTotals>, BillingError
                 },
                 late_usage: row.late_usage,
                 total: read_amount("chunk.total_amount", &row.total)?,
+            };
+            Ok(match state {
+                RevisionState::RolledBack => {
+                    MonthTotals { members: 0, counts: Counts::default(), late_usage: 0, total: 0, ..totals }
+                }
+                _ => totals,
             })
         })
         .collect()
