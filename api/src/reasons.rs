@@ -52,6 +52,8 @@ reasons! {
     APPROVED = "Approved";
     ISSUING = "Issuing";
     ISSUED = "Issued";
+    ROLLING_BACK = "RollingBack";
+    ROLLED_BACK = "RolledBack";
     REJECTED = "Rejected";
     /// Another run has taken the month's lock over.
     LOCK_LOST = "LockLost";

@@ -1,4 +1,5 @@
-//! `BillingRun`: bills one month. The comments on the fields are what `kubectl explain` shows.
+//! `BillingRun`: bills one month, or rolls a revision of it back. The comments on the fields are
+//! what `kubectl explain` shows.
 
 mod status;
 
@@ -16,7 +17,7 @@ use crate::run::impl_run;
 impl_run!(BillingRun, BillingRunSpec, BillingRunStatus, Phase);
 
 /// Bills one month: every eligible member gets a bill, or is quarantined with a reason, and all
-/// bills are issued at once.
+/// bills are issued at once. Or rolls a revision of the month back.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "monthend.dev",
@@ -28,7 +29,7 @@ impl_run!(BillingRun, BillingRunSpec, BillingRunStatus, Phase);
     namespaced,
     status = "BillingRunStatus",
     derive = "PartialEq",
-    doc = "Bills one month: every eligible member gets a bill, or is quarantined with a reason, and all bills are issued at once.",
+    doc = "Bills one month: every eligible member gets a bill, or is quarantined with a reason, and all bills are issued at once. With spec.rollback: takes the month's live revision back.",
     printcolumn(
         name = "Month",
         type_ = "string",
@@ -39,7 +40,7 @@ impl_run!(BillingRun, BillingRunSpec, BillingRunStatus, Phase);
         name = "Rev",
         type_ = "integer",
         json_path = ".status.revision",
-        description = "The revision of the month that this run creates"
+        description = "The revision of the month that this run creates or takes back"
     ),
     printcolumn(
         name = "Phase",
@@ -82,8 +83,13 @@ impl_run!(BillingRun, BillingRunSpec, BillingRunStatus, Phase);
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.rebill)").message("rebill is not available in this version; leave it out, as a month is billed only once").field_path(".rebill"),
-    validation = Rule::new("!has(self.rollback)").message("rollback is not available in this version; leave it out").field_path(".rollback"),
     validation = Rule::new("!has(self.scope)").message("scope is not available in this version; leave it out to bill all members").field_path(".scope"),
+    validation = Rule::new("has(self.priceBookRef) || has(self.rollback)")
+        .message("priceBookRef must name the ConfigMap with the price book; only a run with rollback has none").field_path(".priceBookRef").reason(Reason::FieldValueRequired),
+    validation = Rule::new("!has(self.rollback) || !(has(self.priceBookRef) || has(self.rebill) || has(self.scope) || has(self.approval) || has(self.limits) || has(self.dataCutoff) || self.approvalPolicy != 'Automatic')")
+        .message("a run with rollback bills nothing: it must be without priceBookRef, rebill, scope, approval, limits and dataCutoff, and its approvalPolicy must be Automatic").field_path(".rollback"),
+    validation = Rule::new("has(self.rollback) == has(oldSelf.rollback) && (!has(self.rollback) || self.rollback == oldSelf.rollback)")
+        .message("rollback cannot be changed; delete this run and create another").field_path(".rollback"),
     validation = Rule::new("has(self.dataCutoff) == has(oldSelf.dataCutoff) && (!has(self.dataCutoff) || self.dataCutoff == oldSelf.dataCutoff)")
         .message("dataCutoff cannot be changed; delete this run and create another with the other cut-off").field_path(".dataCutoff"),
     validation = Rule::new("has(self.limits) == has(oldSelf.limits) && (!has(self.limits) || self.limits == oldSelf.limits)")
@@ -100,15 +106,19 @@ pub struct BillingRunSpec {
     pub month: String,
 
     /// The ConfigMap, in the run's namespace, with the price book. The run keeps a copy of the
-    /// price book when it starts, so later changes of the ConfigMap have no effect. Immutable.
+    /// price book when it starts, so later changes of the ConfigMap have no effect. Required,
+    /// except with rollback, which needs no price book. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self == oldSelf").message("priceBookRef cannot be changed; delete this run and create another with the other price book"))]
-    pub price_book_ref: PriceBookRef,
+    pub price_book_ref: Option<PriceBookRef>,
 
     /// Bills the month again and replaces the live revision. Not available in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebill: Option<OverRevision>,
 
-    /// Withdraws the live revision. Not available in this version.
+    /// Takes a revision back, which must be the month's highest live one: its bills are no longer
+    /// live, and those of the live revision before it count again. Without one, another run can
+    /// bill the month. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<OverRevision>,
 
@@ -202,14 +212,16 @@ pub struct PriceBookRef {
     pub key: String,
 }
 
-/// The revision to replace or withdraw, and why.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+/// The revision to replace or take back, and why.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct OverRevision {
     /// The number of the live revision.
+    #[x_kube(validation = Rule::new("self >= 1").message("ofRevision must be the number of the live revision, 1 or more, such as status.revision of the run that billed the month"))]
     pub of_revision: i32,
     /// The reason, which is recorded with the revision.
     #[schemars(length(max = 1024))]
+    #[x_kube(validation = Rule::new("self.size() <= 1024 && self.matches('[^ ]')").message("reason must say why, in 1 to 1024 characters"))]
     pub reason: String,
 }
 

@@ -14,7 +14,8 @@ pub struct BillingRunStatus {
     /// The phase of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// The number of the revision that this run creates for its month. Numbers are never reused.
+    /// The number of the revision that this run creates for its month, or takes back. Numbers are
+    /// never reused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i32>,
     /// The SHA-256 digest of the draft, for spec.approval.digest.
@@ -67,9 +68,9 @@ pub enum Phase {
     Verifying,
     /// The draft waits for spec.approval; the condition Approved says why.
     AwaitingApproval,
-    /// The bills are being issued.
+    /// The bills are being issued, or a revision is being taken back.
     Issuing,
-    /// The month's bills are issued.
+    /// The month's bills are issued, or the revision is taken back.
     Succeeded,
     /// The run failed; the condition Failed says why. Another run can bill the month.
     Failed,

@@ -7,7 +7,7 @@ use crate::tests::{columns, messages, schema};
 
 #[test]
 fn every_rule_is_present() {
-    assert_eq!(messages(&schema::<BillingRun>()).len(), 24, "a rule was added or removed: change the number");
+    assert_eq!(messages(&schema::<BillingRun>()).len(), 30, "a rule was added or removed: change the number");
 }
 
 #[test]
@@ -16,13 +16,13 @@ fn the_defaults_are_as_documented() {
         "month": "2026-10", "priceBookRef": {"name": "pricebook-2026-07"}
     }))
     .unwrap();
-    assert_eq!(spec.price_book_ref.key, "pricebook.yaml");
+    assert_eq!(spec.price_book_ref.unwrap().key, "pricebook.yaml");
     assert_eq!((spec.shards, spec.parallelism, spec.chunk_size), (16, 2, 1000));
     assert_eq!(spec.approval_policy, ApprovalPolicy::Automatic);
     assert!(!spec.suspend && spec.data_cutoff.is_none() && spec.ttl_seconds_after_finished.is_none());
 
     let spec = &schema::<BillingRun>()["properties"]["spec"];
-    assert_eq!(spec["required"], json!(["month", "priceBookRef"]));
+    assert_eq!(spec["required"], json!(["month"]));
     for (field, default) in [
         ("shards", json!(16)),
         ("parallelism", json!(2)),
@@ -33,6 +33,37 @@ fn the_defaults_are_as_documented() {
         assert_eq!(spec["properties"][field]["default"], default, "{field}");
     }
     assert_eq!(spec["properties"]["priceBookRef"]["properties"]["key"]["default"], "pricebook.yaml");
+}
+
+#[test]
+fn a_rollback_needs_no_price_book() {
+    let spec: BillingRunSpec = serde_json::from_value(json!({
+        "month": "2026-10", "rollback": {"ofRevision": 1, "reason": "wrong price book"}
+    }))
+    .unwrap();
+    let rollback = spec.rollback.unwrap();
+    assert_eq!((rollback.of_revision, rollback.reason.as_str()), (1, "wrong price book"));
+    assert_eq!(spec.price_book_ref, None);
+
+    let schema = schema::<BillingRun>();
+    let spec = &schema["properties"]["spec"];
+    assert_eq!(spec["properties"]["rollback"]["required"], json!(["ofRevision", "reason"]));
+    let refused: Vec<String> =
+        messages(&schema).into_iter().filter(|message| message.contains("not available")).collect();
+    assert!(refused.iter().all(|message| !message.starts_with("rollback")), "{refused:?}");
+    let rules = spec["x-kubernetes-validations"].as_array().unwrap();
+    let rule = |path: &str| -> Vec<&str> {
+        let at = rules.iter().filter(|rule| rule["fieldPath"] == path);
+        at.map(|rule| rule["rule"].as_str().unwrap()).collect()
+    };
+    assert_eq!(rule(".priceBookRef"), ["has(self.priceBookRef) || has(self.rollback)"]);
+    // What a run bills, and how it is approved, has no meaning for a rollback.
+    let [exclusion, immutable] = rule(".rollback")[..] else { panic!("{rules:?}") };
+    for field in ["priceBookRef", "rebill", "scope", "approval", "limits", "dataCutoff"] {
+        assert!(exclusion.contains(&format!("has(self.{field})")), "{field}: {exclusion}");
+    }
+    assert!(exclusion.contains("self.approvalPolicy != 'Automatic'"), "{exclusion}");
+    assert!(immutable.contains("oldSelf.rollback"), "{immutable}");
 }
 
 #[test]

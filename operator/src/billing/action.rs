@@ -3,7 +3,7 @@
 use std::fmt;
 
 use api::BillingRunStatus;
-use domain::ids::LoadNumber;
+use domain::ids::{LoadNumber, Revision};
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use store::billing::{EndStatus, RevisionKey, RunSnapshot};
@@ -28,6 +28,7 @@ pub(crate) enum Action {
         reason: String,
         ending: EndStatus,
     },
+    RollBack(RollbackPlan),
 }
 
 /// What a run begins with.
@@ -38,6 +39,14 @@ pub(crate) struct BeginPlan {
     /// The text that the price book was parsed from.
     pub(super) price_book_text: String,
     pub(super) data_cutoff: Option<LoadNumber>,
+}
+
+/// What a rollback takes back.
+#[derive(Clone, PartialEq)]
+pub(crate) struct RollbackPlan {
+    pub(super) month: BillingMonth,
+    pub(super) revision: Revision,
+    pub(super) reason: String,
 }
 
 impl Action {
@@ -57,6 +66,7 @@ impl fmt::Debug for Action {
             Self::Verify(key) => write!(f, "Verify(revision {})", key.revision),
             Self::Issue { key, .. } => write!(f, "Issue(revision {})", key.revision),
             Self::Reject { key, reason, .. } => write!(f, "Reject(revision {}: {reason})", key.revision),
+            Self::RollBack(plan) => write!(f, "RollBack(revision {} of {})", plan.revision, plan.month),
         }
     }
 }

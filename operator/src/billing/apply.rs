@@ -3,9 +3,9 @@
 //! observation changes nothing.
 
 use api::BillingRun;
-use store::billing::{self, BeginRequest, BeginResult, Rejection};
+use store::billing::{self, BeginRequest, BeginResult, Rejection, RollbackRequest, RollbackResult};
 
-use super::action::{Action, BeginPlan};
+use super::action::{Action, BeginPlan, RollbackPlan};
 use super::billing_runs::BillingRuns;
 use crate::controller::run_identity;
 use crate::controller::worker_job::job_client;
@@ -19,6 +19,7 @@ pub(super) async fn apply(
     let pool = &runs.database.pool;
     match action {
         Action::Begin(plan) => return begin(runs, run, &plan).await,
+        Action::RollBack(plan) => return roll_back(runs, run, &plan).await,
         Action::Verify(key) => {
             billing::verify_revision(pool, &key)
                 .await
@@ -71,5 +72,35 @@ async fn begin(
             Ok(None)
         }
         BeginResult::Rejected(rejection) => Ok(Some(rejection)),
+    }
+}
+
+async fn roll_back(
+    runs: &BillingRuns,
+    run: &BillingRun,
+    plan: &RollbackPlan,
+) -> Result<Option<Rejection>, RunError> {
+    let name = run_identity::full_name(run)?;
+    let request = RollbackRequest {
+        run: &name,
+        run_uid: run_identity::uid(run)?,
+        month: plan.month,
+        revision: plan.revision,
+        reason: &plan.reason,
+    };
+    match billing::roll_back_revision(&runs.database.pool, &request)
+        .await
+        .doing(|| format!("roll back revision {} of {}", plan.revision, plan.month))?
+    {
+        RollbackResult::RolledBack(rollback) => {
+            tracing::info!(
+                month = %rollback.month,
+                revision = i64::from(rollback.revision),
+                bills = rollback.bills,
+                "rolled the revision back"
+            );
+            Ok(None)
+        }
+        RollbackResult::Rejected(rejection) => Ok(Some(rejection)),
     }
 }

@@ -34,7 +34,7 @@ impl RunKind for BillingRuns {
     }
 
     fn waits_for(&self, run: &BillingRun, config_map: &str) -> bool {
-        !run.has_begun() && run.spec.price_book_ref.name == config_map
+        !run.has_begun() && run.spec.price_book_ref.as_ref().is_some_and(|book| book.name == config_map)
     }
 
     async fn observe(

@@ -1,14 +1,15 @@
-//! Observes a billing run: its worker Job, its price book and its revision in the database. Writes
+//! Observes a billing run: its worker Job, its price book and its record in the database. Writes
 //! nothing and concludes nothing.
 
 use api::BillingRun;
+use api::billing_run::PriceBookRef;
 use api::run::Run as _;
 use kube::ResourceExt as _;
 use store::billing::{self, Rejection};
 
 use super::billing_runs::BillingRuns;
 use super::build;
-use super::observed::{Observed, PriceBookLookup};
+use super::observed::{Observed, PriceBookLookup, RunRecord};
 use crate::controller::cluster_reader::ClusterReader;
 use crate::controller::worker_job::JobLookup;
 use crate::controller::{database_view, run_identity};
@@ -29,17 +30,26 @@ pub(super) async fn observe(
     };
     let pods_left = cluster.pods_left().await?;
     let read = async |uid| {
-        billing::observe(&runs.database.pool, uid)
-            .await
-            .doing(|| "read the run's revision from the database".to_owned())
+        let pool = &runs.database.pool;
+        let found = if run.spec.rollback.is_some() {
+            billing::observe_rollback(pool, uid).await.map(|found| found.map(RunRecord::Rollback))
+        } else {
+            let found = billing::observe(pool, uid).await;
+            found.map(|found| found.map(|revision| RunRecord::Revision(Box::new(revision))))
+        };
+        found.doing(|| "read what the database has of the run".to_owned())
     };
-    let database = database_view::read(&runs.database, run, read, |revision| revision.now).await?;
-    let idle = database.as_ref().is_ok_and(|view| {
-        view.run.as_ref().is_some_and(|run| !run.all_chunks_done() && run.members_done_recently == 0)
+    let database = database_view::read(&runs.database, run, read, RunRecord::now).await?;
+    let idle = database.as_ref().is_ok_and(|view| match &view.run {
+        Some(RunRecord::Revision(run)) => !run.all_chunks_done() && run.members_done_recently == 0,
+        Some(RunRecord::Rollback(_)) | None => false,
     });
     let pod_problem = cluster.pod_problem(&job, idle && !deleting).await?;
     let begun = database.as_ref().map_or(true, |view| view.run.is_some());
-    let price_book = if begun || deleting { None } else { Some(find_price_book(&cluster, run).await?) };
+    let price_book = match &run.spec.price_book_ref {
+        Some(wanted) if !begun && !deleting => Some(find_price_book(&cluster, run, wanted).await?),
+        _ => None,
+    };
     Ok(Observed {
         now: runs.clock.now(),
         database,
@@ -55,8 +65,8 @@ pub(super) async fn observe(
 async fn find_price_book(
     cluster: &ClusterReader<'_, BillingRun>,
     run: &BillingRun,
+    wanted: &PriceBookRef,
 ) -> Result<PriceBookLookup, RunError> {
-    let wanted = &run.spec.price_book_ref;
     let Some(mut entries) = cluster.config_map(&wanted.name).await? else {
         return Ok(PriceBookLookup::Missing(format!(
             "there is no ConfigMap {} in namespace {}; create it with `kubectl create configmap {} --from-file={}=FILE`",

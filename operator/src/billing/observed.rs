@@ -1,7 +1,7 @@
 //! Everything that a decision about a billing run is made of.
 
 use jiff::Timestamp;
-use store::billing::{Rejection, RunSnapshot};
+use store::billing::{Rejection, Rollback, RunSnapshot};
 
 use crate::controller::database_view::DatabaseView;
 use crate::controller::worker_job::{JobLookup, JobSettings};
@@ -11,8 +11,8 @@ pub(crate) struct Observed {
     /// This machine's clock. Whether a month is over goes by the database's.
     pub(super) now: Timestamp,
     /// The error says why the database cannot be read.
-    pub(super) database: Result<DatabaseView<RunSnapshot>, String>,
-    /// Read only until the run has begun.
+    pub(super) database: Result<DatabaseView<RunRecord>, String>,
+    /// Read only until the run has begun. None if the run needs no price book.
     pub(super) price_book: Option<PriceBookLookup>,
     pub(super) job: JobLookup,
     /// The number of the run's pods that are left; counted only while the run is being deleted.
@@ -22,6 +22,25 @@ pub(crate) struct Observed {
     /// Why the attempt to begin, which was the last action, was rejected.
     pub(super) rejection: Option<Rejection>,
     pub(super) job_settings: JobSettings,
+}
+
+/// What the database has of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RunRecord {
+    /// The revision that the run bills.
+    Revision(Box<RunSnapshot>),
+    /// What the run has rolled back.
+    Rollback(Rollback),
+}
+
+impl RunRecord {
+    /// The database's clock when this was read.
+    pub(super) fn now(&self) -> Timestamp {
+        match self {
+            Self::Revision(revision) => revision.now,
+            Self::Rollback(rollback) => rollback.now,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,8 +12,17 @@ pub(crate) struct EventRecord {
 }
 
 /// Reasons of waits that are asked for or expected, which are no warnings.
-const EXPECTED: [&str; 8] =
-    ["Planning", "Starting", "MonthNotOver", "Suspended", "Resumed", "Deleting", "Deleted", "ManualApproval"];
+const EXPECTED: [&str; 9] = [
+    "Planning",
+    "RollingBack",
+    "Starting",
+    "MonthNotOver",
+    "Suspended",
+    "Resumed",
+    "Deleting",
+    "Deleted",
+    "ManualApproval",
+];
 
 pub(crate) fn changes(before: &[Condition], after: &[Condition]) -> Vec<EventRecord> {
     let mut records: Vec<EventRecord> = Vec::new();

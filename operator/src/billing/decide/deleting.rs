@@ -8,7 +8,7 @@ use store::billing::{EndStatus, RevisionState};
 
 use super::ended;
 use crate::billing::action::{Action, BillingDecision};
-use crate::billing::observed::Observed;
+use crate::billing::observed::{Observed, RunRecord};
 use crate::controller::decision::{Decision, Next};
 use crate::controller::lifecycle;
 
@@ -41,14 +41,16 @@ pub(super) fn decide(run: &BillingRun, observed: &Observed) -> BillingDecision {
         }
     };
     match &view.run {
-        None => Decision { status: last_status(), next: Next::RemoveFinalizer },
-        Some(revision) if revision.state == RevisionState::Draft => {
+        None | Some(RunRecord::Rollback(_)) => {
+            Decision { status: last_status(), next: Next::RemoveFinalizer }
+        }
+        Some(RunRecord::Revision(revision)) if revision.state == RevisionState::Draft => {
             let message = "the run was deleted before it was issued";
             let reject = Action::reject(revision, reasons::DELETED, message, EndStatus::Cancelled);
             let status = lifecycle::deleting_status(run, observed.now, "the draft is being rejected");
             Decision { status, next: Next::Apply(reject) }
         }
-        Some(revision) => {
+        Some(RunRecord::Revision(revision)) => {
             let ended = match revision.state {
                 RevisionState::Rejected => ended::rejected(run, observed, revision),
                 _ => ended::issued(run, observed, revision),

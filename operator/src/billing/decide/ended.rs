@@ -1,14 +1,15 @@
-//! A run whose revision is issued or rejected: its last status.
+//! A run whose revision is issued or rejected, or that has rolled one back: its last status.
 
 use api::billing_run::Phase;
-use api::conditions::{APPROVED, COMPLETE, ConditionUpdate, FAILED, FINISHED};
-use api::{BillingRun, reasons};
-use store::billing::RunSnapshot;
+use api::conditions::{APPROVED, COMPLETE, ConditionUpdate, FAILED, FINISHED, STARTED};
+use api::{BillingRun, BillingRunStatus, reasons};
+use store::billing::{Rollback, RunSnapshot};
 
 use crate::billing::action::BillingDecision;
 use crate::billing::observed::Observed;
 use crate::billing::status;
 use crate::controller::lifecycle;
+use crate::controller::status_builder::{StatusBuilder, whole_second};
 
 pub(super) fn issued(run: &BillingRun, observed: &Observed, revision: &RunSnapshot) -> BillingDecision {
     let message = format!(
@@ -41,6 +42,31 @@ pub(super) fn rejected(run: &BillingRun, observed: &Observed, revision: &RunSnap
         .condition(ConditionUpdate::new(FAILED, true, reason, message.clone()))
         .condition(ConditionUpdate::new(FINISHED, true, reason, message))
         .completed_at(revision.closed_at.unwrap_or(observed.now))
+        .build();
+    lifecycle::finish(run, observed.now, status)
+}
+
+pub(super) fn rolled_back(run: &BillingRun, observed: &Observed, rollback: &Rollback) -> BillingDecision {
+    let Rollback { month, revision, bills, .. } = rollback;
+    let now_live = match rollback.live_again {
+        Some(below) => format!("revision {below} is live again"),
+        None => "no revision of the month is live, so that another run can bill it".to_owned(),
+    };
+    let message = format!(
+        "revision {revision} of {month} is rolled back: {bills} bills are no longer live; {now_live}"
+    );
+    let status = BillingRunStatus {
+        phase: Some(Phase::Succeeded),
+        revision: Some(revision.get()),
+        start_time: Some(whole_second(rollback.rolled_back_at)),
+        ..BillingRunStatus::default()
+    };
+    let update = |type_| ConditionUpdate::new(type_, true, reasons::ROLLED_BACK, message.clone());
+    let status = StatusBuilder::new(run, observed.now, status)
+        .condition(update(STARTED))
+        .condition(update(COMPLETE))
+        .condition(update(FINISHED))
+        .completed_at(rollback.rolled_back_at)
         .build();
     lifecycle::finish(run, observed.now, status)
 }

@@ -1,6 +1,7 @@
 //! What to do about a billing run. Pure: all input is the run and the [`Observed`]. Each file has
 //! one part of a run's life: [`pending`] before it has a revision, [`draft`] while its revision is
-//! a draft, [`ended`] once it is issued or rejected, [`deleting`] while the run is being deleted.
+//! a draft, [`ended`] once it is issued or rejected, [`deleting`] while the run is being deleted. A
+//! rollback goes from [`pending`] to [`ended`].
 
 mod deleting;
 mod draft;
@@ -13,7 +14,7 @@ use api::{BillingRun, reasons};
 use store::billing::RevisionState;
 
 use super::action::BillingDecision;
-use super::observed::Observed;
+use super::observed::{Observed, RunRecord};
 use crate::controller::lifecycle;
 
 pub(super) fn decide(run: &BillingRun, observed: &Observed) -> BillingDecision {
@@ -30,7 +31,8 @@ pub(super) fn decide(run: &BillingRun, observed: &Observed) -> BillingDecision {
     match &view.run {
         None if run.has_begun() => revision_lost(run, observed),
         None => pending::decide(run, observed, view),
-        Some(revision) => match revision.state {
+        Some(RunRecord::Rollback(rollback)) => ended::rolled_back(run, observed, rollback),
+        Some(RunRecord::Revision(revision)) => match revision.state {
             RevisionState::Draft => draft::decide(run, observed, revision),
             RevisionState::Live | RevisionState::RolledBack => ended::issued(run, observed, revision),
             RevisionState::Rejected => ended::rejected(run, observed, revision),

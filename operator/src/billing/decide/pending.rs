@@ -1,18 +1,18 @@
-//! A run that has no revision yet: what it waits for, and how it begins.
+//! A run that has no record in the database yet: what it waits for, and how it begins.
 
 use std::time::Duration;
 
-use api::billing_run::Phase;
+use api::billing_run::{OverRevision, Phase};
 use api::conditions::{self, ConditionUpdate, FAILED, FINISHED, STARTED};
 use api::run::Run as _;
 use api::{BillingRun, reasons};
-use domain::ids::LoadNumber;
+use domain::ids::{LoadNumber, Revision};
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use store::billing::{Rejection, RunSnapshot};
+use store::billing::Rejection;
 
-use crate::billing::action::{Action, BeginPlan, BillingDecision};
-use crate::billing::observed::{Observed, PriceBookLookup};
+use crate::billing::action::{Action, BeginPlan, BillingDecision, RollbackPlan};
+use crate::billing::observed::{Observed, PriceBookLookup, RunRecord};
 use crate::controller::blocked::Blocked;
 use crate::controller::database_view::DatabaseView;
 use crate::controller::decision::{Decision, Next};
@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub(super) fn decide(
     run: &BillingRun,
     observed: &Observed,
-    view: &DatabaseView<RunSnapshot>,
+    view: &DatabaseView<RunRecord>,
 ) -> BillingDecision {
     if run.spec.suspend {
         let message = "the run is suspended; set spec.suspend to false to start it";
@@ -37,26 +37,37 @@ pub(super) fn decide(
         let status = builder(run, observed, Phase::Pending).condition(update).build();
         return Decision { status, next: Next::AwaitChange };
     }
-    let plan = match plan(run, observed, view) {
-        Ok(plan) => plan,
+    let planned = match &run.spec.rollback {
+        Some(rollback) => plan_rollback(run, rollback),
+        None => plan_billing(run, observed, view),
+    };
+    let first_step = match planned {
+        Ok(first_step) => first_step,
         Err(blocked) => return pending(run, observed, blocked),
     };
     if let Some(rejection) = &observed.rejection {
         return rejected(run, observed, rejection);
     }
-    let next = if lifecycle::has_finalizer(run) {
-        Next::Apply(Action::Begin(Box::new(plan)))
-    } else {
+    let FirstStep { action, needs_finalizer, phase, started } = first_step;
+    let next = if needs_finalizer && !lifecycle::has_finalizer(run) {
         Next::AddFinalizer
+    } else {
+        Next::Apply(action)
     };
     if is_retry(run) {
         // The status stays, so that a run that tries again and again does not alternate between two phases.
         return Decision { status: run.status.clone().unwrap_or_default(), next };
     }
-    let message = "the month is being locked and its members are being counted and split into chunks";
-    let update = ConditionUpdate::new(STARTED, false, reasons::PLANNING, message);
-    let status = builder(run, observed, Phase::Planning).condition(update).build();
-    Decision { status, next }
+    Decision { status: builder(run, observed, phase).condition(started).build(), next }
+}
+
+/// The action with which a run begins, and the status while it is applied.
+struct FirstStep {
+    action: Action,
+    /// The action leaves something that a deletion has to clean up.
+    needs_finalizer: bool,
+    phase: Phase,
+    started: ConditionUpdate,
 }
 
 /// The status of every run that has not begun.
@@ -64,14 +75,37 @@ fn builder<'a>(run: &'a BillingRun, observed: &Observed, phase: Phase) -> Status
     StatusBuilder::from_last(run, observed.now, phase).suspended_condition()
 }
 
-fn plan(
+fn invalid(message: String) -> Blocked {
+    Blocked::new(reasons::INVALID_SPEC, message, POLL_CLUSTER)
+}
+
+fn month(run: &BillingRun) -> Result<BillingMonth, Blocked> {
+    run.spec.month.parse().map_err(|error| invalid(format!("spec.month: {error}")))
+}
+
+/// The database checks everything else in the transaction that rolls back.
+fn plan_rollback(run: &BillingRun, rollback: &OverRevision) -> Result<FirstStep, Blocked> {
+    let revision = Revision::try_from(i64::from(rollback.of_revision))
+        .map_err(|error| invalid(format!("spec.rollback.ofRevision: {error}")))?;
+    let plan = RollbackPlan { month: month(run)?, revision, reason: rollback.reason.clone() };
+    let message = format!("revision {revision} of {} is being rolled back", plan.month);
+    Ok(FirstStep {
+        action: Action::RollBack(plan),
+        needs_finalizer: false,
+        phase: Phase::Issuing,
+        started: ConditionUpdate::new(STARTED, false, reasons::ROLLING_BACK, message),
+    })
+}
+
+fn plan_billing(
     run: &BillingRun,
     observed: &Observed,
-    view: &DatabaseView<RunSnapshot>,
-) -> Result<BeginPlan, Blocked> {
-    let invalid = |message: String| Blocked::new(reasons::INVALID_SPEC, message, POLL_CLUSTER);
-    let month: BillingMonth =
-        run.spec.month.parse().map_err(|error| invalid(format!("spec.month: {error}")))?;
+    view: &DatabaseView<RunRecord>,
+) -> Result<FirstStep, Blocked> {
+    let month = month(run)?;
+    let Some(wanted) = &run.spec.price_book_ref else {
+        return Err(invalid("spec.priceBookRef must name the ConfigMap with the price book".to_owned()));
+    };
     let data_cutoff = run
         .spec
         .data_cutoff
@@ -98,11 +132,17 @@ fn plan(
         .and_then(|book| book.check_installation(zone, view.installation.currency).map(|()| book))
         .and_then(|book| book.check_month(month).map(|()| book))
         .map_err(|error| {
-            let wanted = &run.spec.price_book_ref;
             let message = format!("ConfigMap {}, entry {}: {error}", wanted.name, wanted.key);
             Blocked::new(reasons::PRICE_BOOK_INVALID, message, POLL_CLUSTER)
         })?;
-    Ok(BeginPlan { month, price_book, price_book_text: text.clone(), data_cutoff })
+    let plan = BeginPlan { month, price_book, price_book_text: text.clone(), data_cutoff };
+    let message = "the month is being locked and its members are being counted and split into chunks";
+    Ok(FirstStep {
+        action: Action::Begin(Box::new(plan)),
+        needs_finalizer: true,
+        phase: Phase::Planning,
+        started: ConditionUpdate::new(STARTED, false, reasons::PLANNING, message),
+    })
 }
 
 /// The database rejected the attempt to begin.

@@ -19,11 +19,6 @@ fn manual() -> BillingRun {
     run
 }
 
-fn suspended(mut run: BillingRun) -> BillingRun {
-    run.spec.suspend = true;
-    run
-}
-
 fn without_finalizer(mut run: BillingRun) -> BillingRun {
     run.metadata.finalizers = None;
     run
@@ -36,12 +31,6 @@ fn with_ttl(mut run: BillingRun, seconds: i64) -> BillingRun {
 
 fn begin_rejected(rejection: Rejection) -> Observed {
     Observed { rejection: Some(rejection), ..observed(None) }
-}
-
-fn assert_decisions(table: &[(&str, BillingRun, Observed, &str)]) {
-    for (name, run, observed, expected) in table {
-        assert_eq!(summary(&decide::decide(run, observed)), *expected, "{name}");
-    }
 }
 
 #[test]

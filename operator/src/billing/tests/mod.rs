@@ -2,6 +2,7 @@
 //! database.
 
 mod decisions;
+mod rollbacks;
 mod status_fields;
 mod status_history;
 mod worker_jobs;
@@ -17,7 +18,7 @@ use store::installation::{Installation, Locale};
 
 use super::action::{Action, BillingDecision};
 use super::decide;
-use super::observed::{Observed, PriceBookLookup};
+use super::observed::{Observed, PriceBookLookup, RunRecord};
 use crate::config::WorkerArgs;
 use crate::controller::database_view::DatabaseView;
 use crate::controller::decision::Next;
@@ -45,7 +46,7 @@ fn time(text: &str) -> Timestamp {
 fn run() -> BillingRun {
     let spec = BillingRunSpec {
         month: "2026-10".to_owned(),
-        price_book_ref: PriceBookRef { name: "book".to_owned(), key: "pricebook.yaml".to_owned() },
+        price_book_ref: Some(PriceBookRef { name: "book".to_owned(), key: "pricebook.yaml".to_owned() }),
         rebill: None,
         rollback: None,
         scope: None,
@@ -81,6 +82,11 @@ fn in_phase(phase: Phase) -> BillingRun {
 
 fn deleted(mut run: BillingRun) -> BillingRun {
     run.metadata.deletion_timestamp = Some(Time(time("2026-11-02T00:00:00Z")));
+    run
+}
+
+fn suspended(mut run: BillingRun) -> BillingRun {
+    run.spec.suspend = true;
     run
 }
 
@@ -176,7 +182,7 @@ fn observed(revision: Option<RunSnapshot>) -> Observed {
                 currency: "KRW".parse().unwrap(),
                 locale: Locale::Ko,
             },
-            run: revision,
+            run: revision.map(|revision| RunRecord::Revision(Box::new(revision))),
         }),
         price_book: Some(PriceBookLookup::Found(PRICE_BOOK.to_owned())),
         job: JobLookup::NotFound,
@@ -237,8 +243,21 @@ fn summary(decision: &BillingDecision) -> String {
     format!("{phase} | {next} | {}", conditions.join(" "))
 }
 
+fn assert_decisions(table: &[(&str, BillingRun, Observed, &str)]) {
+    for (name, run, observed, expected) in table {
+        assert_eq!(summary(&decide::decide(run, observed)), *expected, "{name}");
+    }
+}
+
 fn message<'a>(decision: &'a BillingDecision, type_: &str) -> &'a str {
     &conditions::find(&decision.status.conditions, type_).unwrap().message
+}
+
+fn events_of(run: &BillingRun, decision: &BillingDecision) -> Vec<String> {
+    events::changes(run.conditions(), &decision.status.conditions)
+        .into_iter()
+        .map(|event| format!("{}{}", if event.warning { "Warning " } else { "" }, event.reason))
+        .collect()
 }
 
 /// The run after the decision's status was written.

@@ -4,13 +4,6 @@ use store::billing::Rejection;
 
 use super::*;
 
-fn events_of(run: &BillingRun, decision: &BillingDecision) -> Vec<String> {
-    events::changes(run.conditions(), &decision.status.conditions)
-        .into_iter()
-        .map(|event| format!("{}{}", if event.warning { "Warning " } else { "" }, event.reason))
-        .collect()
-}
-
 #[test]
 fn a_retry_keeps_the_last_status() {
     let month = "2026-10".parse().unwrap();
