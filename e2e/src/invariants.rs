@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kube::api::DynamicObject;
+use serde_json::Value;
 use sqlx::PgConnection;
 use store::verify::{self, Uuid, VerificationRequest};
 
@@ -70,6 +71,14 @@ impl Installation {
         }
         let month = run.data["spec"]["month"].as_str().unwrap_or_default();
         let status = status(run);
+        if self.is_rolled_back(month, &status["revision"]).await? {
+            return Ok(());
+        }
+        ensure!(
+            run.data["spec"]["rollback"].is_null(),
+            "{month}: a rollback succeeded, and revision {} is not rolled back",
+            status["revision"]
+        );
         let counts: Vec<i64> = sqlx::query_scalar(
             "select n from (values (1, (select count(*) from live_bill where month = $1)),
                                    (2, (select count(*) from quarantine where month = $1)),
@@ -118,6 +127,24 @@ impl Installation {
             status["amounts"]
         );
         Ok(())
+    }
+
+    /// Whether a revision was rolled back: by the run of the status, or after the run had billed
+    /// it. Such a revision has no live bills.
+    async fn is_rolled_back(&self, month: &str, revision: &Value) -> Result<bool> {
+        let revision = i32::try_from(revision.as_i64().context("a succeeded run without a revision")?)?;
+        let (state, live): (String, i64) = sqlx::query_as(
+            "select state, (select count(*) from live_bill l where l.month = r.month and l.revision = r.revision)
+             from revision r where month = $1 and revision = $2",
+        )
+        .bind(month)
+        .bind(revision)
+        .fetch_one(&self.pool)
+        .await
+        .with_context(|| format!("read revision {revision} of {month}"))?;
+        let rolled_back = state == "ROLLED_BACK";
+        ensure!(!rolled_back || live == 0, "{month}: {live} bills of a rolled back revision are live");
+        Ok(rolled_back)
     }
 
     /// A finished run has no running pods. The last ones may need a moment to end.

@@ -135,6 +135,8 @@ async fn database_roles(installation: &Installation) -> Result<()> {
         ("monthend_operator", "select count(*) from delivery", true),
         ("monthend_operator", "delete from delivery", false),
         ("monthend_operator", "delete from notice_target", false),
+        ("monthend_operator", "delete from rollback", false),
+        ("monthend_worker", "insert into rollback default values", false),
         ("monthend_worker", "update bill set total_amount = 0", false),
         ("monthend_worker", "delete from bill_item", false),
         ("monthend_worker", "delete from quarantined_member", false),

@@ -16,6 +16,7 @@ mod notification_happy_path;
 mod preconditions;
 mod privacy;
 mod rehearsals;
+mod rollback;
 mod smtp_failures;
 mod suspend_delete;
 mod validation;
@@ -30,6 +31,7 @@ fn main() -> anyhow::Result<ExitCode> {
     validation::add(&mut suite);
     preconditions::add(&mut suite);
     approval::add(&mut suite);
+    rollback::add(&mut suite);
     billing_faults::add(&mut suite);
     node_faults::add(&mut suite);
     notification_happy_path::add(&mut suite);

@@ -17,13 +17,17 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
     let month_format = "spec.month: Invalid value: \"string\": month must be YYYY-MM from 2000-01 to 2099-12, such as 2026-10";
     let max_quarantined =
         "limits.maxQuarantined must be a count such as 100 or a percentage from 0% to 100% such as \"0.1%\"";
+    let alone = "a run with rollback bills nothing: it must be without priceBookRef, rebill, scope, approval, limits and dataCutoff, and its approvalPolicy must be Automatic";
     let cases: &[(Value, &str)] = &[
         (json!({"month": "2026-13"}), month_format),
         (json!({"month": "2026-1"}), month_format),
         (json!({"month": "1999-12"}), month_format),
         (json!({"month": ""}), month_format),
         (json!({"month": null}), "spec.month: Required value"),
-        (json!({"priceBookRef": null}), "spec.priceBookRef: Required value"),
+        (
+            json!({"priceBookRef": null}),
+            "spec.priceBookRef: Required value: priceBookRef must name the ConfigMap with the price book; only a run with rollback has none",
+        ),
         (
             json!({"priceBookRef": {"name": "Price Book"}}),
             "priceBookRef.name must be the name of a ConfigMap: lower-case letters, digits, '-' and '.', such as pricebook-2026-07",
@@ -36,9 +40,24 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
             json!({"rebill": {"ofRevision": 1, "reason": "r"}}),
             "rebill is not available in this version; leave it out, as a month is billed only once",
         ),
+        (json!({"rollback": {"ofRevision": 1, "reason": "r"}}), alone),
+        (json!({"priceBookRef": null, "rollback": {"ofRevision": 1, "reason": "r"}, "limits": {}}), alone),
+        (json!({"priceBookRef": null, "rollback": {"ofRevision": 1, "reason": "r"}, "dataCutoff": 1}), alone),
         (
-            json!({"rollback": {"ofRevision": 1, "reason": "r"}}),
-            "rollback is not available in this version; leave it out",
+            json!({"priceBookRef": null, "rollback": {"ofRevision": 1, "reason": "r"}, "approvalPolicy": "Manual"}),
+            alone,
+        ),
+        (
+            json!({"priceBookRef": null, "rollback": {"ofRevision": 0, "reason": "r"}}),
+            "ofRevision must be the number of the live revision, 1 or more, such as status.revision of the run that billed the month",
+        ),
+        (
+            json!({"priceBookRef": null, "rollback": {"ofRevision": 1, "reason": " "}}),
+            "reason must say why, in 1 to 1024 characters",
+        ),
+        (
+            json!({"priceBookRef": null, "rollback": {"ofRevision": 1}}),
+            "spec.rollback.reason: Required value",
         ),
         (
             json!({"scope": {"memberRange": {"from": 1, "to": 2}}}),
@@ -143,6 +162,10 @@ async fn immutable_fields(installation: &Installation) -> Result<()> {
         (
             json!({"chunkSize": 5}),
             "chunkSize cannot be changed; delete this run and create another with the other size",
+        ),
+        (
+            json!({"rollback": {"ofRevision": 1, "reason": "r"}}),
+            "rollback cannot be changed; delete this run and create another",
         ),
     ];
     let mut unexpected = Vec::new();
