@@ -79,12 +79,12 @@ impl<'a, R: Run> ClusterReader<'a, R> {
         if self.run.meta().deletion_timestamp.is_some() { Ok(self.pods().await?.len()) } else { Ok(0) }
     }
 
-    /// Why one of the run's pods cannot start. Only looked for while `idle`, that is, while no work
+    /// Why one of the run's pods cannot run. Only looked for while `idle`, that is, while no work
     /// gets done.
     pub(crate) async fn pod_problem(&self, job: &JobLookup, idle: bool) -> Result<Option<String>, RunError> {
         match job {
             JobLookup::Ours(state) if idle && !state.suspended => {
-                Ok(self.pods().await?.iter().find_map(pod_messages::start_problem))
+                Ok(self.pods().await?.iter().find_map(pod_messages::problem))
             }
             _ => Ok(None),
         }

@@ -1,4 +1,4 @@
-//! What the pods of a worker Job report: why one cannot start, and why one failed. Pure.
+//! What the pods of a worker Job report: why one cannot run, and why one failed. Pure.
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt as _;
@@ -10,13 +10,23 @@ const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const LONGEST_QUOTE: usize = 600;
 
 /// Why a pod that should run does not; None while it is merely starting.
-pub(in crate::controller) fn start_problem(pod: &Pod) -> Option<String> {
+pub(in crate::controller) fn problem(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let name = pod.name_any();
-    let unscheduled = status.conditions.iter().flatten().find(|found| {
-        found.type_ == "PodScheduled"
-            && found.status == "False"
-            && found.reason.as_deref() == Some("Unschedulable")
+    let condition =
+        |type_: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == type_);
+    // Kubernetes says no more of a pod whose node is lost, and replaces it only once the node is back or deleted.
+    // The kubelet never reports this pair, as a worker has no readiness gates.
+    let has = |type_: &str, value: &str| condition(type_).is_some_and(|condition| condition.status == value);
+    if has("Ready", "False") && has("ContainersReady", "True") {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("unknown");
+        return Some(format!(
+            "pod {name} waits for its node {node}, which has stopped reporting; if the node is lost for good, \
+             `kubectl delete node {node}` lets another node take over"
+        ));
+    }
+    let unscheduled = condition("PodScheduled").filter(|condition| {
+        condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
     });
     if let Some(unscheduled) = unscheduled {
         return Some(format!(
@@ -58,7 +68,7 @@ fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{
-        ContainerState, ContainerStateWaiting, ContainerStatus, PodCondition, PodStatus,
+        ContainerState, ContainerStateWaiting, ContainerStatus, PodCondition, PodSpec, PodStatus,
     };
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
@@ -120,11 +130,11 @@ mod tests {
             })
         };
         assert_eq!(
-            start_problem(&waiting("ImagePullBackOff")).unwrap(),
+            problem(&waiting("ImagePullBackOff")).unwrap(),
             "pod october-bill-1-x cannot start (ImagePullBackOff): no such image"
         );
-        assert_eq!(start_problem(&waiting("ContainerCreating")), None);
-        assert_eq!(start_problem(&with(ContainerState::default())), None);
+        assert_eq!(problem(&waiting("ContainerCreating")), None);
+        assert_eq!(problem(&with(ContainerState::default())), None);
         let mut unscheduled = with(ContainerState::default());
         unscheduled.status.as_mut().unwrap().conditions = Some(vec![PodCondition {
             type_: "PodScheduled".to_owned(),
@@ -134,9 +144,37 @@ mod tests {
             ..PodCondition::default()
         }]);
         assert_eq!(
-            start_problem(&unscheduled).unwrap(),
+            problem(&unscheduled).unwrap(),
             "pod october-bill-1-x cannot be scheduled: 0/1 nodes are available"
         );
+    }
+
+    #[test]
+    fn a_pod_whose_node_is_lost_is_reported_with_the_node() {
+        let with = |ready: &str, containers_ready: &str| {
+            let mut pod = pod("1", 0, 1, "");
+            pod.metadata.name = Some("october-bill-1-x".to_owned());
+            pod.spec = Some(PodSpec { node_name: Some("rack-7".to_owned()), ..PodSpec::default() });
+            let conditions = [("Ready", ready), ("ContainersReady", containers_ready)];
+            pod.status.as_mut().unwrap().conditions = Some(
+                conditions
+                    .map(|(type_, status)| PodCondition {
+                        type_: type_.to_owned(),
+                        status: status.to_owned(),
+                        ..PodCondition::default()
+                    })
+                    .into(),
+            );
+            pod
+        };
+        assert_eq!(
+            problem(&with("False", "True")).unwrap(),
+            "pod october-bill-1-x waits for its node rack-7, which has stopped reporting; if the node is lost for good, \
+             `kubectl delete node rack-7` lets another node take over"
+        );
+        assert_eq!(problem(&with("True", "True")), None);
+        // As the kubelet reports a container that is starting or has ended.
+        assert_eq!(problem(&with("False", "False")), None);
     }
 
     #[test]
