@@ -9,7 +9,8 @@ grant usage on schema public to :operator, :worker;
 -- Both roles read.
 grant select on _sqlx_migrations, installation, load, job_log, price_book, month_lock, revision, chunk, bill, bill_item,
     quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine,
-    template_set, notification, publication, notice_target, delivery, consumer, rollback
+    template_set, notification, publication, notice_target, delivery, consumer, rollback, ineligible_member, outcome,
+    revision_layer
     to :operator, :worker;
 
 -- job_log: no role deletes, and a trigger keeps completed rows unchanged.
@@ -47,9 +48,9 @@ grant execute on function open_usage_month(text), index_usage_month(text), analy
 
 -- The worker bills: it adds bills and writes the result of its chunk. It locks the month's row in share mode, which requires the
 -- right to update one column.
-grant insert on bill, bill_item, quarantined_member to :worker;
+grant insert on bill, bill_item, quarantined_member, ineligible_member to :worker;
 grant update (since) on month_lock to :worker;
-grant update (state, billed, quarantined, items, rated_usage, unbillable_usage, quarantined_usage, base_amount, usage_amount,
+grant update (state, billed, quarantined, changed, items, rated_usage, unbillable_usage, quarantined_usage, base_amount, usage_amount,
     discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount, digest, worker, started_at, done_at)
     on chunk to :worker;
 

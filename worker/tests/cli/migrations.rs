@@ -101,6 +101,7 @@ async fn roles_can_do_what_they_need_and_no_more() {
                 "delete from bill",
                 "update bill_item set amount = 0",
                 "delete from quarantined_member",
+                "delete from ineligible_member",
                 "delete from member",
                 "update member set name = ''",
                 "delete from usage",
