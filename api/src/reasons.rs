@@ -37,7 +37,7 @@ reasons! {
     /// Another run of the month is unfinished.
     MONTH_LOCKED = "MonthLocked";
     MONTH_ALREADY_BILLED = "MonthAlreadyBilled";
-    /// The revision to roll back is not the month's highest live one.
+    /// The revision that the run names is not the month's highest live one.
     REVISION_CONFLICT = "RevisionConflict";
     PLANNING = "Planning";
     PLANNED = "Planned";

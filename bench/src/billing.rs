@@ -133,6 +133,7 @@ pub(crate) async fn bill(
         data_cutoff: None,
         chunk_size: CHUNK_SIZE,
         shards: WORKERS,
+        rebill: None,
     };
     let planning = Instant::now();
     let Started { key, .. } = match billing::begin_run(&pool, &begin).await? {

@@ -55,6 +55,7 @@ async fn begin(
         data_cutoff: plan.data_cutoff,
         chunk_size: run.spec.chunk_size,
         shards: run.spec.shards,
+        rebill: None,
     };
     match billing::begin_run(&runs.database.pool, &request)
         .await

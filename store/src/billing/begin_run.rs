@@ -12,7 +12,7 @@ use super::billing_error::BillingError;
 use super::plan_chunks::plan_chunks;
 use super::revision::RevisionKey;
 use crate::decode::read_number;
-use crate::error::{During as _, expect_rows_affected};
+use crate::error::{During as _, StoreError, expect_rows_affected};
 
 /// What a run asks for.
 #[derive(Debug, Clone)]
@@ -31,6 +31,17 @@ pub struct BeginRequest<'a> {
     pub chunk_size: i32,
     /// Into how many shards the chunks are divided, at least 1; one worker at a time bills a shard.
     pub shards: i32,
+    /// None: the month's first billing.
+    pub rebill: Option<Rebilling<'a>>,
+}
+
+/// Bill a live month again.
+#[derive(Debug, Clone, Copy)]
+pub struct Rebilling<'a> {
+    /// Must be the month's highest live revision.
+    pub of_revision: Revision,
+    /// Stored with the new revision.
+    pub reason: &'a str,
 }
 
 /// The result of [`begin_run`].
@@ -57,7 +68,10 @@ pub enum Rejection {
         "month {month} is locked by the unfinished run {by}; this run starts when that run has ended or is deleted"
     )]
     MonthLocked { month: BillingMonth, by: String },
-    #[error("month {month} is billed already: revision {revision} of run {by} is live")]
+    #[error(
+        "month {month} is billed already: revision {revision} of run {by} is live; to bill the month again, create a run with \
+         spec.rebill and ofRevision: {revision}"
+    )]
     MonthAlreadyBilled { month: BillingMonth, revision: Revision, by: String },
     #[error("revision {asked} of month {month} is not the month's highest live revision: {}", live_revision(live.as_ref()))]
     RevisionConflict {
@@ -182,9 +196,18 @@ async fn check_preconditions(
     .fetch_optional(&mut *tx)
     .await
     .during("cannot look for a live revision")?;
-    if let Some(live) = live {
-        let revision = read_number("revision.revision", live.revision.into())?;
-        return Ok(Err(Rejection::MonthAlreadyBilled { month, revision, by: live.run }));
+    let live: Option<(Revision, String)> = live
+        .map(|live| Ok::<_, StoreError>((read_number("revision.revision", live.revision.into())?, live.run)))
+        .transpose()?;
+    match (request.rebill, live) {
+        (None, None) => {}
+        (None, Some((revision, by))) => {
+            return Ok(Err(Rejection::MonthAlreadyBilled { month, revision, by }));
+        }
+        (Some(rebill), Some((revision, _))) if revision == rebill.of_revision => {}
+        (Some(rebill), live) => {
+            return Ok(Err(Rejection::RevisionConflict { month, asked: rebill.of_revision, live }));
+        }
     }
     let loads = sqlx::query!(
         r#"select max(number) as last, coalesce(bool_or(number = $1), false) as "asked_is_finished!"
@@ -242,12 +265,15 @@ async fn open_revision(
     let revision = sqlx::query_scalar!(
         r#"with job as (
                insert into job_log (kind, run, month, detail)
-               values ('BILLING', $2, $1, jsonb_build_object('runUid', $3::uuid, 'dataCutoff', $5::bigint,
-                                                             'priceBook', $6::text, 'chunkSize', $7::int))
+               values (case when $9::int is null then 'BILLING' else 'REBILLING' end, $2, $1,
+                       jsonb_strip_nulls(jsonb_build_object(
+                           'runUid', $3::uuid, 'dataCutoff', $5::bigint, 'priceBook', $6::text, 'chunkSize', $7::int,
+                           'ofRevision', $9::int, 'rebillReason', $10::text)))
                returning id)
-           insert into revision (month, revision, run, run_uid, fence, data_cutoff, price_book, chunk_size, shards, members, job)
+           insert into revision (month, revision, run, run_uid, fence, data_cutoff, price_book, chunk_size, shards, members, job,
+                                 of_revision, rebill_reason)
            select $1, 1 + coalesce((select max(revision) from revision where month = $1), 0),
-                  $2, $3, $4, $5, $6, $7, $8, 0, job.id
+                  $2, $3, $4, $5, $6, $7, $8, 0, job.id, $9, $10
            from job
            returning revision"#,
         month,
@@ -257,7 +283,9 @@ async fn open_revision(
         data_cutoff.get(),
         sha256,
         request.chunk_size,
-        request.shards
+        request.shards,
+        request.rebill.map(|rebill| rebill.of_revision.get()),
+        request.rebill.map(|rebill| rebill.reason)
     )
     .fetch_one(tx)
     .await

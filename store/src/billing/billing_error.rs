@@ -22,6 +22,21 @@ pub enum BillingError {
     ChunksPending { month: BillingMonth, revision: Revision, pending: i64, wanted: &'static str },
     #[error("revision {revision} of month {month} cannot be issued: {why}")]
     NotVerified { month: BillingMonth, revision: Revision, why: String },
+    #[error(
+        "revision {revision} of month {month} cannot be issued: it was made over {}, and the highest live revision is {}",
+        number(*over), number(*live)
+    )]
+    NotOverLiveRevision {
+        month: BillingMonth,
+        revision: Revision,
+        /// The revision that it bills again.
+        over: Option<Revision>,
+        live: Option<Revision>,
+    },
+}
+
+fn number(revision: Option<Revision>) -> String {
+    revision.map_or_else(|| "none".to_owned(), |revision| revision.to_string())
 }
 
 impl BillingError {

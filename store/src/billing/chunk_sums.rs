@@ -20,6 +20,8 @@ pub(super) struct ChunkSums {
     pub(super) last_done_at: Option<Timestamp>,
     pub(super) counts: Counts,
     pub(super) amounts: Amounts,
+    /// Outcomes that the revision wrote.
+    pub(super) changed: i64,
 }
 
 /// Sums the chunks of a revision.
@@ -41,7 +43,8 @@ pub(super) async fn sum_chunks(
                   coalesce(sum(discount_amount), 0)::text as "discount!",
                   coalesce(sum(adjustment_amount), 0)::text as "adjustment!",
                   coalesce(sum(tax_amount), 0)::text as "tax!", coalesce(sum(rounding_amount), 0)::text as "rounding!",
-                  coalesce(sum(total_amount), 0)::text as "total!"
+                  coalesce(sum(total_amount), 0)::text as "total!",
+                  coalesce(sum(coalesce(changed, billed + quarantined)), 0)::bigint as "changed!"
            from chunk where month = $1 and revision = $2"#,
         key.month.to_string(),
         key.revision.get()
@@ -73,5 +76,6 @@ pub(super) async fn sum_chunks(
             quarantined_usage: row.quarantined_usage,
         },
         amounts: amounts.parse()?,
+        changed: row.changed,
     })
 }

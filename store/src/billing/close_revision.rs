@@ -67,7 +67,7 @@ pub(super) async fn complete_job(
                select coalesce(sum(billed), 0)::bigint as billed, coalesce(sum(quarantined), 0)::bigint as quarantined,
                       coalesce(sum(rated_usage), 0)::bigint as rated, coalesce(sum(unbillable_usage), 0)::bigint as unbillable,
                       coalesce(sum(quarantined_usage), 0)::bigint as quarantined_usage,
-                      coalesce(sum(total_amount), 0)::text as total
+                      coalesce(sum(changed), 0)::bigint as changed, coalesce(sum(total_amount), 0)::text as total
                from chunk where month = $1 and revision = $2
            )
            update job_log j
@@ -79,7 +79,8 @@ pub(super) async fn complete_job(
                detail = j.detail || jsonb_strip_nulls(jsonb_build_object(
                    'revision', r.revision, 'digest', r.digest, 'lateUsage', r.late_usage, 'ratedUsage', done.rated,
                    'unbillableUsage', done.unbillable, 'quarantinedUsage', done.quarantined_usage,
-                   'totalAmount', done.total, 'reason', $4::text))
+                   'totalAmount', done.total, 'changed', case when r.of_revision is not null then done.changed end,
+                   'reason', $4::text))
            from revision r, done
            where r.month = $1 and r.revision = $2 and j.id = r.job and j.status = 'RUNNING'"#,
         key.month.to_string(),

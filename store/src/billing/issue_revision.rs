@@ -1,11 +1,12 @@
-//! Issues a revision: one update makes its bills the live bills of the month.
+//! Issues a revision: one update makes its outcomes the live ones of their members.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use super::billing_error::BillingError;
 use super::close_revision::{complete_job, free_month, lock_month, lock_revision};
 use super::revision::{RevisionKey, RevisionState};
 use super::verify_revision::assert_verified;
+use crate::decode::read_number;
 use crate::error::{During as _, expect_rows_affected};
 
 /// Makes the draft the month's live revision. `decided_by` is the person who approved it, if an
@@ -13,7 +14,8 @@ use crate::error::{During as _, expect_rows_affected};
 ///
 /// # Errors
 /// When the draft was not verified or a check failed, when the run no longer holds the month, when
-/// the revision was rejected, or when the database fails.
+/// the revision was rejected, when the revision that it bills again is no longer the highest live
+/// one, or when the database fails.
 pub async fn issue_revision(
     pool: &PgPool,
     key: &RevisionKey,
@@ -30,6 +32,7 @@ pub async fn issue_revision(
         return Err(BillingError::fenced(key));
     }
     assert_verified(&mut tx, key).await?;
+    assert_over_live_revision(&mut tx, key).await?;
     let issued = sqlx::query!(
         "update revision set state = 'LIVE', issued_at = clock_timestamp(), decided_by = $4
          where month = $1 and revision = $2 and fence = $3 and state = 'DRAFT'",
@@ -46,4 +49,27 @@ pub async fn issue_revision(
     free_month(&mut tx, key).await?;
     tx.commit().await.during("cannot commit the issuing")?;
     Ok(())
+}
+
+/// Fails unless the highest live revision is the one that the draft bills again; for a first
+/// billing, unless no revision is live. No other transaction issues or rolls back, as this one has
+/// locked the month.
+async fn assert_over_live_revision(tx: &mut PgConnection, key: &RevisionKey) -> Result<(), BillingError> {
+    let row = sqlx::query!(
+        "select of_revision, (select max(revision) from revision where month = $1 and state = 'LIVE') as live
+         from revision where month = $1 and revision = $2",
+        key.month.to_string(),
+        key.revision.get()
+    )
+    .fetch_one(tx)
+    .await
+    .during("cannot read the highest live revision")?;
+    if row.of_revision == row.live {
+        return Ok(());
+    }
+    let read = |number: Option<i32>| {
+        number.map(|number| read_number("revision.revision", number.into())).transpose()
+    };
+    let (over, live) = (read(row.of_revision)?, read(row.live)?);
+    Err(BillingError::NotOverLiveRevision { month: key.month, revision: key.revision, over, live })
 }

@@ -1,6 +1,6 @@
 //! What the operator observes of billing runs: for their status and housekeeping. Reads only.
 
-use domain::ids::LoadNumber;
+use domain::ids::{LoadNumber, Revision};
 use jiff::Timestamp;
 use sqlx::types::Uuid;
 use sqlx::{Connection as _, PgPool};
@@ -39,6 +39,8 @@ pub struct RunSnapshot {
     pub last_done_at: Option<Timestamp>,
     /// Members of the chunks done within the ten seconds before `now`, for the current rate.
     pub members_done_recently: i64,
+    /// None: the month's first billing.
+    pub rebilling: Option<RebillingSnapshot>,
     pub verification: Option<Verification>,
     pub issued_at: Option<Timestamp>,
     pub closed_at: Option<Timestamp>,
@@ -46,6 +48,14 @@ pub struct RunSnapshot {
     pub reason: Option<String>,
     /// The database's clock when this was read.
     pub now: Timestamp,
+}
+
+/// What a re-billing has to do with the revision below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RebillingSnapshot {
+    pub of_revision: Revision,
+    /// Members of the chunks that are done whose outcome differs from their live one.
+    pub changed: i64,
 }
 
 impl RunSnapshot {
@@ -75,7 +85,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         .during("cannot open the transaction that observes a run")?;
     let Some(row) = sqlx::query!(
         r#"select r.month, r.revision, r.run, r.state, r.fence, r.data_cutoff, r.price_book, b.version, r.chunk_size, r.shards,
-                  r.members, r.verification, r.late_usage, r.digest, r.decided_by, r.reason,
+                  r.members, r.of_revision, r.verification, r.late_usage, r.digest, r.decided_by, r.reason,
                   r.opened_at as "opened_at: jiff_sqlx::Timestamp", r.verified_at as "verified_at: jiff_sqlx::Timestamp",
                   r.issued_at as "issued_at: jiff_sqlx::Timestamp", r.closed_at as "closed_at: jiff_sqlx::Timestamp",
                   coalesce(l.fence = r.fence and l.run_uid = r.run_uid, false) as "holds_lock!",
@@ -100,6 +110,13 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
     };
     let sums = sum_chunks(&mut tx, &key).await?;
     tx.commit().await.during("cannot end the transaction that observes a run")?;
+    let rebilling = row
+        .of_revision
+        .map(|number| {
+            let of_revision = read_number("revision.of_revision", number.into())?;
+            Ok::<_, BillingError>(RebillingSnapshot { of_revision, changed: sums.changed })
+        })
+        .transpose()?;
     let verification = match (row.verified_at, row.verification, row.digest, row.late_usage) {
         (Some(at), Some(checks), Some(digest), Some(late_usage)) => {
             Some(Verification { checks: read_checks(checks)?, digest, late_usage, at: at.to_jiff() })
@@ -125,6 +142,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         first_claim_at: sums.first_claim_at,
         last_done_at: sums.last_done_at,
         members_done_recently: sums.members_done_recently,
+        rebilling,
         verification,
         issued_at: row.issued_at.map(jiff_sqlx::Timestamp::to_jiff),
         closed_at: row.closed_at.map(jiff_sqlx::Timestamp::to_jiff),

@@ -59,18 +59,18 @@ impl TestDatabase {
         sha256
     }
 
-    /// Makes a revision live with a bill for each member that the query returns. The bill's amounts
-    /// are 89,000 times the number of the revision.
+    /// Makes a revision live, over the live one if there is any, with a bill for each member that
+    /// the query returns. The bill's amounts are 89,000 times the number of the revision.
     pub async fn issue_bills(&self, revision: i32, members: &str) {
         let sha256 = self.open_month().await;
         self.execute(&format!(
             "with job as (insert into job_log (kind, month) values ('BILLING', '{MONTH}') returning id)
              insert into revision (month, revision, run, run_uid, state, fence, data_cutoff, price_book, chunk_size, shards,
-                                   members, job, issued_at)
+                                   members, job, issued_at, of_revision, rebill_reason)
              select '{MONTH}', {revision}, 'test/billing', gen_random_uuid(), 'LIVE', {revision},
                     (select max(number) from load), '{sha256}', 1000, 1, 0, id,
-                    now()
-             from job;
+                    now(), live.revision, case when live.revision is not null then 'a correction' end
+             from job, (select max(revision) as revision from revision where month = '{MONTH}' and state = 'LIVE') live;
              insert into bill (member_id, base_amount, usage_amount, discount_amount, adjustment_amount, tax_amount,
                                rounding_amount, total_amount, revision, month)
              select distinct id, 89000 * {revision}, 0, 0, 0, 8090, 0, 89000 * {revision}, {revision}, '{MONTH}'

@@ -1,7 +1,7 @@
 //! A month to bill, and the operator's part in billing it, under the operator's role. The worker's
 //! part, pricing the chunks, is the test's.
 
-use domain::ids::LoadNumber;
+use domain::ids::{LoadNumber, Revision};
 use domain::price_book::PriceBook;
 use sqlx::PgPool;
 
@@ -9,8 +9,8 @@ use super::billed_month::MONTH;
 use super::database::TestDatabase;
 use super::sample_month;
 use crate::billing::{
-    self, BeginRequest, BeginResult, RevisionKey, RollbackRequest, RollbackResult, RunSnapshot, Started,
-    Uuid, Verification,
+    self, BeginRequest, BeginResult, Rebilling, RevisionKey, RollbackRequest, RollbackResult, RunSnapshot,
+    Started, Uuid, Verification,
 };
 
 /// A database without loads, the operator's sessions, and the price book of [`sample_month`].
@@ -19,7 +19,7 @@ pub struct BillingFixture {
     pub database: TestDatabase,
     pub operator: PgPool,
     pub month: &'static str,
-    price_book: String,
+    pub price_book: String,
 }
 
 impl BillingFixture {
@@ -60,16 +60,37 @@ impl BillingFixture {
     /// # Panics
     /// When the database fails.
     pub async fn try_begin(&self, run: &str, uid: u128, cutoff: Option<i64>) -> BeginResult {
-        let price_book = PriceBook::parse(&self.price_book).expect("a valid price book");
+        self.begin_with(run, uid, cutoff, None, &self.price_book).await
+    }
+
+    /// Begins a run that bills the month again, or returns why it cannot begin.
+    pub async fn try_rebill(&self, uid: u128, of_revision: i32, cutoff: Option<i64>) -> BeginResult {
+        self.begin_with("test/rebill", uid, cutoff, Some(of_revision), &self.price_book).await
+    }
+
+    async fn begin_with(
+        &self,
+        run: &str,
+        uid: u128,
+        cutoff: Option<i64>,
+        of_revision: Option<i32>,
+        price_book_text: &str,
+    ) -> BeginResult {
+        let price_book = PriceBook::parse(price_book_text).expect("a valid price book");
+        let rebill = of_revision.map(|number| Rebilling {
+            of_revision: Revision::try_from(i64::from(number)).expect("a revision"),
+            reason: "a correction",
+        });
         let request = BeginRequest {
             run,
             run_uid: Uuid::from_u128(uid),
             month: self.month.parse().expect("a month"),
             price_book: &price_book,
-            price_book_text: &self.price_book,
+            price_book_text,
             data_cutoff: cutoff.map(|load| LoadNumber::try_from(load).expect("a load number")),
             chunk_size: 3,
             shards: 2,
+            rebill,
         };
         billing::begin_run(&self.operator, &request).await.expect("a run can begin or is rejected")
     }
@@ -80,6 +101,17 @@ impl BillingFixture {
     /// When it is rejected.
     pub async fn begin(&self, uid: u128) -> Started {
         match self.try_begin("test/run", uid, None).await {
+            BeginResult::Started(started) => started,
+            BeginResult::Rejected(rejection) => panic!("{rejection}"),
+        }
+    }
+
+    /// Begins a run that bills the month again with this price book.
+    ///
+    /// # Panics
+    /// When it is rejected.
+    pub async fn rebill(&self, uid: u128, of_revision: i32, price_book: &str) -> Started {
+        match self.begin_with("test/rebill", uid, None, Some(of_revision), price_book).await {
             BeginResult::Started(started) => started,
             BeginResult::Rejected(rejection) => panic!("{rejection}"),
         }

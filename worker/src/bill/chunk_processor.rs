@@ -1,7 +1,7 @@
 //! Bills one chunk in one transaction: claims it, reads it, prices its members and writes their
 //! bills. Repeats nothing and opens no connection: the caller does both.
 
-use domain::ids::LoadNumber;
+use domain::ids::{LoadNumber, Revision};
 use domain::price_book::{PriceBook, PriceBookError};
 use domain::pricing::Pricer;
 use domain::zone::ZonedMonth;
@@ -60,6 +60,7 @@ struct Pinned {
     price_book: PriceBook,
     month: ZonedMonth,
     cutoff: LoadNumber,
+    of_revision: Option<Revision>,
 }
 
 /// Bills the chunks of one shard, one at each call.
@@ -106,7 +107,8 @@ impl<'a> ChunkProcessor<'a> {
             }
         };
         let pricer = Pricer::new(&pinned.price_book, &pinned.month);
-        let outcomes = price_chunk(&mut tx, &pricer, &self.key, &span, pinned.cutoff).await?;
+        let outcomes =
+            price_chunk(&mut tx, &pricer, &self.key, &span, pinned.cutoff, pinned.of_revision).await?;
         let counts = *outcomes.counts();
         chunk::complete_chunk(&mut tx, &self.key, &span, outcomes, self.worker).await?;
         self.uncertain_chunk = Some(span.chunk_no);
@@ -131,5 +133,5 @@ async fn read_pinned(
     price_book.check_installation(&installation.zone, installation.currency)?;
     price_book.check_month(key.month)?;
     let month = installation.zone.month(key.month);
-    Ok(Pinned { price_book, month, cutoff: pinned.data_cutoff })
+    Ok(Pinned { price_book, month, cutoff: pinned.data_cutoff, of_revision: pinned.of_revision })
 }

@@ -1,7 +1,8 @@
 //! Prices a chunk: reads its rows with a fixed number of statements, and passes each member's rows
-//! to the pricer. Writes nothing.
+//! to the pricer. For a re-billing it also reads the live outcomes, of which those that stay the
+//! same are not written again. Writes nothing.
 
-use domain::ids::{LoadNumber, MemberId};
+use domain::ids::{LoadNumber, MemberId, Revision};
 use domain::money::MinorUnits;
 use domain::pricing::{Adjustment, Eligibility, Grant, Pricer, Subscription, UsageSum};
 use sqlx::PgConnection;
@@ -10,7 +11,8 @@ use store::billing::chunk::{
 };
 use store::billing::{BillingError, RevisionKey};
 
-/// Reads the chunk's rows as of the cut-off and prices its members.
+/// Reads the chunk's rows as of the cut-off and prices its members. `of_revision` is the live
+/// revision that this one bills again.
 ///
 /// # Errors
 /// The database fails.
@@ -20,6 +22,7 @@ pub(super) async fn price_chunk(
     key: &RevisionKey,
     span: &ClaimedChunk,
     cutoff: LoadNumber,
+    of_revision: Option<Revision>,
 ) -> Result<ChunkOutcomes, BillingError> {
     let month = key.month;
     let members = chunk::read_members(tx, span, cutoff).await?;
@@ -28,7 +31,9 @@ pub(super) async fn price_chunk(
     let grants = chunk::read_grants(tx, span, month, cutoff).await?;
     let adjustments = chunk::read_adjustments(tx, span, month, cutoff).await?;
     let usage = chunk::read_usage(tx, span, month, cutoff, &cuts).await?;
-    price_members(pricer, key, &members, &coverages, &grants, &adjustments, &usage)
+    let live = chunk::read_live_outcomes(tx, span, month, of_revision).await?;
+    let outcomes = ChunkOutcomes::new(key, live);
+    price_members(pricer, outcomes, &members, &coverages, &grants, &adjustments, &usage)
 }
 
 /// The coverage of each known member's subscriptions, and the instants at which it divides the
@@ -62,14 +67,13 @@ fn cover<'a>(
 /// eligible.
 fn price_members(
     pricer: &Pricer<'_>,
-    key: &RevisionKey,
+    mut outcomes: ChunkOutcomes,
     members: &[MemberId],
     coverages: &[Eligibility<'_>],
     grants: &[GrantRow],
     adjustments: &[AdjustmentRow],
     usage: &[UsageRow],
 ) -> Result<ChunkOutcomes, BillingError> {
-    let mut outcomes = ChunkOutcomes::new(key);
     let mut known = members.iter().copied().zip(coverages).peekable();
     let (mut grants, mut adjustments, mut usage) =
         (ByMember::new(grants), ByMember::new(adjustments), ByMember::new(usage));

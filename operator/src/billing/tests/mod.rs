@@ -121,6 +121,7 @@ fn draft() -> RunSnapshot {
         first_claim_at: Some(time("2026-11-02T00:00:10Z")),
         last_done_at: Some(time("2026-11-02T00:00:11Z")),
         members_done_recently: 3,
+        rebilling: None,
         verification: None,
         issued_at: None,
         closed_at: None,

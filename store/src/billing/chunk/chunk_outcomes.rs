@@ -1,9 +1,12 @@
-//! The outcomes of a chunk's members as they will be written: rows for COPY, counts, sums, digest.
+//! The outcomes of a chunk's members as they will be written. Counts, sums and digest are of all
+//! members, so that they do not depend on what is live; rows are written for outcomes that change.
 
 use domain::chunk_digest::ChunkDigest;
 use domain::ids::MemberId;
 use domain::pricing::{Bill, Outcome};
 
+use super::comparison::is_unchanged;
+use super::live_outcomes::LiveOutcomes;
 use crate::billing::amounts::{Amounts, Counts};
 use crate::billing::billing_error::BillingError;
 use crate::billing::revision::RevisionKey;
@@ -20,12 +23,18 @@ pub(super) const COPY_ITEMS: &str = "copy bill_item (member_id, quantity, amount
 pub struct ChunkOutcomes {
     revision: i32,
     month: String,
+    /// Of the members that are not added yet.
+    live: LiveOutcomes,
+    /// Outcomes to write.
+    pub(super) changed: i64,
     pub(super) counts: Counts,
     pub(super) amounts: Amounts,
     pub(super) digest: ChunkDigest,
     pub(super) bills: CopyRows,
     pub(super) items: CopyRows,
     pub(super) quarantined: QuarantinedMembers,
+    /// Members with a live outcome who are no longer eligible.
+    pub(super) ineligible: Vec<i64>,
 }
 
 /// Columns instead of rows, as they are inserted by `unnest`.
@@ -37,20 +46,25 @@ pub(super) struct QuarantinedMembers {
 }
 
 impl ChunkOutcomes {
+    /// `live` are the outcomes that the members have now: what stays the same is not written again.
     #[must_use]
-    pub fn new(key: &RevisionKey) -> Self {
+    pub fn new(key: &RevisionKey, live: LiveOutcomes) -> Self {
         Self {
             revision: key.revision.get(),
             month: key.month.to_string(),
+            live,
+            changed: 0,
             counts: Counts::default(),
             amounts: Amounts::default(),
             digest: ChunkDigest::new(),
             bills: CopyRows::default(),
             items: CopyRows::default(),
             quarantined: QuarantinedMembers::default(),
+            ineligible: Vec::new(),
         }
     }
 
+    /// Counts of all members that were added.
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.counts
@@ -62,21 +76,60 @@ impl ChunkOutcomes {
     /// When a count exceeds 64 bits.
     pub fn add(&mut self, member: MemberId, outcome: &Outcome<'_>) -> Result<(), BillingError> {
         self.digest.add(member, outcome);
+        self.count(outcome)?;
+        let live = self.live.take(member);
+        if !is_unchanged(live.as_ref(), outcome) {
+            self.write(member, outcome);
+        }
+        Ok(())
+    }
+
+    /// Ends the outcomes of members who have a live one and were not added: as of the cut-off
+    /// nothing is known of them, so they are not eligible.
+    pub(super) fn end_rest(&mut self) {
+        for member in self.live.take_rest() {
+            self.write(member, &Outcome::NotEligible { usage_rows: 0 });
+        }
+    }
+
+    fn count(&mut self, outcome: &Outcome<'_>) -> Result<(), BillingError> {
         match outcome {
-            Outcome::Billed(bill) => self.add_bill(member, bill)?,
-            Outcome::Quarantined { quarantine, usage_rows } => {
+            Outcome::Billed(bill) => {
+                self.counts.billed += 1;
+                self.counts.items += count(bill.items.len() as u64)?;
+                self.counts.rated_usage += count(bill.rated_rows)?;
+                self.counts.unbillable_usage += count(bill.unbillable_rows)?;
+                self.amounts.base += bill.base_amount.exact();
+                self.amounts.usage += bill.usage_amount.exact();
+                self.amounts.discount += bill.discount_amount.exact();
+                self.amounts.adjustment += bill.adjustment_amount.exact();
+                self.amounts.tax += bill.tax_amount.exact();
+                self.amounts.rounding += bill.rounding_amount.exact();
+                self.amounts.total += bill.total_amount.exact();
+            }
+            Outcome::Quarantined { usage_rows, .. } => {
                 self.counts.quarantined += 1;
                 self.counts.quarantined_usage += count(*usage_rows)?;
-                self.quarantined.members.push(member.get());
-                self.quarantined.codes.push(quarantine.code.as_str().to_owned());
-                self.quarantined.details.push(quarantine.detail.clone());
             }
             Outcome::NotEligible { usage_rows } => self.counts.unbillable_usage += count(*usage_rows)?,
         }
         Ok(())
     }
 
-    fn add_bill(&mut self, member: MemberId, bill: &Bill<'_>) -> Result<(), BillingError> {
+    fn write(&mut self, member: MemberId, outcome: &Outcome<'_>) {
+        self.changed += 1;
+        match outcome {
+            Outcome::Billed(bill) => self.write_bill(member, bill),
+            Outcome::Quarantined { quarantine, .. } => {
+                self.quarantined.members.push(member.get());
+                self.quarantined.codes.push(quarantine.code.as_str().to_owned());
+                self.quarantined.details.push(quarantine.detail.clone());
+            }
+            Outcome::NotEligible { .. } => self.ineligible.push(member.get()),
+        }
+    }
+
+    fn write_bill(&mut self, member: MemberId, bill: &Bill<'_>) {
         let Bill {
             base_amount,
             usage_amount,
@@ -86,20 +139,9 @@ impl ChunkOutcomes {
             rounding_amount,
             total_amount,
             items,
-            rated_rows,
-            unbillable_rows,
+            rated_rows: _,
+            unbillable_rows: _,
         } = bill;
-        self.counts.billed += 1;
-        self.counts.items += count(items.len() as u64)?;
-        self.counts.rated_usage += count(*rated_rows)?;
-        self.counts.unbillable_usage += count(*unbillable_rows)?;
-        self.amounts.base += base_amount.exact();
-        self.amounts.usage += usage_amount.exact();
-        self.amounts.discount += discount_amount.exact();
-        self.amounts.adjustment += adjustment_amount.exact();
-        self.amounts.tax += tax_amount.exact();
-        self.amounts.rounding += rounding_amount.exact();
-        self.amounts.total += total_amount.exact();
         self.bills
             .row(10)
             .int8(member.get())
@@ -127,7 +169,6 @@ impl ChunkOutcomes {
                 .text(item.code)
                 .text(&self.month);
         }
-        Ok(())
     }
 }
 

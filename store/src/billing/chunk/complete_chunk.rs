@@ -8,7 +8,7 @@ use crate::billing::billing_error::BillingError;
 use crate::billing::revision::RevisionKey;
 use crate::error::{During as _, expect_rows_affected};
 
-/// Writes bills, items and quarantined members of the chunk, and marks the chunk done.
+/// Writes the chunk's outcomes that change, and marks the chunk done.
 ///
 /// # Errors
 /// When the chunk is done already, or the database fails.
@@ -16,11 +16,13 @@ pub async fn complete_chunk(
     tx: &mut PgConnection,
     key: &RevisionKey,
     chunk: &ClaimedChunk,
-    outcomes: ChunkOutcomes,
+    mut outcomes: ChunkOutcomes,
     worker: &str,
 ) -> Result<(), BillingError> {
     let month = key.month.to_string();
-    let ChunkOutcomes { counts, amounts, digest, bills, items, quarantined, .. } = outcomes;
+    outcomes.end_rest();
+    let ChunkOutcomes { changed, counts, amounts, digest, bills, items, quarantined, ineligible, .. } =
+        outcomes;
     if bills.rows() > 0 {
         let sent = (bills.rows(), bills.send(tx, COPY_BILLS).await.during("cannot copy the bills")?);
         expect_rows_affected("copying the bills", sent.1, sent.0)?;
@@ -46,6 +48,22 @@ pub async fn complete_chunk(
             quarantined.members.len() as u64,
         )?;
     }
+    if !ineligible.is_empty() {
+        let written = sqlx::query!(
+            "insert into ineligible_member (month, revision, member_id) select $1, $2, * from unnest($3::bigint[])",
+            month,
+            key.revision.get(),
+            &ineligible
+        )
+        .execute(&mut *tx)
+        .await
+        .during("cannot write the members who are no longer eligible")?;
+        expect_rows_affected(
+            "writing the members who are no longer eligible",
+            written.rows_affected(),
+            ineligible.len() as u64,
+        )?;
+    }
     let digest = digest.finish();
     let done = sqlx::query!(
         "update chunk
@@ -53,7 +71,7 @@ pub async fn complete_chunk(
              billed = $7, quarantined = $8, items = $9, rated_usage = $10, unbillable_usage = $11, quarantined_usage = $12,
              base_amount = $13::text::numeric, usage_amount = $14::text::numeric, discount_amount = $15::text::numeric,
              adjustment_amount = $16::text::numeric, tax_amount = $17::text::numeric,
-             rounding_amount = $18::text::numeric, total_amount = $19::text::numeric
+             rounding_amount = $18::text::numeric, total_amount = $19::text::numeric, changed = $20
          where month = $1 and revision = $2 and chunk_no = $3 and state = 'PENDING'",
         month,
         key.revision.get(),
@@ -73,7 +91,8 @@ pub async fn complete_chunk(
         amounts.adjustment.to_string(),
         amounts.tax.to_string(),
         amounts.rounding.to_string(),
-        amounts.total.to_string()
+        amounts.total.to_string(),
+        changed
     )
     .execute(tx)
     .await

@@ -1,7 +1,7 @@
 //! What a worker of a shard needs besides its chunks: the pinned inputs of the run, the settings of
 //! its connection, the totals of the shard.
 
-use domain::ids::LoadNumber;
+use domain::ids::{LoadNumber, Revision};
 use sqlx::PgConnection;
 
 use crate::billing::billing_error::BillingError;
@@ -15,6 +15,8 @@ pub struct PinnedInputs {
     pub state: RevisionState,
     pub data_cutoff: LoadNumber,
     pub shards: i32,
+    /// The live revision that this one bills again.
+    pub of_revision: Option<Revision>,
     /// The text of the price book.
     pub price_book: String,
 }
@@ -28,7 +30,7 @@ pub async fn read_pinned_inputs(
     key: &RevisionKey,
 ) -> Result<PinnedInputs, BillingError> {
     let row = sqlx::query!(
-        "select r.state, r.data_cutoff, r.shards, b.content
+        "select r.state, r.data_cutoff, r.shards, r.of_revision, b.content
          from revision r join price_book b on b.sha256 = r.price_book
          where r.month = $1 and r.revision = $2 and r.run_uid = $3",
         key.month.to_string(),
@@ -43,6 +45,10 @@ pub async fn read_pinned_inputs(
         state: RevisionState::parse(&row.state)?,
         data_cutoff: read_number("revision.data_cutoff", row.data_cutoff)?,
         shards: row.shards,
+        of_revision: row
+            .of_revision
+            .map(|number| read_number("revision.of_revision", number.into()))
+            .transpose()?,
         price_book: row.content,
     })
 }
@@ -54,8 +60,10 @@ pub async fn read_pinned_inputs(
 pub async fn prepare_connection(connection: &mut PgConnection) -> Result<(), DatabaseError> {
     // Every statement is small and is executed thousands of times. JIT compilation costs more than it
     // saves, and without statistics the planner, which then expects millions of rows, would choose
-    // it.
-    sqlx::query!("select set_config('jit', 'off', false)")
+    // it. The same holds for parallel processes.
+    sqlx::query!(
+        "select set_config('jit', 'off', false) as jit, set_config('max_parallel_workers_per_gather', '0', false) as parallel"
+    )
         .fetch_one(connection)
         .await
         .during("cannot prepare the connection")?;

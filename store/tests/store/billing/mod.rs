@@ -3,6 +3,7 @@
 mod lifecycle;
 mod month_totals;
 mod pricing;
+mod rebilling;
 mod rollback;
 mod verify_revision;
 

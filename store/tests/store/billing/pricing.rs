@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{LoadNumber, MemberId};
 use domain::money::MinorUnits;
+use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use domain::pricing::{Adjustment, Eligibility, Grant, Pricer, Subscription, UsageSum};
 use sqlx::{Connection as _, PgConnection};
@@ -42,7 +43,9 @@ pub(crate) async fn bill_shard(fixture: &BillingFixture, key: &RevisionKey, shar
             ChunkClaim::ShardDone => return,
             ChunkClaim::HeldByOthers => panic!("there is no other worker"),
         };
-        let outcomes = price_chunk(&mut tx, &pricer, key, &claimed, inputs.data_cutoff).await;
+        let live = chunk::read_live_outcomes(&mut tx, &claimed, key.month, inputs.of_revision).await.unwrap();
+        let outcomes = ChunkOutcomes::new(key, live);
+        let outcomes = price_chunk(&mut tx, &pricer, outcomes, &claimed, key.month, inputs.data_cutoff).await;
         chunk::complete_chunk(&mut tx, key, &claimed, outcomes, "test").await.unwrap();
         tx.commit().await.unwrap();
     }
@@ -51,11 +54,11 @@ pub(crate) async fn bill_shard(fixture: &BillingFixture, key: &RevisionKey, shar
 async fn price_chunk(
     tx: &mut PgConnection,
     pricer: &Pricer<'_>,
-    key: &RevisionKey,
+    mut outcomes: ChunkOutcomes,
     claimed: &ClaimedChunk,
+    month: BillingMonth,
     cutoff: LoadNumber,
 ) -> ChunkOutcomes {
-    let month = key.month;
     let members = chunk::read_members(tx, claimed, cutoff).await.unwrap();
     let subscriptions = chunk::read_subscriptions(tx, claimed, month, cutoff).await.unwrap();
     let grants = chunk::read_grants(tx, claimed, month, cutoff).await.unwrap();
@@ -75,7 +78,6 @@ async fn price_chunk(
     let usage = chunk::read_usage(tx, claimed, month, cutoff, &boundaries).await.unwrap();
     let everyone: BTreeSet<MemberId> =
         members.into_iter().chain(usage.iter().map(|row| row.member_id)).collect();
-    let mut outcomes = ChunkOutcomes::new(key);
     for member in everyone {
         let grants: Vec<Grant<'_>> = grants
             .iter()

@@ -28,7 +28,7 @@ async fn begun() -> (Fixture, RevisionKey) {
 }
 
 /// Waits until the server process of a worker waits for a lock that the test holds.
-async fn wait_until_blocked(fixture: &Fixture) {
+pub(super) async fn wait_until_blocked(fixture: &Fixture) {
     let waiting = "select count(*) from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())";
     for _ in 0..200 {
         if fixture.database.read_text(waiting).await != "0" {

@@ -3,6 +3,7 @@
 
 mod faults;
 mod outcomes;
+mod rebilling;
 
 use std::ops::Deref;
 
