@@ -98,17 +98,20 @@ pub(super) async fn check_usage(
     month: &str,
 ) -> Result<Vec<String>, VerifyError> {
     let found = sqlx::query_scalar!(
-        r#"select format('revision %s: %s rows, of which %s are counted and %s late', r.revision, u.rows, c.counted,
-                         r.late_usage) as "violation!"
+        r#"with loaded as materialized (select load, count(*) as rows from usage where month = $1 group by load)
+           select format('revision %s: %s rows within the cut-off, of which %s are counted; %s late rows, of which %s are counted',
+                         r.revision, u.within, c.counted, u.late, coalesce(r.late_usage::text, 'none')) as "violation!"
            from revision r
-           cross join (select count(*) as rows from usage where month = $1) u
+           cross join lateral (
+               select coalesce(sum(rows) filter (where load <= r.data_cutoff), 0) as within,
+                      coalesce(sum(rows) filter (where load > r.data_cutoff), 0) as late
+               from loaded) u
            cross join lateral (
                select coalesce(sum(rated_usage + unbillable_usage + quarantined_usage), 0) as counted
                from chunk where month = $1 and revision = r.revision) c
-           where r.month = $1 and r.state = 'LIVE' and u.rows is distinct from c.counted + r.late_usage
-             -- A later revision bills some members only and counts only their usage.
-             and r.revision = (select min(revision) from revision where month = $1 and state = 'LIVE')
-           limit $2"#,
+           -- What is late can become more after the revision was verified.
+           where r.month = $1 and r.state = 'LIVE' and (u.within <> c.counted or coalesce(r.late_usage > u.late, true))
+           order by r.revision limit $2"#,
         month,
         LIMIT
     )
@@ -147,7 +150,8 @@ pub(super) async fn check_chunk_sums(
     month: &str,
 ) -> Result<Vec<String>, VerifyError> {
     let found = sqlx::query_scalar!(
-        r#"select format('revision %s chunk %s, %s: its row has %s, the tables have %s', c.revision, c.chunk_no, c.state, s.says, t.tells)
+        r#"with layer as materialized (select revision, layer from revision_layer where month = $1)
+           select format('revision %s chunk %s, %s: its row has %s, the tables have %s', c.revision, c.chunk_no, c.state, s.says, t.tells)
                   as "violation!"
            from chunk c
            join revision r on r.month = c.month and r.revision = c.revision
@@ -157,19 +161,36 @@ pub(super) async fn check_chunk_sums(
                       coalesce(sum(tax_amount), 0) as tax, coalesce(sum(rounding_amount), 0) as rounding,
                       coalesce(sum(total_amount), 0) as total
                from bill b
-               where b.month = $1 and b.revision = c.revision and b.member_id between c.from_member and c.to_member) b
+               join layer l on l.revision = c.revision and l.layer = b.revision and (c.state = 'DONE' or l.layer = c.revision)
+               where b.month = $1 and b.member_id between c.from_member and c.to_member
+                 and not exists (
+                     select from layer higher join outcome o on o.month = $1 and o.revision = higher.layer
+                     where higher.revision = c.revision and higher.layer > b.revision and o.member_id = b.member_id)) b
            cross join lateral (
-               select count(*) as items from bill_item i
-               where i.month = $1 and i.revision = c.revision and i.member_id between c.from_member and c.to_member) i
+               select count(*) as items
+               from bill_item i
+               join layer l on l.revision = c.revision and l.layer = i.revision and (c.state = 'DONE' or l.layer = c.revision)
+               where i.month = $1 and i.member_id between c.from_member and c.to_member
+                 and not exists (
+                     select from layer higher join outcome o on o.month = $1 and o.revision = higher.layer
+                     where higher.revision = c.revision and higher.layer > i.revision and o.member_id = i.member_id)) i
            cross join lateral (
-               select count(*) as members from quarantined_member q
-               where q.month = $1 and q.revision = c.revision and q.member_id between c.from_member and c.to_member) q
+               select count(*) as members
+               from quarantined_member q
+               join layer l on l.revision = c.revision and l.layer = q.revision and (c.state = 'DONE' or l.layer = c.revision)
+               where q.month = $1 and q.member_id between c.from_member and c.to_member
+                 and not exists (
+                     select from layer higher join outcome o on o.month = $1 and o.revision = higher.layer
+                     where higher.revision = c.revision and higher.layer > q.revision and o.member_id = q.member_id)) q
            cross join lateral (
-               select row(coalesce(c.billed, 0), coalesce(c.items, 0), coalesce(c.quarantined, 0), coalesce(c.base_amount, 0),
+               select count(*) as outcomes from outcome o
+               where o.month = $1 and o.revision = c.revision and o.member_id between c.from_member and c.to_member) o
+           cross join lateral (
+               select row(coalesce(c.changed, c.billed + c.quarantined, 0), coalesce(c.billed, 0), coalesce(c.items, 0), coalesce(c.quarantined, 0), coalesce(c.base_amount, 0),
                           coalesce(c.usage_amount, 0), coalesce(c.discount_amount, 0), coalesce(c.adjustment_amount, 0),
                           coalesce(c.tax_amount, 0), coalesce(c.rounding_amount, 0), coalesce(c.total_amount, 0)) as says) s
            cross join lateral (
-               select row(b.bills, i.items, q.members, b.base, b.usage, b.discount, b.adjustment, b.tax, b.rounding, b.total)
+               select row(o.outcomes, b.bills, i.items, q.members, b.base, b.usage, b.discount, b.adjustment, b.tax, b.rounding, b.total)
                       as tells) t
            where c.month = $1 and (r.state in ('LIVE', 'ROLLED_BACK') and c.state <> 'DONE' or s.says::text <> t.tells::text)
            order by c.revision, c.chunk_no limit $2"#,

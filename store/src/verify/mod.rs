@@ -5,6 +5,7 @@
 mod bills;
 mod envelopes;
 mod notifications;
+mod rebillings;
 mod report;
 mod rollbacks;
 mod runs;
@@ -104,6 +105,16 @@ pub async fn verify_month(
             name: "rollbacks-match-revisions",
             description: "a revision was rolled back by one run, while it was the highest live one, and job_log agrees",
             violations: rollbacks::check_rollbacks(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "rebillings-build-on-live-revisions",
+            description: "a live revision bills the live revision below it again, and only the lowest one none",
+            violations: rebillings::check_layers(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "rebillings-write-changes-only",
+            description: "a re-billing has one outcome for each member whose outcome changes, and none for others",
+            violations: rebillings::check_changes(connection, &month).await?,
         },
         InvariantResult {
             name: "envelopes-are-valid",

@@ -19,7 +19,7 @@ pub(super) async fn check_billing_log(
                select coalesce(sum(billed), 0)::bigint as billed, coalesce(sum(quarantined), 0)::bigint as quarantined
                from chunk where month = $1 and revision = r.revision) c
            where r.month = $1 and r.state in ('LIVE', 'ROLLED_BACK')
-             and (coalesce(j.kind, '') not in ('BILLING', 'REBILLING')
+             and (j.kind is distinct from case when r.of_revision is null then 'BILLING' else 'REBILLING' end
                or (j.run, j.month, j.status, j.total, j.succeeded, j.failed, j.skipped) is distinct from
                   (r.run, r.month, case c.quarantined when 0 then 'SUCCEEDED' else 'COMPLETED_WITH_FAILURES' end,
                    c.billed + c.quarantined, c.billed, c.quarantined, 0::bigint))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domain::ids::{MemberId, Revision};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use store::billing::{self, EndStatus};
 use store::crypto::Column;
 use store::notification::{
     self, BeginRequest, BeginResult, BillKey, ConsumerId, DeliveryOutcome, Outcome, Scope, Selection,
@@ -15,7 +16,7 @@ use store::testing::sample_month::EVERYTHING;
 use store::testing::{self, BillingFixture, MONTH};
 use store::verify::{self, InvariantResult, Uuid, VerificationRequest};
 
-use crate::billing::{bill_month, bill_shards};
+use crate::billing::{bill_month, bill_shard, bill_shards, corrected_month, rebill};
 
 const LEASE: Duration = Duration::from_secs(60);
 /// The members whose email arrived; see [`bill_and_send`].
@@ -156,7 +157,7 @@ async fn every_invariant_holds_and_each_violation_is_found() {
     let mut connection = fixture.database.connect_as("monthend_worker").await;
     let report = check(&mut connection).await;
     assert_eq!(violated(&report), [""; 0], "{report:#?}");
-    assert_eq!(report.len(), 15);
+    assert_eq!(report.len(), 17);
 
     let of_run = |uid: u128| format!("(select id from notification where run = 'test/{uid}')");
     let (first, second) = (of_run(11), of_run(12));
@@ -286,6 +287,88 @@ async fn the_invariants_hold_after_a_rollback_and_each_violation_is_found() {
         ("one-result-per-member", "delete from bill where revision = 2 and member_id = 4".into()),
     ];
     each_is_found(&fixture, &cases).await;
+}
+
+#[tokio::test]
+async fn the_invariants_hold_for_a_month_that_was_billed_again() {
+    let fixture = corrected_month().await;
+    encrypt_members(&fixture).await;
+    // Revision 2 corrects three members, revision 3 changes nothing, revision 4 is rejected when half
+    // of its chunks are done, and the draft of revision 5 takes the correction of member 3 back.
+    let second = rebill(&fixture, 2, 1).await;
+    fixture.issue(&second).await;
+    let third = rebill(&fixture, 3, 2).await;
+    fixture.issue(&third).await;
+    let fourth = fixture.rebill(4, 3, &fixture.price_book).await.key;
+    bill_shard(&fixture, &fourth, 0).await;
+    billing::reject_revision(&fixture.operator, &fourth, "deleted", EndStatus::Cancelled).await.unwrap();
+    fixture.load(3, "insert into adjustment values (4, 3, '2026-10', 'GOODWILL', 500, 'not sorry', 3)").await;
+    rebill(&fixture, 5, 3).await;
+    // Usage that comes late changes nothing of what was counted.
+    fixture
+        .load(
+            4,
+            "insert into usage (member_id, started_at, quantity, load, kind, month, source, usage_id)
+             values (1, '2026-10-12T00:00:00+09:00', 1, 4, 'sms', '2026-10', 'default', 'late')",
+        )
+        .await;
+    fixture
+        .database
+        .execute("update job_log set status = 'SUCCEEDED', ended_at = now() where kind = 'LOAD'")
+        .await;
+    let mut owner = fixture.database.connect().await;
+    let check = async |connection: &mut PgConnection| {
+        let request =
+            VerificationRequest { month: MONTH.parse().unwrap(), active: None, keys: None, sink: None };
+        verify::verify_month(connection, &request).await.unwrap()
+    };
+    let report = check(&mut owner).await;
+    assert_eq!(violated(&report), [""; 0], "{report:#?}");
+
+    let again = |member: i64| {
+        format!(
+            "insert into bill select member_id, base_amount, usage_amount, discount_amount, adjustment_amount, tax_amount,
+                                     rounding_amount, total_amount, 3, month from bill where member_id = {member} and revision = 1;
+             insert into bill_item select member_id, quantity, amount, used_quantity, free_allowance, 3, line_no, days, kind,
+                                          code, month from bill_item where member_id = {member} and revision = 1"
+        )
+    };
+    let cases: Vec<(&str, String)> = vec![
+        ("rebillings-build-on-live-revisions", "update revision set of_revision = 1 where revision = 3".into()),
+        ("rebillings-build-on-live-revisions", "update revision set of_revision = null, rebill_reason = null where revision = 3".into()),
+        ("rebillings-build-on-live-revisions", "update revision set state = 'ROLLED_BACK' where revision = 2".into()),
+        ("rebillings-build-on-live-revisions", "update revision set of_revision = 4 where revision = 5".into()),
+        // The same bill as in revision 1, and the same code of the quarantine as in revision 2.
+        ("rebillings-write-changes-only", again(8)),
+        ("rebillings-write-changes-only", "insert into quarantined_member select month, member_id, 3, code, detail from quarantined_member where revision = 2".into()),
+        ("rebillings-write-changes-only", "insert into ineligible_member values ('2026-10', 5, 3)".into()),
+        ("rebillings-write-changes-only", "insert into ineligible_member values ('2026-10', 40, 3)".into()),
+        ("rebillings-write-changes-only", "insert into ineligible_member values ('2026-10', 3, 2)".into()),
+        ("chunks-match-rows", "delete from bill where member_id = 8".into()),
+        ("chunks-match-rows", "delete from ineligible_member".into()),
+        ("chunks-match-rows", "delete from quarantined_member where revision = 2".into()),
+        ("chunks-match-rows", "update bill set tax_amount = tax_amount + 1 where member_id = 3 and revision = 5".into()),
+        ("chunks-match-rows", "update chunk set changed = 7 where revision = 3 and chunk_no = 1".into()),
+        ("chunks-match-rows", "insert into ineligible_member select '2026-10', to_member, 4 from chunk where revision = 4 and state = 'PENDING' limit 1".into()),
+        ("usage-counted-once", "update chunk set rated_usage = rated_usage + 1 where revision = 3 and chunk_no = 1".into()),
+        ("usage-counted-once", "update revision set late_usage = 9 where revision = 2".into()),
+        ("one-result-per-member", "delete from ineligible_member".into()),
+        ("job-log-matches-bills", "alter table job_log disable trigger user; update job_log set kind = 'BILLING' where kind = 'REBILLING'".into()),
+    ];
+    for (invariant, plant) in cases {
+        let mut tx = owner.begin().await.unwrap();
+        let planted = format!("set local session_replication_role = replica; {plant}");
+        sqlx::raw_sql(AssertSqlSafe(planted))
+            .execute(&mut *tx)
+            .await
+            .unwrap_or_else(|e| panic!("{plant}: {e}"));
+        let report = check(&mut tx).await;
+        assert!(
+            violated(&report).contains(&invariant),
+            "{invariant} is not violated by `{plant}`: {report:#?}"
+        );
+        tx.rollback().await.unwrap();
+    }
 }
 
 #[tokio::test]

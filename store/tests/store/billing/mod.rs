@@ -8,3 +8,4 @@ mod rollback;
 mod verify_revision;
 
 pub(crate) use self::pricing::{bill_month, bill_shard, bill_shards};
+pub(crate) use self::rebilling::{corrected_month, rebill};

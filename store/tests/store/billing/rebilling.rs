@@ -1,8 +1,10 @@
 //! A revision over the live one: when it can begin and be issued, and what its verification finds.
 
-use store::billing::{self, BeginResult, EndStatus, Rejection, RevisionKey};
+use domain::ids::Revision;
+use store::billing::{self, BeginResult, EndStatus, Rejection, RevisionKey, RollbackResult};
 use store::testing::BillingFixture;
 use store::testing::sample_month::EVERYTHING;
+use store::verify::{self, VerificationRequest};
 
 use super::{bill_month, bill_shards};
 
@@ -115,6 +117,29 @@ async fn a_rejected_rebilling_leaves_the_month_as_it_was() {
     let again = rebill(&fixture, 3, 1).await;
     assert_eq!(again.revision.get(), 3);
     assert_ne!(fixture.issue(&again).await, before);
+}
+
+#[tokio::test]
+async fn a_rebilling_that_is_rolled_back_leaves_the_month_as_it_was() {
+    let fixture = corrected_month().await;
+    let before = fixture.live_bills().await;
+    let second = rebill(&fixture, 2, 1).await;
+    let corrected = fixture.issue(&second).await;
+    let RollbackResult::RolledBack(rollback) = fixture.roll_back(7, 2).await else { panic!("rejected") };
+    assert_eq!(rollback.live_again.map(Revision::get), Some(1));
+    assert_eq!(fixture.live_bills().await, before);
+    let gone = rejection(fixture.try_rebill(3, 2, None).await).to_string();
+    assert!(gone.ends_with("revision 1 of run test/run is"), "{gone}");
+    let third = rebill(&fixture, 4, 1).await;
+    assert_eq!(fixture.issue(&third).await, corrected);
+
+    let mut connection = fixture.database.connect().await;
+    let request = VerificationRequest { month: third.month, active: None, keys: None, sink: None };
+    for checked in verify::verify_month(&mut connection, &request).await.unwrap() {
+        // The fixture encrypts no members and leaves its loads running.
+        let of_the_fixture = ["envelopes-are-valid", "ended-runs-are-closed"].contains(&checked.name);
+        assert!(of_the_fixture || checked.violations.is_empty(), "{checked:?}");
+    }
 }
 
 #[tokio::test]
