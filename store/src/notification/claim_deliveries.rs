@@ -11,7 +11,7 @@ use super::delivery::{
 };
 use super::held_claims::release_claims;
 use super::notification_error::NotificationError;
-use super::run::RunFacts;
+use super::run::{RunFacts, Selection};
 use crate::error::During as _;
 
 /// The result of [`claim_deliveries`]. A key in none of the three lists has an outcome already.
@@ -26,8 +26,9 @@ pub struct ClaimResult {
 }
 
 /// Claims the targets that no other consumer holds, that no other run has attempted since they were
-/// selected, and whose bill is still live. Skips the targets of which one of these will never be
-/// true again.
+/// selected, and whose bill is still live. A run that selects READY bills claims none of a member
+/// to whom another revision's bill was sent meanwhile, or may have been. Skips the targets of which
+/// one of these will never be true again.
 ///
 /// # Errors
 /// When the database fails; then nothing was claimed.
@@ -46,7 +47,7 @@ pub async fn claim_deliveries(
     let claimed = insert_claims(&mut tx, run, consumer, lease, &keys).await?;
     let mut claims = ClaimResult::default();
     let mut skipped: Vec<(BillKey, &'static str)> = Vec::new();
-    let mut superseded: Vec<ClaimedDelivery> = Vec::new();
+    let mut refused: Vec<ClaimedDelivery> = Vec::new();
     for (key, verdict) in classify_unclaimed(&mut tx, run, &keys, &claimed).await? {
         let reason = match verdict.as_str() {
             "HELD" => {
@@ -63,18 +64,18 @@ pub async fn claim_deliveries(
             _ => continue,
         };
         if let Some(claim) = claimed.get(&key) {
-            superseded.push(claim.delivery);
+            refused.push(claim.delivery);
         }
         skipped.push((key, reason));
     }
-    if !superseded.is_empty() {
-        release_claims(&mut tx, consumer, &superseded).await?;
+    if !refused.is_empty() {
+        release_claims(&mut tx, consumer, &refused).await?;
     }
     if !skipped.is_empty() {
         skip_targets(&mut tx, run, &skipped).await?;
     }
     tx.commit().await.during("cannot commit the claims")?;
-    claims.claimed = claimed.into_values().filter(|claim| !superseded.contains(&claim.delivery)).collect();
+    claims.claimed = claimed.into_values().filter(|claim| !refused.contains(&claim.delivery)).collect();
     Ok(claims)
 }
 
@@ -132,7 +133,8 @@ async fn insert_claims(
         .collect()
 }
 
-/// Why the other keys were not claimed, and which of the claimed ones are no longer live.
+/// Why the other keys were not claimed, and which of the claimed ones must be released: they are no
+/// longer live, or a bill of another revision was sent to the member after the selection.
 async fn classify_unclaimed(
     tx: &mut PgConnection,
     run: &RunFacts,
@@ -145,21 +147,27 @@ async fn classify_unclaimed(
     // be read.
     let rows = sqlx::query!(
         r#"with last as (
-               select max(revision) as revision from revision where month = $2 and state = 'LIVE'
+               select max(revision) filter (where state = 'LIVE') as revision, count(issued_at) > 1 as several
+               from revision where month = $2
            ), asked as (
                select a.member_id, a.revision, a.taken,
+                      $6 and (select several from last) and exists (
+                          select from delivery o
+                          where o.month = $2 and o.member_id = a.member_id and o.revision <> a.revision and o.channel = 'EMAIL'
+                            and o.state in ('SENT', 'UNKNOWN', 'HANDED_OVER')) as sent_another,
                       a.revision is distinct from (select revision from last) and not exists (
                           select from live_bill l
                           where l.month = $2 and l.member_id = a.member_id and l.revision = a.revision) as superseded
                from unnest($3::bigint[], $4::int[], $5::bool[]) as a (member_id, revision, taken)
            )
            select a.member_id as "member_id!", a.revision as "revision!",
-                  case when a.taken then 'SUPERSEDED'
+                  case when a.taken and a.superseded then 'SUPERSEDED'
+                       when a.taken then 'SENT'
                        when t.member_id is null then 'NO_TARGET'
                        when t.outcome is not null then 'ENDED'
                        when d.state = 'HANDED_OVER' or d.state = 'CLAIMED' and d.lease_until >= clock_timestamp() then 'HELD'
                        when a.superseded then 'SUPERSEDED'
-                       when d.state = 'SENT' then 'SENT'
+                       when d.state = 'SENT' or a.sent_another then 'SENT'
                        when d.attempt - (d.state = 'CLAIMED')::int <> t.after_attempt then 'TAKEN'
                        else 'HELD' end as "verdict!"
            from asked a
@@ -167,12 +175,13 @@ async fn classify_unclaimed(
                                     and t.revision = a.revision
            left join delivery d on d.month = $2 and d.member_id = a.member_id and d.revision = a.revision
                                and d.channel = 'EMAIL'
-           where not a.taken or a.superseded"#,
+           where not a.taken or a.superseded or a.sent_another"#,
         run.id.0,
         run.month.to_string(),
         &members,
         &revisions,
-        &taken
+        &taken,
+        run.selection == Selection::Ready
     )
     .fetch_all(tx)
     .await

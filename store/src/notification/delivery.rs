@@ -44,7 +44,7 @@ impl Outcome {
 
 /// The reasons that this crate writes; consumers write others.
 pub mod reasons {
-    /// Another run sent the bill already.
+    /// Another run sent the bill, or one of the member's bills of another revision, already.
     pub const ALREADY_SENT: &str = "ALREADY_SENT";
     /// Another run attempted the bill after this run had selected it.
     pub const TAKEN: &str = "TAKEN";

@@ -93,7 +93,7 @@ pub async fn verify_month(
     report.extend([
         InvariantResult {
             name: "recoveries-only-retry",
-            description: "a recovery run selects only bills that had failed or were unknown",
+            description: "a recovery run selects only bills that had failed or were unknown, and no member is sent two revisions without asking",
             violations: notifications::check_recoveries(connection, &month).await?,
         },
         InvariantResult {

@@ -70,6 +70,14 @@ pub(super) async fn check_recoveries(
                    where e.member_id = t.member_id and e.revision = t.revision and e.notification <> t.notification
                      and e.outcome = 'SENT' and e.ended_at < t.ended_at)
                union all
+               select format('%s (READY) sent member %s revision %s although revision %s was sent', n.run, t.member_id, t.revision,
+                             e.revision)
+               from ended t
+               join notification n on n.id = t.notification and n.selection = 'READY'
+               join ended e on e.member_id = t.member_id and e.revision <> t.revision and e.outcome in ('SENT', 'UNKNOWN')
+                           and e.ended_at < t.ended_at
+               where t.outcome = 'SENT'
+               union all
                select format('%s (READY) selected member %s revision %s after %s attempts', n.run, t.member_id, t.revision,
                              t.after_attempt)
                from notice_target t

@@ -266,6 +266,55 @@ async fn a_superseded_bill_is_skipped() {
 }
 
 #[tokio::test]
+async fn a_new_bill_is_not_sent_to_a_member_who_was_sent_the_old_one_after_the_selection() {
+    let fixture = Fixture::with_bills(4).await;
+    let first = fixture.ready(1).await;
+    let mut consumer = fixture.consumer("a").await;
+    consumer.claim(&first, &keys(&[1, 2, 3], 1)).await;
+    fixture.database.issue_bills(2, "values (1), (2), (3), (4)").await;
+    // Of members 1 to 3 the old bill is claimed and not sent, so each of the new bills is selected.
+    let second = fixture.ready(2).await;
+    assert_eq!(second.targets, 4);
+    // Hand-overs of the old bills that began before the new ones were issued.
+    fixture
+        .database
+        .execute(
+            "update delivery set state = 'HANDED_OVER' where member_id = 1;
+             update delivery set state = 'SENT', lease_until = null, holder = null, ended_at = now() where member_id = 2",
+        )
+        .await;
+    let claims = consumer.claims(&second, &keys(&[1, 2, 3, 4], 2)).await;
+    let mut claimed: Vec<_> = claims.claimed.iter().map(|claimed| claimed.delivery).collect();
+    claimed.sort_unstable_by_key(|delivery| delivery.key);
+    assert_eq!(members(&claimed), [3, 4]);
+    assert_eq!(fixture.outcomes(&second).await, "1 SKIPPED ALREADY_SENT, 2 SKIPPED ALREADY_SENT, 3, 4");
+    assert_eq!(
+        fixture.deliveries().await,
+        "1 HANDED_OVER 1, 1 PENDING 0, 2 SENT 1, 2 PENDING 0, 3 CLAIMED 1, 3 CLAIMED 1, 4 CLAIMED 1"
+    );
+}
+
+#[tokio::test]
+async fn a_bill_that_a_rebilling_keeps_is_sent_with_its_own_revision() {
+    let fixture = Fixture::with_bills(4).await;
+    let first = fixture
+        .run(1, Selection::Ready, &Scope::Members(keys(&[1, 2], 1).iter().map(|k| k.member).collect()))
+        .await;
+    fixture.end(&first, &[1, 2], Outcome::Sent).await;
+    // Members 1 and 3 get a new bill, 2 and 4 keep theirs with what became of it.
+    fixture.database.issue_bills(2, "values (1), (3)").await;
+    let status = "select string_agg(format('%s/%s %s', member_id, revision, status), ', ' order by member_id) from live_bill";
+    assert_eq!(fixture.database.read_text(status).await, "1/2 READY, 2/1 SENT, 3/2 READY, 4/1 READY");
+    let second = fixture.ready(2).await;
+    let mut consumer = fixture.consumer("a").await;
+    let both = [keys(&[3], 2), keys(&[4], 1)].concat();
+    let deliveries = consumer.claim(&second, &both).await;
+    assert_eq!((second.targets, deliveries.len()), (2, 2));
+    consumer.deliver(&deliveries, Outcome::Sent).await;
+    assert_eq!(fixture.database.read_text(status).await, "1/2 READY, 2/1 SENT, 3/2 SENT, 4/1 SENT");
+}
+
+#[tokio::test]
 async fn a_released_delivery_has_the_state_from_before_the_claim() {
     let fixture = Fixture::with_bills(3).await;
     let first = fixture
