@@ -82,7 +82,8 @@ impl_run!(BillingRun, BillingRunSpec, BillingRunStatus, Phase);
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.rebill)").message("rebill is not available in this version; leave it out, as a month is billed only once").field_path(".rebill"),
+    validation = Rule::new("has(self.rebill) == has(oldSelf.rebill) && (!has(self.rebill) || self.rebill == oldSelf.rebill)")
+        .message("rebill cannot be changed; delete this run and create another").field_path(".rebill"),
     validation = Rule::new("!has(self.scope)").message("scope is not available in this version; leave it out to bill all members").field_path(".scope"),
     validation = Rule::new("has(self.priceBookRef) || has(self.rollback)")
         .message("priceBookRef must name the ConfigMap with the price book; only a run with rollback has none").field_path(".priceBookRef").reason(Reason::FieldValueRequired),
@@ -112,9 +113,11 @@ pub struct BillingRunSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("priceBookRef cannot be changed; delete this run and create another with the other price book"))]
     pub price_book_ref: Option<PriceBookRef>,
 
-    /// Bills the month again and replaces the live revision. Not available in this version.
+    /// Bills the month again, over its live revision. Members whose outcome changes get a new bill,
+    /// a quarantine record, or no bill any more; all others keep their bill and what became of
+    /// its delivery. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rebill: Option<OverRevision>,
+    pub rebill: Option<Rebill>,
 
     /// Takes a revision back, which must be the month's highest live one: its bills are no longer
     /// live, and those of the live revision before it count again. Without one, another run can
@@ -212,7 +215,36 @@ pub struct PriceBookRef {
     pub key: String,
 }
 
-/// The revision to replace or take back, and why.
+/// The revision to bill again, and why.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rebill {
+    /// The number of the month's highest live revision. If another revision is live when the run
+    /// starts, the run fails, so that the same run never bills a month twice.
+    #[x_kube(validation = Rule::new("self >= 1").message("rebill.ofRevision must be the number of the month's live revision, 1 or more"))]
+    pub of_revision: i32,
+    /// The reason, which is recorded with the new revision.
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = Rule::new("self.matches('[^ ]')").message("rebill.reason must say why the month is billed again, in 1 to 1024 characters"))]
+    pub reason: String,
+    /// What happens to a member whose bill changes and was e-mailed already.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == 'Revise'").message("rebill.afterSent: Adjust is not available in this version; leave it out, or use Revise"))]
+    pub after_sent: AfterSent,
+}
+
+/// What happens to a member whose bill changes and was e-mailed already.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterSent {
+    /// The member gets the corrected bill. It is not e-mailed by itself.
+    #[default]
+    Revise,
+    /// The member keeps the bill, and the difference is posted to a later month. Not available in
+    /// this version.
+    Adjust,
+}
+
+/// The revision to take back, and why.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct OverRevision {

@@ -39,6 +39,15 @@ pub(crate) struct BeginPlan {
     /// The text that the price book was parsed from.
     pub(super) price_book_text: String,
     pub(super) data_cutoff: Option<LoadNumber>,
+    /// None: the month's first billing.
+    pub(super) rebill: Option<RebillPlan>,
+}
+
+/// The live revision to bill again, and why.
+#[derive(Clone, PartialEq)]
+pub(crate) struct RebillPlan {
+    pub(super) of_revision: Revision,
+    pub(super) reason: String,
 }
 
 /// What a rollback takes back.
@@ -61,7 +70,12 @@ impl fmt::Debug for Action {
     /// One line for the log, instead of a whole price book.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Begin(plan) => write!(f, "Begin(month {})", plan.month),
+            Self::Begin(plan) => match &plan.rebill {
+                None => write!(f, "Begin(month {})", plan.month),
+                Some(rebill) => {
+                    write!(f, "Begin(month {}, over revision {})", plan.month, rebill.of_revision)
+                }
+            },
             Self::Job(action) => action.fmt(f),
             Self::Verify(key) => write!(f, "Verify(revision {})", key.revision),
             Self::Issue { key, .. } => write!(f, "Issue(revision {})", key.revision),

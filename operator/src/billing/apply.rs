@@ -3,7 +3,9 @@
 //! observation changes nothing.
 
 use api::BillingRun;
-use store::billing::{self, BeginRequest, BeginResult, Rejection, RollbackRequest, RollbackResult};
+use store::billing::{
+    self, BeginRequest, BeginResult, Rebilling, Rejection, RollbackRequest, RollbackResult,
+};
 
 use super::action::{Action, BeginPlan, RollbackPlan};
 use super::billing_runs::BillingRuns;
@@ -55,7 +57,10 @@ async fn begin(
         data_cutoff: plan.data_cutoff,
         chunk_size: run.spec.chunk_size,
         shards: run.spec.shards,
-        rebill: None,
+        rebill: plan
+            .rebill
+            .as_ref()
+            .map(|rebill| Rebilling { of_revision: rebill.of_revision, reason: &rebill.reason }),
     };
     match billing::begin_run(&runs.database.pool, &request)
         .await

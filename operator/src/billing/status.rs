@@ -37,9 +37,12 @@ pub(super) fn builder<'a>(
 
 fn planned(revision: &RunSnapshot) -> ConditionUpdate {
     let message = format!(
-        "revision {} of {}: {} members in {} chunks, data up to load {}, price book {}",
+        "revision {} of {}{}: {} members in {} chunks, data up to load {}, price book {}",
         revision.key.revision,
         revision.key.month,
+        revision
+            .rebilling
+            .map_or_else(String::new, |rebilling| format!(" over revision {}", rebilling.of_revision)),
         revision.members,
         revision.chunks,
         revision.data_cutoff,

@@ -12,8 +12,14 @@ use crate::controller::lifecycle;
 use crate::controller::status_builder::{StatusBuilder, whole_second};
 
 pub(super) fn issued(run: &BillingRun, observed: &Observed, revision: &RunSnapshot) -> BillingDecision {
+    let over = revision.rebilling.map_or_else(String::new, |rebilling| {
+        format!(
+            " over revision {}, with a new outcome for {} members",
+            rebilling.of_revision, rebilling.changed
+        )
+    });
     let message = format!(
-        "revision {} of {} is live: {} billed, {} in quarantine, total {}",
+        "revision {} of {} is live{over}: {} billed, {} in quarantine, total {}",
         revision.key.revision,
         revision.key.month,
         revision.counts.billed,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::billing_run::{OverRevision, Phase};
+use api::billing_run::{AfterSent, OverRevision, Phase, Rebill};
 use api::conditions::{self, ConditionUpdate, FAILED, FINISHED, STARTED};
 use api::run::Run as _;
 use api::{BillingRun, reasons};
@@ -11,7 +11,7 @@ use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use store::billing::Rejection;
 
-use crate::billing::action::{Action, BeginPlan, BillingDecision, RollbackPlan};
+use crate::billing::action::{Action, BeginPlan, BillingDecision, RebillPlan, RollbackPlan};
 use crate::billing::observed::{Observed, PriceBookLookup, RunRecord};
 use crate::controller::blocked::Blocked;
 use crate::controller::database_view::DatabaseView;
@@ -112,6 +112,7 @@ fn plan_billing(
         .map(LoadNumber::try_from)
         .transpose()
         .map_err(|error| invalid(format!("spec.dataCutoff: {error}")))?;
+    let rebill = run.spec.rebill.as_ref().map(rebill_plan).transpose().map_err(invalid)?;
     let zone = &view.installation.zone;
     let end = zone.month(month).end();
     if view.now < end {
@@ -135,7 +136,7 @@ fn plan_billing(
             let message = format!("ConfigMap {}, entry {}: {error}", wanted.name, wanted.key);
             Blocked::new(reasons::PRICE_BOOK_INVALID, message, POLL_CLUSTER)
         })?;
-    let plan = BeginPlan { month, price_book, price_book_text: text.clone(), data_cutoff };
+    let plan = BeginPlan { month, price_book, price_book_text: text.clone(), data_cutoff, rebill };
     let message = "the month is being locked and its members are being counted and split into chunks";
     Ok(FirstStep {
         action: Action::Begin(Box::new(plan)),
@@ -143,6 +144,17 @@ fn plan_billing(
         phase: Phase::Planning,
         started: ConditionUpdate::new(STARTED, false, reasons::PLANNING, message),
     })
+}
+
+/// The month's re-billing, or why this version cannot make it. The API server rejects such a spec
+/// first; this is for objects that it did not check.
+fn rebill_plan(rebill: &Rebill) -> Result<RebillPlan, String> {
+    let of_revision = Revision::try_from(i64::from(rebill.of_revision))
+        .map_err(|error| format!("spec.rebill.ofRevision: {error}"))?;
+    match rebill.after_sent {
+        AfterSent::Revise => Ok(RebillPlan { of_revision, reason: rebill.reason.clone() }),
+        AfterSent::Adjust => Err("spec.rebill.afterSent: Adjust is not available in this version".to_owned()),
+    }
 }
 
 /// The database rejected the attempt to begin.

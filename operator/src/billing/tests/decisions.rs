@@ -1,7 +1,7 @@
 //! Each observation with the decision that follows.
 
 use api::Limit;
-use api::billing_run::Limits;
+use api::billing_run::{AfterSent, Limits, Rebill};
 use store::billing::Rejection;
 
 use super::*;
@@ -16,6 +16,12 @@ fn limited(percent: &str) -> BillingRun {
 fn manual() -> BillingRun {
     let mut run = run();
     run.spec.approval_policy = ApprovalPolicy::Manual;
+    run
+}
+
+fn rebilling(of_revision: i32, after_sent: AfterSent) -> BillingRun {
+    let mut run = run();
+    run.spec.rebill = Some(Rebill { of_revision, reason: "wrong price".to_owned(), after_sent });
     run
 }
 
@@ -49,6 +55,11 @@ fn decisions_before_the_run_begins() {
         month,
         revision: "1".parse().unwrap(),
         by: "billing/other".to_owned(),
+    };
+    let conflict = Rejection::RevisionConflict {
+        month,
+        asked: "1".parse().unwrap(),
+        live: Some(("2".parse().unwrap(), "billing/other".to_owned())),
     };
     let cutoff = Rejection::CutoffUnknown { asked: "9".parse().unwrap(), last: "3".parse().unwrap() };
     assert_decisions(&[
@@ -109,6 +120,30 @@ fn decisions_before_the_run_begins() {
             run(),
             begin_rejected(billed),
             "Failed | AwaitChange | !Started:MonthAlreadyBilled Failed:MonthAlreadyBilled Finished:MonthAlreadyBilled",
+        ),
+        (
+            "a month to be billed again",
+            rebilling(1, AfterSent::Revise),
+            observed(None),
+            "Planning | Begin(month 2026-10, over revision 1) | !Started:Planning",
+        ),
+        (
+            "a revision to bill again that cannot be",
+            rebilling(0, AfterSent::Revise),
+            observed(None),
+            "Pending | RequeueAfter | !Started:InvalidSpec",
+        ),
+        (
+            "bills that were sent are to be adjusted",
+            rebilling(1, AfterSent::Adjust),
+            observed(None),
+            "Pending | RequeueAfter | !Started:InvalidSpec",
+        ),
+        (
+            "another revision is live",
+            rebilling(1, AfterSent::Revise),
+            begin_rejected(conflict),
+            "Failed | AwaitChange | !Started:RevisionConflict Failed:RevisionConflict Finished:RevisionConflict",
         ),
     ]);
 }
