@@ -203,9 +203,17 @@ impl Installation {
     /// Bills the month without any fault, as a draft that is then rejected. The rows of a rejected
     /// revision stay, so later runs are compared with them. Returns the revision's number.
     pub async fn reference_revision(&self, month: &str) -> Result<i32> {
+        self.reference_revision_with(month, json!({})).await
+    }
+
+    /// The same, with further fields of the spec.
+    pub async fn reference_revision_with(&self, month: &str, further: Value) -> Result<i32> {
         let name = format!("reference-{month}");
-        self.apply_run(&name, month, json!({"approvalPolicy": "Manual", "chunkSize": 1000, "shards": 2}))
-            .await?;
+        let mut spec = json!({"approvalPolicy": "Manual", "chunkSize": 1000, "shards": 2});
+        if let (Some(into), Value::Object(from)) = (spec.as_object_mut(), further) {
+            into.extend(from);
+        }
+        self.apply_run(&name, month, spec).await?;
         let run = self.wait_for_phase(&name, "AwaitingApproval").await?;
         let revision = status(&run)["revision"].as_i64().context("a draft without a revision number")?;
         self.delete_run(&name).await?;

@@ -140,6 +140,7 @@ async fn database_roles(installation: &Installation) -> Result<()> {
         ("monthend_worker", "update bill set total_amount = 0", false),
         ("monthend_worker", "delete from bill_item", false),
         ("monthend_worker", "delete from quarantined_member", false),
+        ("monthend_worker", "delete from ineligible_member", false),
         ("monthend_worker", "update revision set state = 'LIVE'", false),
         ("monthend_worker", "delete from job_log", false),
         ("monthend_worker", "delete from delivery", false),

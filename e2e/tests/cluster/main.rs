@@ -15,6 +15,7 @@ mod node_faults;
 mod notification_happy_path;
 mod preconditions;
 mod privacy;
+mod rebilling;
 mod rehearsals;
 mod rollback;
 mod smtp_failures;
@@ -31,6 +32,7 @@ fn main() -> anyhow::Result<ExitCode> {
     validation::add(&mut suite);
     preconditions::add(&mut suite);
     approval::add(&mut suite);
+    rebilling::add(&mut suite);
     rollback::add(&mut suite);
     billing_faults::add(&mut suite);
     node_faults::add(&mut suite);

@@ -37,8 +37,20 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
             "priceBookRef.key must be a key of the ConfigMap: letters, digits, '-', '_' and '.', such as pricebook.yaml",
         ),
         (
-            json!({"rebill": {"ofRevision": 1, "reason": "r"}}),
-            "rebill is not available in this version; leave it out, as a month is billed only once",
+            json!({"rebill": {"ofRevision": 0, "reason": "r"}}),
+            "rebill.ofRevision must be the number of the month's live revision, 1 or more",
+        ),
+        (
+            json!({"rebill": {"ofRevision": 1, "reason": " "}}),
+            "rebill.reason must say why the month is billed again, in 1 to 1024 characters",
+        ),
+        (
+            json!({"rebill": {"ofRevision": 1, "reason": "r", "afterSent": "Adjust"}}),
+            "rebill.afterSent: Adjust is not available in this version; leave it out, or use Revise",
+        ),
+        (
+            json!({"rebill": {"ofRevision": 1, "reason": "r"}, "scope": {"memberIds": [1]}}),
+            "scope is not available in this version; leave it out to bill all members",
         ),
         (json!({"rollback": {"ofRevision": 1, "reason": "r"}}), alone),
         (json!({"priceBookRef": null, "rollback": {"ofRevision": 1, "reason": "r"}, "limits": {}}), alone),
@@ -142,6 +154,10 @@ async fn immutable_fields(installation: &Installation) -> Result<()> {
         (
             json!({"approvalPolicy": "Manual"}),
             "approvalPolicy cannot be changed; delete this run and create another with the other policy",
+        ),
+        (
+            json!({"rebill": {"ofRevision": 1, "reason": "r"}}),
+            "rebill cannot be changed; delete this run and create another",
         ),
         (
             json!({"dataCutoff": 1}),
