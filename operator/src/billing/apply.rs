@@ -102,7 +102,7 @@ async fn roll_back(
             tracing::info!(
                 month = %rollback.month,
                 revision = i64::from(rollback.revision),
-                bills = rollback.bills,
+                outcomes = rollback.outcomes,
                 "rolled the revision back"
             );
             Ok(None)

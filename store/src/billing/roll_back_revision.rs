@@ -39,8 +39,9 @@ pub enum RollbackResult {
 pub struct Rollback {
     pub month: BillingMonth,
     pub revision: Revision,
-    /// The bills that were live until then.
-    pub bills: i64,
+    /// The members whose outcome in the revision was live until then: all of a first billing, those
+    /// of a re-billing whose outcome it had changed.
+    pub outcomes: i64,
     /// The live revision below it, which counts again.
     pub live_again: Option<Revision>,
     pub rolled_back_at: Timestamp,
@@ -96,7 +97,7 @@ async fn find_rollback(
     run_uid: Uuid,
 ) -> Result<Option<Rollback>, BillingError> {
     let Some(row) = sqlx::query!(
-        r#"select k.month, k.revision, j.succeeded as bills, k.rolled_back_at as "rolled_back_at: jiff_sqlx::Timestamp",
+        r#"select k.month, k.revision, j.succeeded as outcomes, k.rolled_back_at as "rolled_back_at: jiff_sqlx::Timestamp",
                   (select max(revision) from revision below
                    where below.month = k.month and below.revision < k.revision and below.state = 'LIVE') as live_again,
                   clock_timestamp() as "now!: jiff_sqlx::Timestamp"
@@ -114,7 +115,7 @@ async fn find_rollback(
     Ok(Some(Rollback {
         month: read_month("rollback.month", &row.month)?,
         revision: revision(row.revision)?,
-        bills: row.bills,
+        outcomes: row.outcomes,
         live_again: row.live_again.map(revision).transpose()?,
         rolled_back_at: row.rolled_back_at.to_jiff(),
         now: row.now.to_jiff(),
@@ -153,7 +154,7 @@ struct LiveRevision {
     revision: Revision,
     run: String,
     /// As its completed row of `job_log` has them, so that nothing is counted again.
-    bills: i64,
+    outcomes: i64,
 }
 
 async fn lock_live_revision(
@@ -161,20 +162,21 @@ async fn lock_live_revision(
     month: BillingMonth,
 ) -> Result<Option<LiveRevision>, BillingError> {
     let row = sqlx::query!(
-        "select r.revision, r.run, j.succeeded as bills from revision r join job_log j on j.id = r.job
-         where r.month = $1 and r.state = 'LIVE' order by r.revision desc limit 1 for update of r",
+        r#"select r.revision, r.run, coalesce((j.detail->>'changed')::bigint, j.succeeded + j.failed) as "outcomes!"
+           from revision r join job_log j on j.id = r.job
+           where r.month = $1 and r.state = 'LIVE' order by r.revision desc limit 1 for update of r"#,
         month.to_string()
     )
     .fetch_optional(tx)
     .await
     .during("cannot look for a live revision")?;
     let read = |row: i32| read_number("revision.revision", row.into());
-    row.map(|row| Ok(LiveRevision { revision: read(row.revision)?, run: row.run, bills: row.bills }))
+    row.map(|row| Ok(LiveRevision { revision: read(row.revision)?, run: row.run, outcomes: row.outcomes }))
         .transpose()
 }
 
 /// Writes everything: the revision's state, the row of `rollback`, and a completed row of
-/// `job_log`, in bills.
+/// `job_log`, in members.
 async fn write_rollback(
     tx: &mut PgConnection,
     request: &RollbackRequest<'_>,
@@ -203,7 +205,7 @@ async fn write_rollback(
     .await
     .during("cannot roll the revision back")?;
     expect_rows_affected("rolling the revision back", taken_back.rows_affected(), 1)?;
-    let counts = JobCounts { succeeded: live.bills, ..JobCounts::default() };
+    let counts = JobCounts { succeeded: live.outcomes, ..JobCounts::default() };
     job_log::finish(&mut *tx, job, JobStatus::Succeeded, counts, &json!({})).await?;
     let written = find_rollback(tx, request.run_uid).await?;
     let missing = StoreError::RowsAffected { operation: "reading the rollback", rows: 0, expected: 1 };

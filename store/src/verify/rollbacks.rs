@@ -12,10 +12,11 @@ pub(super) async fn check_rollbacks(
     let found = sqlx::query_scalar!(
         r#"with taken_back as (
                select revision, r.state, r.issued_at, r.closed_at, r.reason, k.run, k.run_uid, k.job, k.rolled_back_at,
-                      k.reason as given_reason, coalesce(c.billed, 0) as billed
+                      k.reason as given_reason, coalesce(c.outcomes, 0) as outcomes
                from (select * from revision where month = $1) r
                full join (select * from rollback where month = $1) k using (revision)
-               left join (select revision, sum(billed) as billed from chunk where month = $1 group by revision) c
+               left join (select revision, sum(coalesce(changed, billed + quarantined)) as outcomes
+                          from chunk where month = $1 group by revision) c
                     using (revision)
            )
            select violation as "violation!" from (
@@ -35,12 +36,12 @@ pub(super) async fn check_rollbacks(
                                   and later.state in ('LIVE', 'ROLLED_BACK') and later.issued_at < t.rolled_back_at
                                   and coalesce(later.closed_at > t.rolled_back_at, true)
                union all
-               select format('the rollback of revision %s, with %s bills, by %s: job %s', t.revision, t.billed, t.run,
+               select format('the rollback of revision %s, with %s outcomes, by %s: job %s', t.revision, t.outcomes, t.run,
                              row_to_json(j))
                from taken_back t left join job_log j on j.id = t.job
                where t.run_uid is not null
                  and (j.kind, j.run, j.month, j.status, j.total, j.succeeded) is distinct from
-                     ('ROLLBACK', t.run, $1, 'SUCCEEDED', t.billed, t.billed)
+                     ('ROLLBACK', t.run, $1, 'SUCCEEDED', t.outcomes, t.outcomes)
                union all
                select format('job %s of %s has rolled nothing back', j.id, j.run)
                from job_log j

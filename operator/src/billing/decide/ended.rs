@@ -53,13 +53,13 @@ pub(super) fn rejected(run: &BillingRun, observed: &Observed, revision: &RunSnap
 }
 
 pub(super) fn rolled_back(run: &BillingRun, observed: &Observed, rollback: &Rollback) -> BillingDecision {
-    let Rollback { month, revision, bills, .. } = rollback;
+    let Rollback { month, revision, outcomes, .. } = rollback;
     let now_live = match rollback.live_again {
         Some(below) => format!("revision {below} is live again"),
         None => "no revision of the month is live, so that another run can bill it".to_owned(),
     };
     let message = format!(
-        "revision {revision} of {month} is rolled back: {bills} bills are no longer live; {now_live}"
+        "revision {revision} of {month} is rolled back: its outcomes of {outcomes} members are no longer live; {now_live}"
     );
     let status = BillingRunStatus {
         phase: Some(Phase::Succeeded),

@@ -40,7 +40,7 @@ fn rolled_back(live_again: Option<&str>) -> Observed {
         view.run = Some(RunRecord::Rollback(Rollback {
             month: "2026-10".parse().unwrap(),
             revision: "2".parse().unwrap(),
-            bills: 9,
+            outcomes: 9,
             live_again: live_again.map(|revision| revision.parse().unwrap()),
             rolled_back_at: time("2026-11-02T00:00:18.7Z"),
             now: time("2026-11-02T00:00:19Z"),
@@ -124,12 +124,12 @@ fn the_status_says_what_was_rolled_back_and_what_is_live_now() {
     assert!(status.counts.is_none() && status.digest.is_none() && status.price_book.is_none());
     assert_eq!(
         message(&decision, "Complete"),
-        "revision 2 of 2026-10 is rolled back: 9 bills are no longer live; no revision of the month is live, so that \
+        "revision 2 of 2026-10 is rolled back: its outcomes of 9 members are no longer live; no revision of the month is live, so that \
          another run can bill it"
     );
     assert_eq!(
         message(&decide(&rolled_back(Some("1"))), "Complete"),
-        "revision 2 of 2026-10 is rolled back: 9 bills are no longer live; revision 1 is live again"
+        "revision 2 of 2026-10 is rolled back: its outcomes of 9 members are no longer live; revision 1 is live again"
     );
     assert_eq!(
         message(&decide(&refused(conflict(Some("3")))), "Failed"),

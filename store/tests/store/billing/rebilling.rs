@@ -126,6 +126,8 @@ async fn a_rebilling_that_is_rolled_back_leaves_the_month_as_it_was() {
     let second = rebill(&fixture, 2, 1).await;
     let corrected = fixture.issue(&second).await;
     let RollbackResult::RolledBack(rollback) = fixture.roll_back(7, 2).await else { panic!("rejected") };
+    // Of three members: the others kept the outcome of revision 1.
+    assert_eq!(rollback.outcomes, 3);
     assert_eq!(rollback.live_again.map(Revision::get), Some(1));
     assert_eq!(fixture.live_bills().await, before);
     let gone = rejection(fixture.try_rebill(3, 2, None).await).to_string();
