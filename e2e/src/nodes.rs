@@ -77,24 +77,29 @@ pub async fn restart_api_server(client: &Client) -> Result<()> {
 /// start again where they were, with their volumes.
 pub async fn restart_all(client: &Client) -> Result<()> {
     let nodes = all(client).await?;
-    let names: Vec<&str> = nodes.iter().map(String::as_str).collect();
-    shell::run(&[&["docker", "stop"], names.as_slice()].concat(), &[], None).await?;
-    let stopped = Timestamp::now();
-    shell::run(&[&["docker", "start"], names.as_slice()].concat(), &[], None).await?;
-    // Until the first heartbeat after the start, the API server reports what it knew before the stop.
-    wait::until_true("every node to be ready again", LIMIT, async || {
-        let found = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
-        for node in found {
-            let name = node.metadata.name.unwrap_or_default();
-            let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+    for change in ["stop", "start"] {
+        let command: Vec<&str> =
+            ["docker", change].into_iter().chain(nodes.iter().map(String::as_str)).collect();
+        shell::run(&command, &[], None).await?;
+    }
+    for node in &nodes {
+        let started =
+            shell::run(&["docker", "inspect", "--format", "{{.State.StartedAt}}", node], &[], None).await?;
+        let started: Timestamp =
+            started.trim().parse().with_context(|| format!("read when {node} was started"))?;
+        // Until the first heartbeat after the start, the API server reports what it knew before the stop.
+        wait::until_true(&format!("node {node} to be ready again"), LIMIT, async || {
+            let found = Api::<Node>::all(client.clone()).get(node).await?;
+            let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
             let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
-            let ready = ready.with_context(|| format!("node {name} has no condition Ready"))?;
-            let since = ready.last_heartbeat_time.as_ref().is_some_and(|time| time.0 > stopped);
-            ensure!(ready.status == "True" && since, "node {name} reports {ready:?}");
-        }
-        Ok(true)
-    })
-    .await
+            let ready = ready.context("it has no condition Ready")?;
+            let since = ready.last_heartbeat_time.as_ref().is_some_and(|time| time.0 > started);
+            ensure!(ready.status == "True" && since, "it reports {ready:?}");
+            Ok(true)
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 async fn all(client: &Client) -> Result<Vec<String>> {
