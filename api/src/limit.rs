@@ -30,17 +30,16 @@ impl std::error::Error for LimitError {}
 const PERCENT_DIGITS: usize = 6;
 
 impl Limit {
-    /// Whether `part` of `whole` is over the limit, compared exactly.
+    /// Whether `part` of `whole` is over the limit, compared exactly. Both are at least 0, and at
+    /// most 2^100.
     ///
     /// # Errors
     /// The limit is a text that is not a percentage.
-    pub fn is_exceeded(&self, part: i64, whole: i64) -> Result<bool, LimitError> {
+    pub fn is_exceeded(&self, part: impl Into<i128>, whole: impl Into<i128>) -> Result<bool, LimitError> {
         Ok(match self {
-            Self::Count(most) => part > *most,
+            Self::Count(most) => part.into() > i128::from(*most),
             // part / whole > percent / 100, in integers: the percentage is in millionths.
-            Self::Percent(text) => {
-                i128::from(part) * 100 * 1_000_000 > percent_millionths(text)? * i128::from(whole)
-            }
+            Self::Percent(text) => part.into() * 100 * 1_000_000 > percent_millionths(text)? * whole.into(),
         })
     }
 }
@@ -93,7 +92,7 @@ mod tests {
     #[test]
     fn counts_and_percentages_are_exact_at_the_edge() {
         for (limit, part, whole, exceeded) in [
-            (Limit::Count(0), 0, 10, false),
+            (Limit::Count(0), 0_i64, 10_i64, false),
             (Limit::Count(0), 1, 10, true),
             (Limit::Count(5), 5, 5, false),
             (percent("0.1%"), 1000, 1_000_000, false),
@@ -110,9 +109,17 @@ mod tests {
     }
 
     #[test]
+    fn amounts_may_exceed_64_bits() {
+        let total = 1_i128 << 100;
+        assert_eq!(percent("1%").is_exceeded(total / 100, total), Ok(false));
+        assert_eq!(percent("1%").is_exceeded(total / 100 + 1, total), Ok(true));
+        assert_eq!(Limit::Count(i64::MAX).is_exceeded(total, total), Ok(true));
+    }
+
+    #[test]
     fn an_invalid_percentage_is_quoted_in_the_error() {
         for text in ["", "%", "5", "-1%", "1.%", ".5%", "101%", "100.000001%", "1,5%", "0.0000001%", "１%"] {
-            let error = percent(text).is_exceeded(1, 1).unwrap_err().to_string();
+            let error = percent(text).is_exceeded(1_i64, 1_i64).unwrap_err().to_string();
             assert_eq!(
                 error,
                 format!("{text:?} is neither a count such as 100 nor a percentage such as \"0.1%\"")

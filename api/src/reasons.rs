@@ -44,6 +44,8 @@ reasons! {
     BILLING = "Billing";
     VERIFYING = "Verifying";
     VERIFICATION_FAILED = "VerificationFailed";
+    /// The draft has no bill.
+    NOTHING_TO_ISSUE = "NothingToIssue";
     MANUAL_APPROVAL = "ManualApproval";
     LIMIT_EXCEEDED = "LimitExceeded";
     LIMIT_INVALID = "LimitInvalid";

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 pub const MEMBERS: u64 = 4000;
 /// The months of the billing scenarios. Each scenario bills a month of its own.
 pub const FIRST_MONTH: (u32, u32) = (2024, 7);
-pub const MONTHS: u32 = 27;
+pub const MONTHS: u32 = 28;
 pub const TIME_ZONE: &str = "Asia/Seoul";
 pub const CURRENCY: &str = "KRW";
 /// The months of the notification scenarios, which come before the others. Each scenario has a

@@ -309,37 +309,38 @@ pub struct Approval {
 /// Limits for issuing a draft without approval.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("!has(self.versusPreviousMonth)").message("limits.versusPreviousMonth is not available in this version; leave it out, or use limits.maxQuarantined").field_path(".versusPreviousMonth"),
-    validation = Rule::new("!has(self.maxChangedBills)").message("limits.maxChangedBills is not available in this version; leave it out").field_path(".maxChangedBills"),
-    validation = Rule::new("!has(self.maxTotalDelta)").message("limits.maxTotalDelta is not available in this version; leave it out").field_path(".maxTotalDelta")
-)]
 pub struct Limits {
     /// The most quarantined members: a count such as 100, or a percentage of the run's members such
     /// as 0.1%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 : self.matches('^(100([.]0{1,6})?|[0-9]{1,2}([.][0-9]{1,6})?)%$')").message("limits.maxQuarantined must be a count such as 100 or a percentage from 0% to 100% such as \"0.1%\""))]
     pub max_quarantined: Option<Limit>,
-    /// The most change against the month before. Not available in this version.
+    /// The most change against the live bills of the month before. If that month has none, the draft
+    /// waits for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versus_previous_month: Option<VersusPreviousMonth>,
-    /// The most bills that a new revision changes. Not available in this version.
+    /// With rebill, the most members whose outcome changes: a count such as 100, or a percentage of
+    /// the run's members such as 1%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 : self.matches('^(100([.]0{1,6})?|[0-9]{1,2}([.][0-9]{1,6})?)%$')").message("limits.maxChangedBills must be a count such as 100 or a percentage from 0% to 100% such as \"1%\""))]
     pub max_changed_bills: Option<Limit>,
-    /// The most by which a new revision changes the month's total, in minor units. Not available in
-    /// this version.
+    /// With rebill, the most by which the month's total rises or falls: minor units of the currency
+    /// such as 100000, or a percentage of the live total such as 1%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 : self.matches('^(100([.]0{1,6})?|[0-9]{1,2}([.][0-9]{1,6})?)%$')").message("limits.maxTotalDelta must be an amount in minor units such as 100000 or a percentage from 0% to 100% such as \"1%\""))]
     pub max_total_delta: Option<Limit>,
 }
 
-/// The most by which a month differs from the month before, in percent.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+/// The most by which a month differs from the month before, in percent of the month before.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersusPreviousMonth {
-    /// Change of the number of members.
+    /// The most by which the number of members rises or falls, such as 5%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == string && self.matches('^(100([.]0{1,6})?|[0-9]{1,2}([.][0-9]{1,6})?)%$')").message("limits.versusPreviousMonth.members must be a percentage from 0% to 100% such as \"5%\""))]
     pub members: Option<Limit>,
-    /// Change of the total.
+    /// The most by which the sum of all bills rises or falls, such as 10%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == string && self.matches('^(100([.]0{1,6})?|[0-9]{1,2}([.][0-9]{1,6})?)%$')").message("limits.versusPreviousMonth.total must be a percentage from 0% to 100% such as \"10%\""))]
     pub total: Option<Limit>,
 }
 

@@ -11,6 +11,7 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.scenario("a_draft_is_issued_only_when_its_own_digest_is_approved", by_digest);
     suite.scenario("a_draft_over_its_limit_waits_for_approval", over_its_limit);
     suite.scenario("a_draft_within_its_limit_is_issued_without_approval", within_its_limit);
+    suite.scenario("a_draft_that_bills_nobody_waits_for_approval", bills_nobody);
 }
 
 async fn live_bills(installation: &Installation, month: &str) -> Result<i64> {
@@ -58,6 +59,24 @@ async fn over_its_limit(installation: &Installation) -> Result<()> {
     let digest = status(&run)["digest"].as_str().context("a draft without a digest")?;
     installation.change_run("strict", json!({"approval": {"digest": digest, "by": "lee"}})).await?;
     installation.succeeds_with_bills_of("strict", &month, reference).await.map(drop)
+}
+
+async fn bills_nobody(installation: &Installation) -> Result<()> {
+    let month = data::month(27);
+    // Of another product: no member has any of its plans.
+    let other = data::PRICE_BOOK.replace("BASIC-33", "OTHER-33").replace("FLAT-89", "OTHER-89");
+    installation.put_price_book("pricebook-other", &other).await?;
+    installation
+        .apply_run("other-product", &month, json!({"priceBookRef": {"name": "pricebook-other"}}))
+        .await?;
+    let run = installation.wait_for_phase("other-product", "AwaitingApproval").await?;
+    let message =
+        installation.wait_for_condition("other-product", "Approved", "False", "NothingToIssue").await?;
+    let quarantined = status(&run)["counts"]["quarantined"].to_string();
+    ensure!(message.contains(&quarantined), "{quarantined} are in quarantine: {message}");
+    installation.delete_run("other-product").await?;
+    ensure!(live_bills(installation, &month).await? == 0, "a draft without bills was issued");
+    Ok(())
 }
 
 async fn within_its_limit(installation: &Installation) -> Result<()> {

@@ -13,6 +13,7 @@ const CORRECTED: &str = "pricebook-corrected";
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.scenario("a_month_is_billed_again_despite_killed_workers_and_unchanged_bills_stay", billed_again);
+    suite.scenario("a_rebilling_that_changes_more_than_its_limits_waits_for_approval", over_its_limits);
 }
 
 fn rebill(of_revision: i64) -> Value {
@@ -87,4 +88,23 @@ async fn billed_again(installation: &Installation) -> Result<()> {
     ensure!(failed.1 == "RevisionConflict", "the month was billed a third time: {failed:?}");
     ensure!(live_revisions(installation, &month).await? == after, "a run that failed changed the month");
     database::assert_live_equals(&installation.pool, &month, reference).await
+}
+
+async fn over_its_limits(installation: &Installation) -> Result<()> {
+    let month = data::month(27);
+    let (reference, wrong) = billed_wrongly(installation, "wrong-again", &month).await?;
+    let before = live_revisions(installation, &month).await?;
+    let mut spec = rebill(wrong);
+    spec["limits"] = json!({"maxChangedBills": 3, "maxTotalDelta": "0.5%"});
+    installation.apply_run("much-changed", &month, spec).await?;
+    let run = installation.wait_for_phase("much-changed", "AwaitingApproval").await?;
+    let message =
+        installation.wait_for_condition("much-changed", "Approved", "False", "LimitExceeded").await?;
+    for limit in ["limits.maxChangedBills (3)", "limits.maxTotalDelta (0.5%)"] {
+        ensure!(message.contains(limit), "the message is without {limit}: {message}");
+    }
+    ensure!(live_revisions(installation, &month).await? == before, "live_bill shows bills of a draft");
+    let digest = status(&run)["digest"].as_str().context("a draft without a digest")?;
+    installation.change_run("much-changed", json!({"approval": {"digest": digest, "by": "kim"}})).await?;
+    installation.succeeds_with_bills_of("much-changed", &month, reference).await.map(drop)
 }

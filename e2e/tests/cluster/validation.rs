@@ -76,16 +76,20 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
             "scope is not available in this version; leave it out to bill all members",
         ),
         (
-            json!({"limits": {"versusPreviousMonth": {"members": "1%"}}}),
-            "limits.versusPreviousMonth is not available in this version; leave it out, or use limits.maxQuarantined",
+            json!({"limits": {"versusPreviousMonth": {"members": 5}}}),
+            "limits.versusPreviousMonth.members must be a percentage from 0% to 100% such as \"5%\"",
         ),
         (
-            json!({"limits": {"maxChangedBills": 3}}),
-            "limits.maxChangedBills is not available in this version; leave it out",
+            json!({"limits": {"versusPreviousMonth": {"total": "ten"}}}),
+            "limits.versusPreviousMonth.total must be a percentage from 0% to 100% such as \"10%\"",
         ),
         (
-            json!({"limits": {"maxTotalDelta": 3}}),
-            "limits.maxTotalDelta is not available in this version; leave it out",
+            json!({"limits": {"maxChangedBills": "1"}}),
+            "limits.maxChangedBills must be a count such as 100 or a percentage from 0% to 100% such as \"1%\"",
+        ),
+        (
+            json!({"limits": {"maxTotalDelta": -1}}),
+            "limits.maxTotalDelta must be an amount in minor units such as 100000 or a percentage from 0% to 100% such as \"1%\"",
         ),
         (json!({"limits": {"maxQuarantined": -1}}), max_quarantined),
         (json!({"limits": {"maxQuarantined": "101%"}}), max_quarantined),

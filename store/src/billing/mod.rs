@@ -31,7 +31,9 @@ pub use self::billing_error::BillingError;
 pub use self::close_revision::EndStatus;
 pub use self::issue_revision::issue_revision;
 pub use self::month_totals::{MonthTotals, read_totals};
-pub use self::observe::{Draft, RebillingSnapshot, RunSnapshot, observe, read_drafts};
+pub use self::observe::{
+    Baselines, Draft, MonthFigures, RebillingSnapshot, RunSnapshot, observe, read_drafts,
+};
 pub use self::reject_revision::reject_revision;
 pub use self::revision::{RevisionKey, RevisionState};
 pub use self::roll_back_revision::{

@@ -1,16 +1,17 @@
 //! What the operator observes of billing runs: for their status and housekeeping. Reads only.
 
 use domain::ids::{LoadNumber, Revision};
+use domain::month::BillingMonth;
 use jiff::Timestamp;
 use sqlx::types::Uuid;
-use sqlx::{Connection as _, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::amounts::{Amounts, Counts};
 use super::billing_error::BillingError;
 use super::chunk_sums::sum_chunks;
 use super::revision::{RevisionKey, RevisionState};
 use super::verification::{Verification, read_checks};
-use crate::decode::{read_month, read_number};
+use crate::decode::{read_amount, read_month, read_number};
 use crate::error::During as _;
 
 /// Everything about one run at one moment.
@@ -42,6 +43,8 @@ pub struct RunSnapshot {
     /// None: the month's first billing.
     pub rebilling: Option<RebillingSnapshot>,
     pub verification: Option<Verification>,
+    /// What a verified draft is compared with; none in any other state.
+    pub baselines: Option<Baselines>,
     pub issued_at: Option<Timestamp>,
     pub closed_at: Option<Timestamp>,
     pub decided_by: Option<String>,
@@ -56,6 +59,24 @@ pub struct RebillingSnapshot {
     pub of_revision: Revision,
     /// Members of the chunks that are done whose outcome differs from their live one.
     pub changed: i64,
+}
+
+/// The live bills that a draft is compared with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Baselines {
+    /// Of the same month; none for a first billing.
+    pub live: Option<MonthFigures>,
+    /// Of the month before; none where nothing is live.
+    pub previous_month: Option<MonthFigures>,
+}
+
+/// Figures of all live bills of a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MonthFigures {
+    /// Billed and quarantined members.
+    pub members: i64,
+    /// In minor units; can exceed 64 bits.
+    pub total: i128,
 }
 
 impl RunSnapshot {
@@ -109,6 +130,12 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         fence: row.fence,
     };
     let sums = sum_chunks(&mut tx, &key).await?;
+    let state = RevisionState::parse(&row.state)?;
+    let baselines = if state == RevisionState::Draft && row.verified_at.is_some() {
+        Some(read_baselines(&mut tx, key.month).await?)
+    } else {
+        None
+    };
     tx.commit().await.during("cannot end the transaction that observes a run")?;
     let rebilling = row
         .of_revision
@@ -126,7 +153,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
     Ok(Some(RunSnapshot {
         key,
         run: row.run,
-        state: RevisionState::parse(&row.state)?,
+        state,
         holds_lock: row.holds_lock,
         data_cutoff: read_number("revision.data_cutoff", row.data_cutoff)?,
         price_book_version: row.version,
@@ -144,12 +171,41 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         members_done_recently: sums.members_done_recently,
         rebilling,
         verification,
+        baselines,
         issued_at: row.issued_at.map(jiff_sqlx::Timestamp::to_jiff),
         closed_at: row.closed_at.map(jiff_sqlx::Timestamp::to_jiff),
         decided_by: row.decided_by,
         reason: row.reason,
         now: row.now.to_jiff(),
     }))
+}
+
+/// The chunks of the highest live revision have the figures of the whole month, whichever revisions
+/// its bills are of.
+async fn read_baselines(tx: &mut PgConnection, month: BillingMonth) -> Result<Baselines, BillingError> {
+    let previous = month.previous().map(|month| month.to_string());
+    let rows = sqlx::query!(
+        r#"with live as (
+               select month, max(revision) as revision from revision
+               where month in ($1, $2) and state = 'LIVE' group by month
+           )
+           select month = $1 as "same_month!", sum(billed + quarantined)::bigint as "members!",
+                  sum(total_amount)::text as "total!"
+           from chunk join live using (month, revision) group by month"#,
+        month.to_string(),
+        previous
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read the live figures to compare the draft with")?;
+    let mut baselines = Baselines::default();
+    for row in rows {
+        let figures =
+            MonthFigures { members: row.members, total: read_amount("chunk.total_amount", &row.total)? };
+        let baseline = if row.same_month { &mut baselines.live } else { &mut baselines.previous_month };
+        *baseline = Some(figures);
+    }
+    Ok(baselines)
 }
 
 /// A revision that is neither issued nor rejected, and its run.

@@ -1,12 +1,13 @@
 //! A run whose revision is a draft: its workers, its verification, its approval, and its issuing.
 
-use api::billing_run::{ApprovalPolicy, Phase};
+use api::billing_run::Phase;
 use api::conditions::{APPROVED, ConditionUpdate, PROGRESSING};
 use api::run::Run as _;
 use api::{BillingRun, reasons};
 use kube::ResourceExt as _;
 use store::billing::{EndStatus, RunSnapshot, Verification};
 
+use super::approval::{self, ApprovalNeed};
 use crate::billing::action::{Action, BillingDecision};
 use crate::billing::observed::Observed;
 use crate::billing::{build, status};
@@ -101,7 +102,7 @@ fn approve(
     revision: &RunSnapshot,
     verification: &Verification,
 ) -> BillingDecision {
-    let Some((reason, why)) = needs_approval(run, revision) else {
+    let Some(ApprovalNeed { reason, why }) = approval::needed(run, revision) else {
         return issue(run, observed, revision, None);
     };
     let how = format!(
@@ -139,27 +140,4 @@ fn issue(
     let update = progressing(reasons::ISSUING, "the checks passed; the revision is being issued");
     let next = Next::Apply(Action::Issue { key: revision.key.clone(), approved_by });
     Decision { status: builder.condition(update).build(), next }
-}
-
-/// The reason for which the draft needs approval, with its explanation.
-fn needs_approval(run: &BillingRun, revision: &RunSnapshot) -> Option<(&'static str, String)> {
-    let counts = revision.counts;
-    if let Some(limit) = run.spec.limits.as_ref().and_then(|limits| limits.max_quarantined.as_ref()) {
-        match limit.is_exceeded(counts.quarantined, revision.members) {
-            Ok(false) => {}
-            Ok(true) => {
-                let why = format!(
-                    "{} of {} members are in quarantine, more than limits.maxQuarantined ({limit})",
-                    counts.quarantined, revision.members
-                );
-                return Some((reasons::LIMIT_EXCEEDED, why));
-            }
-            Err(error) => {
-                return Some((reasons::LIMIT_INVALID, format!("limits.maxQuarantined: {error}")));
-            }
-        }
-    }
-    (run.spec.approval_policy == ApprovalPolicy::Manual).then(|| {
-        (reasons::MANUAL_APPROVAL, "approvalPolicy is Manual and the draft passed its checks".to_owned())
-    })
 }

@@ -3,6 +3,7 @@
 //! a draft, [`ended`] once it is issued or rejected, [`deleting`] while the run is being deleted. A
 //! rollback goes from [`pending`] to [`ended`].
 
+mod approval;
 mod deleting;
 mod draft;
 mod ended;

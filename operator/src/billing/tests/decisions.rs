@@ -1,23 +1,9 @@
 //! Each observation with the decision that follows.
 
-use api::Limit;
-use api::billing_run::{AfterSent, Limits, Rebill};
+use api::billing_run::{AfterSent, Rebill};
 use store::billing::Rejection;
 
 use super::*;
-
-fn limited(percent: &str) -> BillingRun {
-    let mut run = run();
-    run.spec.limits =
-        Some(Limits { max_quarantined: Some(Limit::Percent(percent.to_owned())), ..Limits::default() });
-    run
-}
-
-fn manual() -> BillingRun {
-    let mut run = run();
-    run.spec.approval_policy = ApprovalPolicy::Manual;
-    run
-}
 
 fn rebilling(of_revision: i32, after_sent: AfterSent) -> BillingRun {
     let mut run = run();
@@ -256,61 +242,6 @@ fn decisions_while_the_revision_is_a_draft() {
             run(),
             observed(Some(fenced)),
             "Running | BackOff | Started:Planned !Progressing:LockLost",
-        ),
-    ]);
-}
-
-#[test]
-fn decisions_when_approval_is_needed() {
-    let verified = || observed(Some(verified(true)));
-    assert_decisions(&[
-        (
-            "manual",
-            manual(),
-            verified(),
-            "AwaitingApproval | AwaitChange | Started:Planned !Approved:ManualApproval",
-        ),
-        (
-            "over the limit",
-            limited("9.9%"),
-            verified(),
-            "AwaitingApproval | AwaitChange | Started:Planned !Approved:LimitExceeded",
-        ),
-        (
-            "at the limit",
-            limited("10%"),
-            verified(),
-            "Issuing | Issue(revision 1) | Started:Planned Progressing:Issuing",
-        ),
-        (
-            "an invalid limit",
-            limited("lots"),
-            verified(),
-            "AwaitingApproval | AwaitChange | Started:Planned !Approved:LimitInvalid",
-        ),
-        (
-            "approved",
-            approving(manual(), DIGEST),
-            verified(),
-            "Issuing | Issue(revision 1) | Started:Planned Approved:Approved Progressing:Issuing",
-        ),
-        (
-            "approved over the limit",
-            approving(limited("1%"), DIGEST),
-            verified(),
-            "Issuing | Issue(revision 1) | Started:Planned Approved:Approved Progressing:Issuing",
-        ),
-        (
-            "another draft approved",
-            approving(manual(), &"b".repeat(64)),
-            verified(),
-            "AwaitingApproval | AwaitChange | Started:Planned !Approved:DigestMismatch",
-        ),
-        (
-            "an approval that is not needed",
-            approving(run(), &"b".repeat(64)),
-            verified(),
-            "Issuing | Issue(revision 1) | Started:Planned Progressing:Issuing",
         ),
     ]);
 }

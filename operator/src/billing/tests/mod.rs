@@ -1,6 +1,7 @@
 //! The decisions as tables, one row for each transition, and the Job, without a cluster or a
 //! database.
 
+mod approvals;
 mod decisions;
 mod rollbacks;
 mod status_fields;
@@ -123,6 +124,7 @@ fn draft() -> RunSnapshot {
         members_done_recently: 3,
         rebilling: None,
         verification: None,
+        baselines: None,
         issued_at: None,
         closed_at: None,
         decided_by: None,

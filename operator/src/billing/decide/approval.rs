@@ -1,0 +1,120 @@
+//! Whether a verified draft may be issued by itself, or waits for a person.
+
+use api::billing_run::{ApprovalPolicy, Limits};
+use api::{BillingRun, Limit, reasons};
+use store::billing::{MonthFigures, RunSnapshot};
+
+/// Why a draft waits for approval.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ApprovalNeed {
+    pub(super) reason: &'static str,
+    pub(super) why: String,
+}
+
+/// Why the verified draft needs approval. A draft without a bill always does.
+pub(super) fn needed(run: &BillingRun, revision: &RunSnapshot) -> Option<ApprovalNeed> {
+    let need = |reason, why| Some(ApprovalNeed { reason, why });
+    if revision.counts.billed == 0 {
+        let why = match revision.counts.quarantined {
+            0 => format!(
+                "no member is eligible, as of load {}: are the month's subscriptions loaded?",
+                revision.data_cutoff
+            ),
+            quarantined => format!("nobody is billed: all {quarantined} members are in quarantine"),
+        };
+        return need(reasons::NOTHING_TO_ISSUE, why);
+    }
+    let limits = run.spec.limits.clone().unwrap_or_default();
+    let (mut exceeded, mut invalid) = (Vec::new(), Vec::new());
+    for Comparison { field, limit, what, part, whole } in comparisons(&limits, revision) {
+        let Some(part) = part else {
+            exceeded.push(format!("limits.{field} ({limit}) cannot be compared: {what}"));
+            continue;
+        };
+        match limit.is_exceeded(part, whole) {
+            Ok(false) => {}
+            Ok(true) => exceeded.push(format!("{what}, more than limits.{field} ({limit})")),
+            Err(error) => invalid.push(format!("limits.{field}: {error}")),
+        }
+    }
+    if !invalid.is_empty() {
+        return need(reasons::LIMIT_INVALID, invalid.join("; "));
+    }
+    if !exceeded.is_empty() {
+        return need(reasons::LIMIT_EXCEEDED, exceeded.join("; "));
+    }
+    match run.spec.approval_policy {
+        ApprovalPolicy::Automatic => None,
+        ApprovalPolicy::Manual => need(
+            reasons::MANUAL_APPROVAL,
+            "approvalPolicy is Manual and the draft passed its checks".to_owned(),
+        ),
+    }
+}
+
+/// One limit, with what it is compared with.
+struct Comparison<'a> {
+    field: &'static str,
+    limit: &'a Limit,
+    /// The words for `part` of `whole`, or for what is missing.
+    what: String,
+    /// None where there is nothing to compare with.
+    part: Option<i128>,
+    whole: i128,
+}
+
+/// The limits that the run has and that concern it: what a re-billing changes is not compared in a
+/// first billing.
+fn comparisons<'a>(limits: &'a Limits, revision: &RunSnapshot) -> Vec<Comparison<'a>> {
+    let (members, total) = (i128::from(revision.members), revision.amounts.total);
+    let baselines = revision.baselines.unwrap_or_default();
+    let mut found = Vec::new();
+    if let Some(limit) = &limits.max_quarantined {
+        let quarantined = revision.counts.quarantined;
+        let what = format!("{quarantined} of {members} members are in quarantine");
+        let part = Some(quarantined.into());
+        found.push(Comparison { field: "maxQuarantined", limit, what, part, whole: members });
+    }
+    if let (Some(limit), Some(rebilling)) = (&limits.max_changed_bills, &revision.rebilling) {
+        let what = format!("the outcome of {} of {members} members changes", rebilling.changed);
+        let part = Some(rebilling.changed.into());
+        found.push(Comparison { field: "maxChangedBills", limit, what, part, whole: members });
+    }
+    if let (Some(limit), Some(live)) = (&limits.max_total_delta, &baselines.live) {
+        let what = format!("the month's total changes from {} to {total}", live.total);
+        let part = Some((total - live.total).abs());
+        found.push(Comparison { field: "maxTotalDelta", limit, what, part, whole: live.total.abs() });
+    }
+    let versus = limits.versus_previous_month.as_ref();
+    let mut compare =
+        |field, limit: Option<&'a Limit>, noun: &str, now: i128, figure: fn(&MonthFigures) -> i128| {
+            let Some(limit) = limit else { return };
+            let (what, part, whole) = match &baselines.previous_month {
+                Some(before) => {
+                    let before = figure(before);
+                    (
+                        format!("{noun} is {now}, and {before} in the month before"),
+                        Some((now - before).abs()),
+                        before.abs(),
+                    )
+                }
+                None => ("the month before has no live bills".to_owned(), None, 0),
+            };
+            found.push(Comparison { field, limit, what, part, whole });
+        };
+    compare(
+        "versusPreviousMonth.members",
+        versus.and_then(|versus| versus.members.as_ref()),
+        "the number of members",
+        members,
+        |figures| figures.members.into(),
+    );
+    compare(
+        "versusPreviousMonth.total",
+        versus.and_then(|versus| versus.total.as_ref()),
+        "the total",
+        total,
+        |figures| figures.total,
+    );
+    found
+}

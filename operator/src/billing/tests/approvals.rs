@@ -1,0 +1,190 @@
+//! Drafts that wait for approval, and why.
+
+use api::Limit;
+use api::billing_run::{Limits, VersusPreviousMonth};
+use store::billing::{Baselines, MonthFigures, RebillingSnapshot};
+
+use super::*;
+
+fn limited(percent: &str) -> BillingRun {
+    let mut run = run();
+    run.spec.limits =
+        Some(Limits { max_quarantined: Some(Limit::Percent(percent.to_owned())), ..Limits::default() });
+    run
+}
+
+fn manual() -> BillingRun {
+    let mut run = run();
+    run.spec.approval_policy = ApprovalPolicy::Manual;
+    run
+}
+
+#[test]
+fn decisions_when_approval_is_needed() {
+    let verified = || observed(Some(verified(true)));
+    assert_decisions(&[
+        (
+            "manual",
+            manual(),
+            verified(),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:ManualApproval",
+        ),
+        (
+            "over the limit",
+            limited("9.9%"),
+            verified(),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:LimitExceeded",
+        ),
+        (
+            "at the limit",
+            limited("10%"),
+            verified(),
+            "Issuing | Issue(revision 1) | Started:Planned Progressing:Issuing",
+        ),
+        (
+            "an invalid limit",
+            limited("lots"),
+            verified(),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:LimitInvalid",
+        ),
+        (
+            "approved",
+            approving(manual(), DIGEST),
+            verified(),
+            "Issuing | Issue(revision 1) | Started:Planned Approved:Approved Progressing:Issuing",
+        ),
+        (
+            "approved over the limit",
+            approving(limited("1%"), DIGEST),
+            verified(),
+            "Issuing | Issue(revision 1) | Started:Planned Approved:Approved Progressing:Issuing",
+        ),
+        (
+            "another draft approved",
+            approving(manual(), &"b".repeat(64)),
+            verified(),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:DigestMismatch",
+        ),
+        (
+            "an approval that is not needed",
+            approving(run(), &"b".repeat(64)),
+            verified(),
+            "Issuing | Issue(revision 1) | Started:Planned Progressing:Issuing",
+        ),
+    ]);
+}
+
+/// A verified draft over a live revision of 1,000 minor units, of which 3 of 10 members change, and
+/// after a month of 8 members and 2,000.
+fn compared() -> RunSnapshot {
+    let of_revision = "1".parse().unwrap();
+    RunSnapshot {
+        amounts: Amounts { total: 1_100, ..Amounts::default() },
+        rebilling: Some(RebillingSnapshot { of_revision, changed: 3 }),
+        baselines: Some(Baselines {
+            live: Some(MonthFigures { members: 10, total: 1_000 }),
+            previous_month: Some(MonthFigures { members: 8, total: 2_000 }),
+        }),
+        ..verified(true)
+    }
+}
+
+#[test]
+fn each_limit_at_its_edge() {
+    let percent = |text: &str| Some(Limit::Percent(text.to_owned()));
+    let versus = |members: Option<Limit>, total: Option<Limit>| Limits {
+        versus_previous_month: Some(VersusPreviousMonth { members, total }),
+        ..Limits::default()
+    };
+    let changed = |limit: Limit| Limits { max_changed_bills: Some(limit), ..Limits::default() };
+    let delta = |limit: Limit| Limits { max_total_delta: Some(limit), ..Limits::default() };
+    let first = || RunSnapshot {
+        rebilling: None,
+        baselines: Some(Baselines { live: None, ..compared().baselines.unwrap() }),
+        ..compared()
+    };
+    let after_nothing = || RunSnapshot {
+        baselines: Some(Baselines { previous_month: None, ..compared().baselines.unwrap() }),
+        ..compared()
+    };
+    let table = [
+        (changed(Limit::Count(3)), compared(), None),
+        (
+            changed(Limit::Count(2)),
+            compared(),
+            Some("the outcome of 3 of 10 members changes, more than limits.maxChangedBills (2)"),
+        ),
+        (
+            changed(percent("29%").unwrap()),
+            compared(),
+            Some("the outcome of 3 of 10 members changes, more than limits.maxChangedBills (29%)"),
+        ),
+        (changed(Limit::Count(0)), first(), None),
+        (delta(Limit::Count(100)), compared(), None),
+        (delta(percent("10%").unwrap()), compared(), None),
+        (
+            delta(Limit::Count(99)),
+            compared(),
+            Some("the month's total changes from 1000 to 1100, more than limits.maxTotalDelta (99)"),
+        ),
+        (delta(Limit::Count(0)), first(), None),
+        (versus(percent("25%"), percent("45%")), compared(), None),
+        (
+            versus(percent("24%"), percent("44%")),
+            compared(),
+            Some(
+                "the number of members is 10, and 8 in the month before, more than \
+                 limits.versusPreviousMonth.members (24%); the total is 1100, and 2000 in the month before, more than \
+                 limits.versusPreviousMonth.total (44%)",
+            ),
+        ),
+        (
+            versus(None, percent("100%")),
+            after_nothing(),
+            Some(
+                "limits.versusPreviousMonth.total (100%) cannot be compared: the month before has no live bills",
+            ),
+        ),
+    ];
+    for (limits, draft, expected) in table {
+        let mut run = run();
+        run.spec.limits = Some(limits.clone());
+        let decision = decide::decide(&run, &observed(Some(draft)));
+        let Some(expected) = expected else {
+            assert!(matches!(decision.next, Next::Apply(Action::Issue { .. })), "{limits:?}");
+            continue;
+        };
+        let approved = conditions::find(&decision.status.conditions, conditions::APPROVED).unwrap();
+        assert_eq!((approved.reason.as_str(), approved.status.as_str()), ("LimitExceeded", "False"));
+        assert!(
+            approved.message.starts_with(&format!("{expected}; approve the draft")),
+            "{}",
+            approved.message
+        );
+    }
+}
+
+#[test]
+fn a_draft_without_a_bill_is_never_issued_by_itself() {
+    let without_bills = |quarantined: i64| RunSnapshot {
+        members: quarantined,
+        counts: Counts { quarantined, ..Counts::default() },
+        ..verified(true)
+    };
+    for (quarantined, expected) in [
+        (0, "no member is eligible, as of load 3: are the month's subscriptions loaded?; approve"),
+        (7, "nobody is billed: all 7 members are in quarantine; approve"),
+    ] {
+        let draft = || observed(Some(without_bills(quarantined)));
+        let decision = decide::decide(&run(), &draft());
+        assert_eq!(
+            summary(&decision),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:NothingToIssue"
+        );
+        assert!(message(&decision, conditions::APPROVED).starts_with(expected), "{decision:?}");
+        assert_eq!(
+            summary(&decide::decide(&approving(run(), DIGEST), &draft())),
+            "Issuing | Issue(revision 1) | Started:Planned Approved:Approved Progressing:Issuing"
+        );
+    }
+}
