@@ -268,7 +268,7 @@ async fn the_invariants_hold_after_a_rollback_and_each_violation_is_found() {
         ),
         (
             "rollbacks-match-revisions",
-            format!("{history}; update job_log set succeeded = 11, failed = 1 where kind = 'ROLLBACK'"),
+            format!("{history}; update job_log set succeeded = 15, failed = 1 where kind = 'ROLLBACK'"),
         ),
         (
             "rollbacks-match-revisions",

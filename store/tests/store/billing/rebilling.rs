@@ -228,7 +228,7 @@ async fn a_verified_draft_is_compared_with_what_is_live() {
     assert_eq!(fixture.observe(&key).await.baselines, None);
     fixture.verify(&key).await;
     let baselines = fixture.observe(&key).await.baselines.unwrap();
-    let live = MonthFigures { members: 15, total: total.parse().unwrap() };
+    let live = MonthFigures { members: 16, total: total.parse().unwrap() };
     assert_eq!(baselines, Baselines { live: Some(live), previous_month: None });
 
     // The month before: a revision that is live, and one above it that is not.

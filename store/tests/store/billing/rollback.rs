@@ -43,7 +43,7 @@ async fn a_revision_is_rolled_back_once() {
     fixture.load(1, EVERYTHING).await;
     assert_ne!(bill_month(&fixture).await, "");
     let first = rolled_back(fixture.roll_back(7, 1).await);
-    assert_eq!((first.revision.get(), first.outcomes, first.live_again), (1, 15, None));
+    assert_eq!((first.revision.get(), first.outcomes, first.live_again), (1, 16, None));
     assert_eq!(fixture.live_bills().await, "");
     assert_eq!(
         fixture
@@ -64,7 +64,7 @@ async fn a_revision_is_rolled_back_once() {
                  from job_log where kind = 'ROLLBACK'"
             )
             .await,
-        "test/rollback 2026-10 SUCCEEDED 12 12 0 0 t {\"reason\": \"wrong price book\", \"runUid\": \
+        "test/rollback 2026-10 SUCCEEDED 16 16 0 0 t {\"reason\": \"wrong price book\", \"runUid\": \
          \"00000000-0000-0000-0000-000000000007\", \"revision\": 1}"
     );
 
@@ -161,7 +161,7 @@ async fn a_month_that_was_rolled_back_is_billed_anew() {
     assert_eq!(rolled_back(fixture.roll_back(7, 1).await).revision.get(), 1);
     assert!(rejection(fixture.roll_back(8, 1).await).ends_with(": revision 2 of run test/run is"));
     assert_eq!(fixture.live_bills().await, bills);
-    assert_eq!(rolled_back(fixture.roll_back(8, 2).await).outcomes, 15);
+    assert_eq!(rolled_back(fixture.roll_back(8, 2).await).outcomes, 16);
     assert_eq!(fixture.begin(3).await.key.revision.get(), 3);
 }
 
@@ -175,7 +175,7 @@ async fn a_draft_is_neither_rolled_back_nor_in_the_way_once_it_is_rejected() {
     let BeginResult::Started(next) = fixture.try_begin("test/run", 2, None).await else { panic!("rejected") };
     bill_shards(&fixture, &next.key).await;
     fixture.issue(&next.key).await;
-    assert_eq!(rolled_back(fixture.roll_back(7, 2).await).outcomes, 15);
+    assert_eq!(rolled_back(fixture.roll_back(7, 2).await).outcomes, 16);
 }
 
 /// Fails the transaction at each of its statements in turn: nothing of it stays, and the next call
@@ -216,7 +216,7 @@ async fn a_rollback_that_breaks_off_leaves_nothing() {
         assert_eq!(billing::observe_rollback(&fixture.operator, Uuid::from_u128(7)).await.unwrap(), None);
     }
     assert_eq!(fixture.live_bills().await, bills);
-    assert_eq!(rolled_back(fixture.roll_back(7, 1).await).outcomes, 15);
+    assert_eq!(rolled_back(fixture.roll_back(7, 1).await).outcomes, 16);
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn the_cost_of_a_rollback_does_not_depend_on_the_bills() {
         .execute(&mut blocker)
         .await
         .unwrap();
-    assert_eq!(rolled_back(fixture.roll_back(7, 1).await).outcomes, 15);
+    assert_eq!(rolled_back(fixture.roll_back(7, 1).await).outcomes, 16);
 }
 
 #[tokio::test]
