@@ -181,7 +181,7 @@ async fn classify_unclaimed(
         &members,
         &revisions,
         &taken,
-        run.selection == Selection::Ready
+        matches!(run.selection, Selection::Ready | Selection::Failed)
     )
     .fetch_all(tx)
     .await

@@ -111,9 +111,10 @@ async fn apply_steps(
         steps.iter().map(|step| step.outcome.and_then(|ended| ended.reason.clone())).collect();
     let rows = sqlx::query!(
         r#"with run as (
-               select id, state from notification where id = any($2) order by id for key share
+               select id, state, selection from notification where id = any($2) order by id for key share
            ), last as (
-               select max(revision) as revision from revision where month = $1 and state = 'LIVE'
+               select max(revision) filter (where state = 'LIVE') as revision, count(issued_at) > 1 as several
+               from revision where month = $1
            ), moved as (
                update delivery d
                set state = coalesce(a.outcome::delivery_state, 'HANDED_OVER'),
@@ -135,6 +136,10 @@ async fn apply_steps(
                                and (a.revision = (select revision from last) or exists (
                                        select from live_bill l
                                        where l.month = $1 and l.member_id = a.member_id and l.revision = a.revision))
+                               and not (run.selection in ('READY', 'FAILED') and (select several from last) and exists (
+                                       select from delivery o
+                                       where o.month = $1 and o.member_id = a.member_id and o.revision <> a.revision
+                                         and o.channel = 'EMAIL' and o.state in ('SENT', 'UNKNOWN', 'HANDED_OVER')))
                           else a.outcome in ('FAILED', 'SKIPPED') or d.state = 'HANDED_OVER' end
                returning a.position, a.run, a.member_id, a.revision, a.outcome, a.reason
            ), closed as (

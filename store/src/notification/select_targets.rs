@@ -145,7 +145,7 @@ async fn select_chunk(
                select run.id, s.member_id, s.revision, s.attempts, $2
                from run cross join standing s
                where s.state = case $6 when 'READY' then 'PENDING' else $6 end::delivery_state
-                 and ($6 <> 'READY' or not exists (
+                 and ($6 not in ('READY', 'FAILED') or not exists (
                      select from delivery o
                      where o.month = $2 and o.member_id = s.member_id and o.revision <> s.revision and o.channel = 'EMAIL'
                        and o.state in ('SENT', 'UNKNOWN', 'HANDED_OVER')))

@@ -93,7 +93,7 @@ pub async fn verify_month(
     report.extend([
         InvariantResult {
             name: "recoveries-only-retry",
-            description: "a recovery run selects only bills that had failed or were unknown, and no member is sent two revisions without asking",
+            description: "a recovery run selects only bills that had failed or were unknown, and a Ready or Failed run sends to no member who was sent another revision",
             violations: notifications::check_recoveries(connection, &month).await?,
         },
         InvariantResult {
@@ -108,7 +108,7 @@ pub async fn verify_month(
         },
         InvariantResult {
             name: "rebillings-build-on-live-revisions",
-            description: "a live revision bills the live revision below it again, and only the lowest one none",
+            description: "each live revision bills the next lower live revision again; the lowest one is a first billing",
             violations: rebillings::check_layers(connection, &month).await?,
         },
         InvariantResult {

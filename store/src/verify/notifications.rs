@@ -70,13 +70,16 @@ pub(super) async fn check_recoveries(
                    where e.member_id = t.member_id and e.revision = t.revision and e.notification <> t.notification
                      and e.outcome = 'SENT' and e.ended_at < t.ended_at)
                union all
-               select format('%s (READY) sent member %s revision %s although revision %s was sent', n.run, t.member_id, t.revision,
-                             e.revision)
+               select format('%s (%s) sent member %s revision %s although revision %s was sent', n.run, n.selection, t.member_id,
+                             t.revision, e.revision)
                from ended t
-               join notification n on n.id = t.notification and n.selection = 'READY'
+               join notification n on n.id = t.notification and n.selection in ('READY', 'FAILED')
                join ended e on e.member_id = t.member_id and e.revision <> t.revision and e.outcome in ('SENT', 'UNKNOWN')
                            and e.ended_at < t.ended_at
-               where t.outcome = 'SENT'
+               where t.outcome = 'SENT' and not exists (
+                   select from ended later
+                   where later.member_id = e.member_id and later.revision = e.revision and later.ended_at > e.ended_at
+                     and later.ended_at < t.ended_at)
                union all
                select format('%s (READY) selected member %s revision %s after %s attempts', n.run, t.member_id, t.revision,
                              t.after_attempt)

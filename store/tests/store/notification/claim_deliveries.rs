@@ -295,6 +295,36 @@ async fn a_new_bill_is_not_sent_to_a_member_who_was_sent_the_old_one_after_the_s
 }
 
 #[tokio::test]
+async fn after_a_rollback_the_old_bill_is_not_sent_to_a_member_who_was_sent_the_new_one() {
+    let fixture = Fixture::with_bills(4).await;
+    let first = fixture.ready(1).await;
+    fixture.end(&first, &[3, 4], Outcome::Failed).await;
+    let mut consumer = fixture.consumer("a").await;
+    let claimed = consumer.claim(&first, &keys(&[1, 2], 1)).await;
+    // The new bills of members 1 and 3 are sent; then their revision is rolled back.
+    fixture.database.issue_bills(2, "values (1), (2), (3), (4)").await;
+    fixture
+        .database
+        .execute(
+            "insert into delivery (month, member_id, revision, attempt, notification, ended_at, state)
+                 select '2026-10', id, 2, 1, 1, now(), 'SENT' from (values (1), (3)) m (id);
+             update revision set state = 'ROLLED_BACK' where revision = 2",
+        )
+        .await;
+    // The claims are from before that.
+    let advanced = consumer.hand_over_and_record(&claimed, &[]).await;
+    assert_eq!((members(&advanced.granted), members(&advanced.refused)), (vec![2], vec![1]));
+    notification::release_claims(&mut consumer.connection, consumer.id, &advanced.refused).await.unwrap();
+    consumer.claims(&first, &keys(&[1], 1)).await;
+    assert_eq!(
+        fixture.outcomes(&first).await,
+        "1 SKIPPED ALREADY_SENT, 2, 3 FAILED 550 no such user, 4 FAILED 550 no such user"
+    );
+    let recovery = fixture.run(2, Selection::Failed, &Scope::Everyone).await;
+    assert_eq!(fixture.outcomes(&recovery).await, "4");
+}
+
+#[tokio::test]
 async fn a_bill_that_a_rebilling_keeps_is_sent_with_its_own_revision() {
     let fixture = Fixture::with_bills(4).await;
     let first = fixture
