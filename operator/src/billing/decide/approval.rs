@@ -1,6 +1,7 @@
 //! Whether a verified draft may be issued by itself, or waits for a person.
 
-use api::billing_run::{ApprovalPolicy, Limits};
+use api::billing_run::{ApprovalPolicy, Limits, Phase};
+use api::run::Run as _;
 use api::{BillingRun, Limit, reasons};
 use store::billing::{MonthFigures, RunSnapshot};
 
@@ -17,10 +18,10 @@ pub(super) fn needed(run: &BillingRun, revision: &RunSnapshot) -> Option<Approva
     if revision.counts.billed == 0 {
         let why = match revision.counts.quarantined {
             0 => format!(
-                "no member is eligible, as of load {}: are the month's subscriptions loaded?",
+                "no member is eligible as of load {}: check that the month's subscriptions are loaded",
                 revision.data_cutoff
             ),
-            quarantined => format!("nobody is billed: all {quarantined} members are in quarantine"),
+            quarantined => format!("no member gets a bill: all {quarantined} are in quarantine"),
         };
         return need(reasons::NOTHING_TO_ISSUE, why);
     }
@@ -45,11 +46,23 @@ pub(super) fn needed(run: &BillingRun, revision: &RunSnapshot) -> Option<Approva
     }
     match run.spec.approval_policy {
         ApprovalPolicy::Automatic => None,
-        ApprovalPolicy::Manual => need(
-            reasons::MANUAL_APPROVAL,
-            "approvalPolicy is Manual and the draft passed its checks".to_owned(),
-        ),
+        ApprovalPolicy::Manual => {
+            let changes = revision.rebilling.as_ref().map_or_else(String::new, |rebilling| {
+                format!(" and changes the outcome of {} of {} members", rebilling.changed, revision.members)
+            });
+            let why = format!("approvalPolicy is Manual; the draft passed its checks{changes}");
+            need(reasons::MANUAL_APPROVAL, why)
+        }
     }
+}
+
+/// A draft that has waited for approval is not issued by itself later, although what it was compared
+/// with has changed: the month before was billed, or billed again.
+pub(super) fn still_needed(run: &BillingRun) -> Option<ApprovalNeed> {
+    (run.phase() == Some(Phase::AwaitingApproval)).then(|| ApprovalNeed {
+        reason: reasons::LIMIT_EXCEEDED,
+        why: "the draft was over a limit; what that limit compares it with has changed since".to_owned(),
+    })
 }
 
 /// One limit, with what it is compared with.

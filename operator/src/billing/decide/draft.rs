@@ -102,7 +102,8 @@ fn approve(
     revision: &RunSnapshot,
     verification: &Verification,
 ) -> BillingDecision {
-    let Some(ApprovalNeed { reason, why }) = approval::needed(run, revision) else {
+    let needed = approval::needed(run, revision).or_else(|| approval::still_needed(run));
+    let Some(ApprovalNeed { reason, why }) = needed else {
         return issue(run, observed, revision, None);
     };
     let how = format!(

@@ -48,6 +48,12 @@ fn decisions_when_approval_is_needed() {
             "AwaitingApproval | AwaitChange | Started:Planned !Approved:LimitInvalid",
         ),
         (
+            "waiting, and by now within its limits",
+            in_phase(Phase::AwaitingApproval),
+            verified(),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:LimitExceeded",
+        ),
+        (
             "approved",
             approving(manual(), DIGEST),
             verified(),
@@ -87,6 +93,15 @@ fn compared() -> RunSnapshot {
         }),
         ..verified(true)
     }
+}
+
+#[test]
+fn a_rebilling_that_waits_says_how_much_it_changes() {
+    let decision = decide::decide(&manual(), &observed(Some(compared())));
+    assert_eq!(
+        message(&decision, conditions::APPROVED).split(';').nth(1),
+        Some(" the draft passed its checks and changes the outcome of 3 of 10 members")
+    );
 }
 
 #[test]
@@ -172,8 +187,8 @@ fn a_draft_without_a_bill_is_never_issued_by_itself() {
         ..verified(true)
     };
     for (quarantined, expected) in [
-        (0, "no member is eligible, as of load 3: are the month's subscriptions loaded?; approve"),
-        (7, "nobody is billed: all 7 members are in quarantine; approve"),
+        (0, "no member is eligible as of load 3: check that the month's subscriptions are loaded; approve"),
+        (7, "no member gets a bill: all 7 are in quarantine; approve"),
     ] {
         let draft = || observed(Some(without_bills(quarantined)));
         let decision = decide::decide(&run(), &draft());
