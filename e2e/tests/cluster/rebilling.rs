@@ -70,7 +70,7 @@ async fn billed_again(installation: &Installation) -> Result<()> {
         "revisions of the live bills: {before:?}, then {after:?}"
     );
     let complete = condition(&run, "Complete").context("no condition Complete")?;
-    ensure!(complete.2.contains(&format!("over revision {wrong}")), "the message: {complete:?}");
+    ensure!(complete.2.contains(&format!("bills revision {wrong} again")), "the message: {complete:?}");
     let jobs: Vec<(String, i64)> =
         sqlx::query_as("select status, total from job_log where month = $1 and kind = 'REBILLING'")
             .bind(&month)

@@ -40,9 +40,10 @@ fn planned(revision: &RunSnapshot) -> ConditionUpdate {
         "revision {} of {}{}: {} members in {} chunks, data up to load {}, price book {}",
         revision.key.revision,
         revision.key.month,
-        revision
-            .rebilling
-            .map_or_else(String::new, |rebilling| format!(" over revision {}", rebilling.of_revision)),
+        revision.rebilling.map_or_else(String::new, |rebilling| format!(
+            ", which bills revision {} again",
+            rebilling.of_revision
+        )),
         revision.members,
         revision.chunks,
         revision.data_cutoff,

@@ -88,8 +88,12 @@ pub enum Rejection {
 
 fn live_revision(live: Option<&(Revision, String)>) -> String {
     match live {
-        Some((revision, by)) => format!("revision {revision} of run {by} is"),
-        None => "no revision is live".to_owned(),
+        Some((revision, by)) => {
+            format!(
+                "revision {revision} of run {by} is; to change that one, create a run with ofRevision: {revision}"
+            )
+        }
+        None => "no revision is live; to bill the month, create a run without rebill and rollback".to_owned(),
     }
 }
 

@@ -12,14 +12,14 @@ use crate::controller::lifecycle;
 use crate::controller::status_builder::{StatusBuilder, whole_second};
 
 pub(super) fn issued(run: &BillingRun, observed: &Observed, revision: &RunSnapshot) -> BillingDecision {
-    let over = revision.rebilling.map_or_else(String::new, |rebilling| {
+    let again = revision.rebilling.map_or_else(String::new, |rebilling| {
         format!(
-            " over revision {}, with a new outcome for {} members",
+            ", which bills revision {} again and changes the outcome of {} members,",
             rebilling.of_revision, rebilling.changed
         )
     });
     let message = format!(
-        "revision {} of {} is live{over}: {} billed, {} in quarantine, total {}",
+        "revision {} of {}{again} was issued: {} billed, {} in quarantine, total {}",
         revision.key.revision,
         revision.key.month,
         revision.counts.billed,
@@ -43,7 +43,7 @@ pub(super) fn rejected(run: &BillingRun, observed: &Observed, revision: &RunSnap
         reasons::DELETED | reasons::REJECTED => Phase::Rejected,
         _ => Phase::Failed,
     };
-    let message = format!("{message}; another run can bill the month");
+    let message = format!("{message}; nothing of the month has changed, and another run can begin");
     let status = status::builder(run, observed, phase, revision)
         .condition(ConditionUpdate::new(FAILED, true, reason, message.clone()))
         .condition(ConditionUpdate::new(FINISHED, true, reason, message))

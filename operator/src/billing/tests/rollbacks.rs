@@ -133,11 +133,13 @@ fn the_status_says_what_was_rolled_back_and_what_is_live_now() {
     );
     assert_eq!(
         message(&decide(&refused(conflict(Some("3")))), "Failed"),
-        "revision 2 of month 2026-10 is not the month's highest live revision: revision 3 of run billing/other is"
+        "revision 2 of month 2026-10 is not the month's highest live revision: revision 3 of run billing/other is; to change \
+         that one, create a run with ofRevision: 3"
     );
     assert_eq!(
         message(&decide(&refused(conflict(None))), "Failed"),
-        "revision 2 of month 2026-10 is not the month's highest live revision: no revision is live"
+        "revision 2 of month 2026-10 is not the month's highest live revision: no revision is live; to bill the month, create \
+         a run without rebill and rollback"
     );
 }
 

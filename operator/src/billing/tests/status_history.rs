@@ -120,7 +120,7 @@ fn messages_name_the_problem_and_the_fix() {
     assert_eq!(
         message(&decide(&manual, &observed(Some(verified(true)))), "Approved"),
         format!(
-            "approvalPolicy is Manual and the draft passed its checks; approve the draft with spec.approval: \
+            "approvalPolicy is Manual; the draft passed its checks; approve the draft with spec.approval: \
              {{digest: {DIGEST}, by: YOUR-NAME}}, or delete the run"
         )
     );
@@ -132,10 +132,10 @@ fn messages_name_the_problem_and_the_fix() {
     );
     assert_eq!(
         message(&decide(&run(), &observed(Some(rejected("WorkersFailed: shard 2 failed")))), "Failed"),
-        "shard 2 failed; another run can bill the month"
+        "shard 2 failed; nothing of the month has changed, and another run can begin"
     );
     assert_eq!(
         message(&decide(&run(), &observed(Some(live()))), "Complete"),
-        "revision 1 of 2026-10 is live: 9 billed, 1 in quarantine, total 1180591620717411303424"
+        "revision 1 of 2026-10 was issued: 9 billed, 1 in quarantine, total 1180591620717411303424"
     );
 }

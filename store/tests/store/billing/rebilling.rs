@@ -47,7 +47,8 @@ async fn only_the_highest_live_revision_can_be_billed_again() {
     let none_live = rejection(fixture.try_rebill(9, 1, None).await).to_string();
     assert_eq!(
         none_live,
-        "revision 1 of month 2026-10 is not the month's highest live revision: no revision is live"
+        "revision 1 of month 2026-10 is not the month's highest live revision: no revision is live; to bill the month, create \
+         a run without rebill and rollback"
     );
     bill_month(&fixture).await;
     let key = rebill(&fixture, 2, 1).await;
@@ -70,7 +71,8 @@ async fn only_the_highest_live_revision_can_be_billed_again() {
     );
     assert_eq!(
         again.to_string(),
-        "revision 1 of month 2026-10 is not the month's highest live revision: revision 2 of run test/rebill is"
+        "revision 1 of month 2026-10 is not the month's highest live revision: revision 2 of run test/rebill is; to change \
+         that one, create a run with ofRevision: 2"
     );
     let ahead = rejection(fixture.try_rebill(3, 3, None).await);
     assert!(matches!(ahead, Rejection::RevisionConflict { .. }), "{ahead}");
@@ -133,7 +135,7 @@ async fn a_rebilling_that_is_rolled_back_leaves_the_month_as_it_was() {
     assert_eq!(rollback.live_again.map(Revision::get), Some(1));
     assert_eq!(fixture.live_bills().await, before);
     let gone = rejection(fixture.try_rebill(3, 2, None).await).to_string();
-    assert!(gone.ends_with("revision 1 of run test/run is"), "{gone}");
+    assert!(gone.contains(": revision 1 of run test/run is; "), "{gone}");
     let third = rebill(&fixture, 4, 1).await;
     assert_eq!(fixture.issue(&third).await, corrected);
 
