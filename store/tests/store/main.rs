@@ -4,5 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a step that fails has failed the test")]
 
 mod billing;
+mod documentation;
 mod invariants;
 mod notification;
