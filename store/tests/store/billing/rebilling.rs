@@ -1,5 +1,8 @@
 //! A revision over the live one: when it can begin and be issued, and what its verification finds.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use domain::ids::Revision;
 use store::billing::{
     self, Baselines, BeginResult, EndStatus, MonthFigures, Rejection, RevisionKey, RollbackResult,
@@ -250,4 +253,43 @@ async fn a_verified_draft_is_compared_with_what_is_live() {
 
     fixture.issue(&key).await;
     assert_eq!(fixture.observe(&key).await.baselines, None);
+}
+
+#[tokio::test]
+async fn readers_see_the_month_before_or_after_and_nothing_between() {
+    let fixture = corrected_month().await;
+    let before = fixture.live_bills().await;
+    let (reads, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let reader = async {
+        let mut seen = BTreeSet::new();
+        while !done.load(Ordering::Relaxed) {
+            seen.insert(fixture.live_bills().await);
+            reads.fetch_add(1, Ordering::Relaxed);
+        }
+        seen
+    };
+    // Until a read that began after the call has ended.
+    let is_read = async || {
+        let two_more = reads.load(Ordering::Relaxed) + 2;
+        while reads.load(Ordering::Relaxed) < two_more {
+            tokio::task::yield_now().await;
+        }
+    };
+    let writer = async {
+        let mut after = BTreeSet::new();
+        for round in 0..5 {
+            let key = rebill(&fixture, 100 + round, 1).await;
+            fixture.verify(&key).await;
+            billing::issue_revision(&fixture.operator, &key, None).await.unwrap();
+            is_read().await;
+            after.insert(fixture.live_bills().await);
+            fixture.roll_back(200 + round, key.revision.into()).await;
+            is_read().await;
+        }
+        done.store(true, Ordering::Relaxed);
+        after
+    };
+    let (seen, after) = tokio::join!(reader, writer);
+    assert_eq!(after.len(), 1);
+    assert_eq!(seen, after.into_iter().chain([before]).collect());
 }
