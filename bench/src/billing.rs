@@ -168,7 +168,11 @@ pub(crate) async fn bill(
     let cpu = server.cpu()? + process_stats::cpu_of_tree(std::process::id())? - before;
     Ok(BillingRun {
         cost: (Duration::from_micros(wall), cpu),
-        bills: query_value(worker.database, "select count(*) from live_bill").await?,
+        bills: query_value(
+            worker.database,
+            &format!("select count(*) from live_bill where month = '{MONTH}'"),
+        )
+        .await?,
         peak_memory: one_worker.peak_memory.max(other.peak_memory),
         verification: verifying,
         planning,
