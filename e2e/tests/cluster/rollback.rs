@@ -1,4 +1,4 @@
-//! Months that are rolled back, and billed anew.
+//! Months that are rolled back and billed again.
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::installation::Installation;
@@ -9,7 +9,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 pub(crate) fn add(suite: &mut Suite) {
-    suite.scenario("a_month_is_rolled_back_and_billed_anew", rolled_back_and_billed_anew);
+    suite.scenario("a_month_is_rolled_back_and_billed_again", rolled_back_and_billed_again);
     suite.scenario("a_suspended_rollback_waits_and_the_next_operator_does_it", suspended_rollback);
 }
 
@@ -34,7 +34,7 @@ fn in_conflict(run: &DynamicObject, live: &str) -> Result<()> {
     Ok(())
 }
 
-async fn rolled_back_and_billed_anew(installation: &Installation) -> Result<()> {
+async fn rolled_back_and_billed_again(installation: &Installation) -> Result<()> {
     let month = data::month(24);
     installation.apply_run("wrong", &month, json!({})).await?;
     let wrong = installation.wait_for_phase("wrong", "Succeeded").await?;

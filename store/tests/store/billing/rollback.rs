@@ -138,7 +138,7 @@ async fn of_two_runs_that_roll_back_at_once_one_does() {
 }
 
 #[tokio::test]
-async fn a_month_that_was_rolled_back_is_billed_anew() {
+async fn a_month_that_was_rolled_back_is_billed_again() {
     let fixture = BillingFixture::new().await;
     fixture.load(1, EVERYTHING).await;
     let bills = bill_month(&fixture).await;

@@ -52,11 +52,11 @@ async fn nothing_more_of_a_rolled_back_revision_is_sent() {
     let later = fixture.try_begin(2, Selection::Ready, &Scope::Everyone).await;
     assert_eq!(later, BeginResult::Rejected(Rejection::MonthNotBilled { month: month() }));
 
-    // Billed anew: members 1 and 2 were sent another bill of the month, and get no second e-mail.
+    // The month is billed again: members 1 and 2 were sent another bill of the month, and get no second e-mail.
     fixture.database.issue_bills(2, "select generate_series(1, 6)").await;
-    let anew = fixture.ready(2).await;
-    assert_eq!(fixture.outcomes(&anew).await, "3, 4, 5, 6");
-    let deliveries = consumer.claim(&anew, &keys(&[3, 4, 5, 6], 2)).await;
+    let again = fixture.ready(2).await;
+    assert_eq!(fixture.outcomes(&again).await, "3, 4, 5, 6");
+    let deliveries = consumer.claim(&again, &keys(&[3, 4, 5, 6], 2)).await;
     assert_eq!(members(&deliveries), [3, 4, 5, 6]);
     assert!(consumer.claim(&run, &keys(&[3], 1)).await.is_empty());
 }
