@@ -4,6 +4,7 @@
 //! the pricing contract; the other modules define its terms.
 
 pub mod backoff;
+pub mod bill_digest;
 pub mod chunk_digest;
 pub mod digest;
 pub mod ids;

@@ -23,6 +23,11 @@ use crate::error::{During as _, StoreError, expect_rows_affected};
 /// or when the database fails. A check that does not pass is no error: see
 /// [`Verification::passed`].
 pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verification, BillingError> {
+    // Its own transaction, as it locks the tables against another month's.
+    sqlx::query!("select analyze_billing_month($1)", key.month.to_string())
+        .execute(pool)
+        .await
+        .during("cannot analyze the bills")?;
     let mut tx = pool.begin().await.during("cannot open the verifying transaction")?;
     share_month(&mut tx, key).await?;
     let planned = read_plan(&mut tx, key).await?;

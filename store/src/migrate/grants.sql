@@ -10,7 +10,7 @@ grant usage on schema public to :operator, :worker;
 grant select on _sqlx_migrations, installation, load, job_log, price_book, month_lock, revision, chunk, bill, bill_item,
     quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine,
     template_set, notification, publication, notice_target, delivery, consumer, rollback, ineligible_member, outcome,
-    revision_layer
+    revision_layer, bill_digest
     to :operator, :worker;
 
 -- job_log: no role deletes, and a trigger keeps completed rows unchanged.
@@ -24,7 +24,7 @@ grant select (member_id, load, locale) on member to :operator;
 grant insert on price_book, rollback to :operator;
 grant insert, update on month_lock, revision to :operator;
 grant insert on chunk to :operator;
-grant execute on function open_billing_month(text) to :operator;
+grant execute on function open_billing_month(text), analyze_billing_month(text) to :operator;
 
 -- The operator begins notification runs, opens their rounds and ends them. It ends deliveries and targets whose lease has expired,
 -- which requires updates of these columns. It deletes consumers that are gone.

@@ -34,6 +34,25 @@ pub(super) async fn check_sums(
     Ok(found)
 }
 
+pub(super) async fn check_digests(
+    connection: &mut PgConnection,
+    month: &str,
+) -> Result<Vec<String>, VerifyError> {
+    let found = sqlx::query_scalar!(
+        r#"select format('member %s revision %s: digest %s, that of its amounts and items %s', member_id, revision,
+                         encode(stored, 'hex'), encode(computed, 'hex')) as "violation!"
+           from bill_digest
+           where month = $1 and stored <> computed
+           order by member_id, revision limit $2"#,
+        month,
+        LIMIT
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare bills with their digests")?;
+    Ok(found)
+}
+
 pub(super) async fn check_members(
     connection: &mut PgConnection,
     month: BillingMonth,

@@ -38,6 +38,11 @@ pub async fn verify_month(
             violations: bills::check_sums(connection, &month).await?,
         },
         InvariantResult {
+            name: "bills-are-unchanged",
+            description: "every amount and item of a bill is as it was written",
+            violations: bills::check_digests(connection, &month).await?,
+        },
+        InvariantResult {
             name: "one-result-per-member",
             description: "an eligible member has one live bill or one quarantine record, and no other member has any",
             violations: bills::check_members(connection, request.month).await?,

@@ -1,6 +1,7 @@
 //! The outcomes of a chunk's members as they will be written. Counts, sums and digest are of all
 //! members, so that they do not depend on what is live; rows are written for outcomes that change.
 
+use domain::bill_digest::BillDigest;
 use domain::chunk_digest::ChunkDigest;
 use domain::ids::MemberId;
 use domain::pricing::{Bill, Outcome};
@@ -14,7 +15,7 @@ use crate::copy::CopyRows;
 use crate::error::StoreError;
 
 pub(super) const COPY_BILLS: &str = "copy bill (member_id, base_amount, usage_amount, discount_amount, adjustment_amount, \
-     tax_amount, rounding_amount, total_amount, revision, month) from stdin (format binary)";
+     tax_amount, rounding_amount, total_amount, revision, month, digest) from stdin (format binary)";
 pub(super) const COPY_ITEMS: &str = "copy bill_item (member_id, quantity, amount, used_quantity, free_allowance, revision, \
      line_no, days, kind, code, month) from stdin (format binary)";
 
@@ -143,7 +144,7 @@ impl ChunkOutcomes {
             unbillable_rows: _,
         } = bill;
         self.bills
-            .row(10)
+            .row(11)
             .int8(member.get())
             .int8(base_amount.get())
             .int8(usage_amount.get())
@@ -153,7 +154,8 @@ impl ChunkOutcomes {
             .int8(rounding_amount.get())
             .int8(total_amount.get())
             .int4(self.revision)
-            .text(&self.month);
+            .text(&self.month)
+            .bytes(BillDigest::of(bill).as_bytes());
         for item in items {
             self.items
                 .row(11)

@@ -44,6 +44,18 @@ fn rejection(result: BeginResult) -> Rejection {
 }
 
 #[tokio::test]
+async fn a_bill_is_compared_by_its_digest_stored_or_not() {
+    let fixture = corrected_month().await;
+    let same = "select count(*) > 0 and bool_and(stored = computed) from bill_digest";
+    assert_eq!(fixture.database.read_text(same).await, "true");
+    // As a version has left it that stored none.
+    fixture.database.execute("update bill set digest = null where member_id % 2 = 0").await;
+    rebill(&fixture, 2, 1).await;
+    let changed = "select sum(changed) from chunk where revision = 2";
+    assert_eq!(fixture.database.read_text(changed).await, "3");
+}
+
+#[tokio::test]
 async fn only_the_highest_live_revision_can_be_billed_again() {
     let fixture = BillingFixture::new().await;
     fixture.load(1, EVERYTHING).await;
