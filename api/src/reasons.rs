@@ -46,6 +46,8 @@ reasons! {
     VERIFICATION_FAILED = "VerificationFailed";
     /// The draft has no bill.
     NOTHING_TO_ISSUE = "NothingToIssue";
+    /// Chunks were priced by another version of the pricing rules than the run began with.
+    PRICING_VERSION_CHANGED = "PricingVersionChanged";
     MANUAL_APPROVAL = "ManualApproval";
     LIMIT_EXCEEDED = "LimitExceeded";
     LIMIT_INVALID = "LimitInvalid";

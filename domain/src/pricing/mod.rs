@@ -12,6 +12,10 @@ mod outcome;
 mod pricer;
 mod segments;
 
+/// The version of the pricing rules. Two programs with the same number give the same bills for the
+/// same inputs. It rises with every change after which some inputs give another bill.
+pub const VERSION: i32 = 1;
+
 pub use inputs::{Adjustment, Grant, Subscription, UsageSum};
 pub use outcome::{Amounts, Bill, Item, ItemKind, Outcome, Quarantine, QuarantineCode};
 pub use pricer::Pricer;

@@ -5,6 +5,7 @@
 use domain::ids::{LoadNumber, Revision};
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
+use domain::pricing;
 use sqlx::types::Uuid;
 use sqlx::{PgConnection, PgPool};
 
@@ -275,9 +276,9 @@ async fn open_revision(
                            'ofRevision', $9::int, 'rebillReason', $10::text)))
                returning id)
            insert into revision (month, revision, run, run_uid, fence, data_cutoff, price_book, chunk_size, shards, members, job,
-                                 of_revision, rebill_reason)
+                                 of_revision, rebill_reason, pricing_version)
            select $1, 1 + coalesce((select max(revision) from revision where month = $1), 0),
-                  $2, $3, $4, $5, $6, $7, $8, 0, job.id, $9, $10
+                  $2, $3, $4, $5, $6, $7, $8, 0, job.id, $9, $10, $11
            from job
            returning revision"#,
         month,
@@ -289,7 +290,8 @@ async fn open_revision(
         request.chunk_size,
         request.shards,
         request.rebill.map(|rebill| rebill.of_revision.get()),
-        request.rebill.map(|rebill| rebill.reason)
+        request.rebill.map(|rebill| rebill.reason),
+        pricing::VERSION
     )
     .fetch_one(tx)
     .await

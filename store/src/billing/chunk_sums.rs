@@ -22,6 +22,8 @@ pub(super) struct ChunkSums {
     pub(super) amounts: Amounts,
     /// Outcomes that the revision wrote.
     pub(super) changed: i64,
+    /// The versions of the pricing rules of the workers, ascending.
+    pub(super) pricing_versions: Vec<i32>,
 }
 
 /// Sums the chunks of a revision.
@@ -44,7 +46,9 @@ pub(super) async fn sum_chunks(
                   coalesce(sum(adjustment_amount), 0)::text as "adjustment!",
                   coalesce(sum(tax_amount), 0)::text as "tax!", coalesce(sum(rounding_amount), 0)::text as "rounding!",
                   coalesce(sum(total_amount), 0)::text as "total!",
-                  coalesce(sum(coalesce(changed, billed + quarantined)), 0)::bigint as "changed!"
+                  coalesce(sum(coalesce(changed, billed + quarantined)), 0)::bigint as "changed!",
+                  coalesce(array_agg(distinct pricing_version) filter (where pricing_version is not null), '{}')
+                      as "pricing_versions!"
            from chunk where month = $1 and revision = $2"#,
         key.month.to_string(),
         key.revision.get()
@@ -77,5 +81,6 @@ pub(super) async fn sum_chunks(
         },
         amounts: amounts.parse()?,
         changed: row.changed,
+        pricing_versions: row.pricing_versions,
     })
 }

@@ -32,7 +32,7 @@ pub use self::close_revision::EndStatus;
 pub use self::issue_revision::issue_revision;
 pub use self::month_totals::{MonthTotals, read_totals};
 pub use self::observe::{
-    Baselines, Draft, MonthFigures, RebillingSnapshot, RunSnapshot, observe, read_drafts,
+    Baselines, Draft, MonthFigures, PricingVersions, RebillingSnapshot, RunSnapshot, observe, read_drafts,
 };
 pub use self::reject_revision::reject_revision;
 pub use self::revision::{RevisionKey, RevisionState};

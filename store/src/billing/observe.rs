@@ -28,6 +28,7 @@ pub struct RunSnapshot {
     pub price_book_sha256: String,
     pub chunk_size: i32,
     pub shards: i32,
+    pub pricing: PricingVersions,
     /// Eligible members, as counted when the run began.
     pub members: i64,
     pub chunks: i64,
@@ -51,6 +52,15 @@ pub struct RunSnapshot {
     pub reason: Option<String>,
     /// The database's clock when this was read.
     pub now: Timestamp,
+}
+
+/// Versions of the pricing rules: see [`domain::pricing::VERSION`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PricingVersions {
+    /// Of the operator that began the run. None: of a version that recorded none.
+    pub pinned: Option<i32>,
+    /// Of the workers that priced its chunks, ascending.
+    pub of_chunks: Vec<i32>,
 }
 
 /// What a re-billing has to do with the revision below it.
@@ -105,7 +115,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         .await
         .during("cannot open the transaction that observes a run")?;
     let Some(row) = sqlx::query!(
-        r#"select r.month, r.revision, r.run, r.state, r.fence, r.data_cutoff, r.price_book, b.version, r.chunk_size, r.shards,
+        r#"select r.month, r.revision, r.run, r.state, r.fence, r.data_cutoff, r.price_book, b.version, r.chunk_size, r.shards, r.pricing_version,
                   r.members, r.of_revision, r.verification, r.late_usage, r.digest, r.decided_by, r.reason,
                   r.opened_at as "opened_at: jiff_sqlx::Timestamp", r.verified_at as "verified_at: jiff_sqlx::Timestamp",
                   r.issued_at as "issued_at: jiff_sqlx::Timestamp", r.closed_at as "closed_at: jiff_sqlx::Timestamp",
@@ -160,6 +170,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         price_book_sha256: row.price_book,
         chunk_size: row.chunk_size,
         shards: row.shards,
+        pricing: PricingVersions { pinned: row.pricing_version, of_chunks: sums.pricing_versions },
         members: row.members,
         chunks: sums.chunks,
         chunks_done: sums.chunks_done,

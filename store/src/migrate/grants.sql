@@ -51,7 +51,8 @@ grant execute on function open_usage_month(text), index_usage_month(text), analy
 grant insert on bill, bill_item, quarantined_member, ineligible_member to :worker;
 grant update (since) on month_lock to :worker;
 grant update (state, billed, quarantined, changed, items, rated_usage, unbillable_usage, quarantined_usage, base_amount, usage_amount,
-    discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount, digest, worker, started_at, done_at)
+    discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount, digest, worker, started_at, done_at,
+    pricing_version)
     on chunk to :worker;
 
 -- The worker selects and publishes the targets of a run, claims deliveries and records outcomes. It cannot begin, resume or end a

@@ -25,6 +25,22 @@ pub(super) fn needed(run: &BillingRun, revision: &RunSnapshot) -> Option<Approva
         };
         return need(reasons::NOTHING_TO_ISSUE, why);
     }
+    if let Some(pinned) = revision.pricing.pinned {
+        let others: Vec<String> = revision
+            .pricing
+            .of_chunks
+            .iter()
+            .filter(|version| **version != pinned)
+            .map(i32::to_string)
+            .collect();
+        if !others.is_empty() {
+            let why = format!(
+                "the run began with version {pinned} of the pricing rules, and version {} has priced chunks of it",
+                others.join(", ")
+            );
+            return need(reasons::PRICING_VERSION_CHANGED, why);
+        }
+    }
     let limits = run.spec.limits.clone().unwrap_or_default();
     let (mut exceeded, mut invalid) = (Vec::new(), Vec::new());
     for Comparison { field, limit, what, part, whole } in comparisons(&limits, revision) {

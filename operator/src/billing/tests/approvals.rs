@@ -2,7 +2,7 @@
 
 use api::Limit;
 use api::billing_run::{Limits, VersusPreviousMonth};
-use store::billing::{Baselines, MonthFigures, RebillingSnapshot};
+use store::billing::{Baselines, MonthFigures, PricingVersions, RebillingSnapshot};
 
 use super::*;
 
@@ -202,4 +202,26 @@ fn a_draft_without_a_bill_is_never_issued_by_itself() {
             "Issuing | Issue(revision 1) | Started:Planned Approved:Approved Progressing:Issuing"
         );
     }
+}
+
+#[test]
+fn a_draft_that_another_pricing_version_worked_on_waits_for_approval() {
+    let priced_by = |pinned: Option<i32>, of_chunks: &[i32]| RunSnapshot {
+        pricing: PricingVersions { pinned, of_chunks: of_chunks.to_vec() },
+        ..verified(true)
+    };
+    for (pinned, of_chunks) in [(Some(1), &[1] as &[i32]), (Some(1), &[]), (None, &[1, 2])] {
+        let decision = decide::decide(&run(), &observed(Some(priced_by(pinned, of_chunks))));
+        assert!(summary(&decision).starts_with("Issuing"), "{pinned:?} {of_chunks:?}");
+    }
+    let draft = || observed(Some(priced_by(Some(1), &[1, 2])));
+    let decision = decide::decide(&run(), &draft());
+    assert_eq!(
+        summary(&decision),
+        "AwaitingApproval | AwaitChange | Started:Planned !Approved:PricingVersionChanged"
+    );
+    let expected =
+        "the run began with version 1 of the pricing rules, and version 2 has priced chunks of it; approve";
+    assert!(message(&decision, conditions::APPROVED).starts_with(expected), "{decision:?}");
+    assert!(summary(&decide::decide(&approving(run(), DIGEST), &draft())).starts_with("Issuing"));
 }

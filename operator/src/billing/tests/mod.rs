@@ -14,7 +14,9 @@ use api::run::{Run as _, RunPhase as _};
 use api::{BillingRun, BillingRunSpec, BillingRunStatus, conditions};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use store::billing::{Amounts, Check, Counts, RevisionKey, RevisionState, RunSnapshot, Uuid, Verification};
+use store::billing::{
+    Amounts, Check, Counts, PricingVersions, RevisionKey, RevisionState, RunSnapshot, Uuid, Verification,
+};
 use store::installation::{Installation, Locale};
 
 use super::action::{Action, BillingDecision};
@@ -113,6 +115,7 @@ fn draft() -> RunSnapshot {
         price_book_sha256: DIGEST.to_owned(),
         chunk_size: 100,
         shards: 4,
+        pricing: PricingVersions { pinned: Some(1), of_chunks: vec![1] },
         members: 10,
         chunks: 4,
         chunks_done: 1,

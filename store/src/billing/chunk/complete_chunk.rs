@@ -1,5 +1,6 @@
 //! Writes the results of a chunk and marks it done.
 
+use domain::pricing;
 use sqlx::PgConnection;
 
 use super::chunk_outcomes::{COPY_BILLS, COPY_ITEMS, ChunkOutcomes};
@@ -71,7 +72,7 @@ pub async fn complete_chunk(
              billed = $7, quarantined = $8, items = $9, rated_usage = $10, unbillable_usage = $11, quarantined_usage = $12,
              base_amount = $13::text::numeric, usage_amount = $14::text::numeric, discount_amount = $15::text::numeric,
              adjustment_amount = $16::text::numeric, tax_amount = $17::text::numeric,
-             rounding_amount = $18::text::numeric, total_amount = $19::text::numeric, changed = $20
+             rounding_amount = $18::text::numeric, total_amount = $19::text::numeric, changed = $20, pricing_version = $21
          where month = $1 and revision = $2 and chunk_no = $3 and state = 'PENDING'",
         month,
         key.revision.get(),
@@ -92,7 +93,8 @@ pub async fn complete_chunk(
         amounts.tax.to_string(),
         amounts.rounding.to_string(),
         amounts.total.to_string(),
-        changed
+        changed,
+        pricing::VERSION
     )
     .execute(tx)
     .await
