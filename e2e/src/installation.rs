@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ObjectMeta, Patch, PatchParams};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -152,6 +153,28 @@ impl Installation {
         let command: Vec<&str> =
             ["kubectl", "-n", &self.namespace].into_iter().chain(arguments.iter().copied()).collect();
         shell::run(&command, &[], None).await
+    }
+
+    /// `kubectl apply` of a manifest.
+    pub async fn kubectl_apply(&self, manifest: &str, options: &[&str]) -> Result<String> {
+        let command: Vec<&str> = ["kubectl", "-n", &self.namespace, "apply", "-f", "-"]
+            .into_iter()
+            .chain(options.iter().copied())
+            .collect();
+        shell::run(&command, &[], Some(manifest)).await
+    }
+
+    /// The user as whom the tests call the API server.
+    pub async fn user(&self) -> Result<String> {
+        let review = Api::<SelfSubjectReview>::all(self.client.clone())
+            .create(&PostParams::default(), &SelfSubjectReview::default())
+            .await
+            .context("ask the API server who the tests' user is")?;
+        review
+            .status
+            .and_then(|status| status.user_info)
+            .and_then(|user| user.username)
+            .context("the API server knows no user")
     }
 
     /// The response of the operator's HTTP server to a path, through the API server's proxy.

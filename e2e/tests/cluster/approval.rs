@@ -1,14 +1,16 @@
 //! Drafts that wait for approval.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use e2e::data;
 use e2e::installation::Installation;
-use e2e::runs::{condition, status};
+use e2e::runs::{LIMIT, condition, status};
 use e2e::suite::Suite;
+use e2e::wait;
 use serde_json::json;
 
 pub(crate) fn add(suite: &mut Suite) {
-    suite.scenario("a_draft_is_issued_only_when_its_own_digest_is_approved", by_digest);
+    suite.scenario("a_draft_is_issued_only_when_an_approver_approves_its_own_digest", by_digest);
+    suite.scenario("who_created_a_run_may_be_kept_from_approving_it", not_by_creator);
     suite.scenario("a_draft_over_its_limit_waits_for_approval", over_its_limit);
     suite.scenario("a_draft_within_its_limit_is_issued_without_approval", within_its_limit);
     suite.scenario("a_draft_that_bills_nobody_waits_for_approval", bills_nobody);
@@ -24,12 +26,20 @@ async fn live_bills(installation: &Installation, month: &str) -> Result<i64> {
 async fn by_digest(installation: &Installation) -> Result<()> {
     let month = data::month(8);
     let reference = installation.reference_revision(&month).await?;
+    let runs = "--resource=billingruns.monthend.dev";
+    for command in [
+        &["create", "role", "patcher", "--verb=get,patch", runs] as &[&str],
+        &["create", "rolebinding", "patcher", "--role=patcher", "--user=lee"],
+        &["create", "rolebinding", "approver", "--role=monthend-approver", "--user=kim"],
+    ] {
+        installation.kubectl(command).await?;
+    }
     installation.apply_run("manual", &month, json!({"approvalPolicy": "Manual"})).await?;
     let run = installation.wait_for_phase("manual", "AwaitingApproval").await?;
     installation.wait_for_condition("manual", "Approved", "False", "ManualApproval").await?;
     ensure!(live_bills(installation, &month).await? == 0, "live_bill shows bills that are not approved");
 
-    installation.change_run("manual", json!({"approval": {"digest": "0".repeat(64), "by": "kim"}})).await?;
+    approve_as(installation, "kim", "manual", &"0".repeat(64), "kim").await?;
     installation.wait_for_condition("manual", "Approved", "False", "DigestMismatch").await?;
     ensure!(
         live_bills(installation, &month).await? == 0,
@@ -37,7 +47,17 @@ async fn by_digest(installation: &Installation) -> Result<()> {
     );
 
     let digest = status(&run)["digest"].as_str().context("a draft without a digest")?;
-    installation.change_run("manual", json!({"approval": {"digest": digest, "by": "kim"}})).await?;
+    let lee = approve_as(installation, "lee", "manual", digest, "lee").await;
+    is_refused(lee, "lee may not approve BillingRun manual")?;
+    let kim = approve_as(installation, "kim", "manual", digest, "lee").await;
+    is_refused(kim, "spec.approval.by must be the user who approves, kim, not lee")?;
+    // What does not change the approval needs no right to approve.
+    let patch = json!({"spec": {"parallelism": 1}}).to_string();
+    installation
+        .kubectl(&["--as", "lee", "patch", "brun", "manual", "--type", "merge", "-p", &patch])
+        .await?;
+
+    approve_as(installation, "kim", "manual", digest, "kim").await?;
     installation.succeeds_with_bills_of("manual", &month, reference).await?;
     let by: Option<String> =
         sqlx::query_scalar("select decided_by from revision where month = $1 and state = 'LIVE'")
@@ -46,6 +66,54 @@ async fn by_digest(installation: &Installation) -> Result<()> {
             .await?;
     ensure!(by.as_deref() == Some("kim"), "approved by kim, recorded as {by:?}");
     Ok(())
+}
+
+/// An approval as the user, with kubectl. The error has the API server's answer.
+async fn approve_as(
+    installation: &Installation,
+    user: &str,
+    run: &str,
+    digest: &str,
+    by: &str,
+) -> Result<String> {
+    let patch = json!({"spec": {"approval": {"digest": digest, "by": by}}}).to_string();
+    installation.kubectl(&["--as", user, "patch", "brun", run, "--type", "merge", "-p", &patch]).await
+}
+
+fn is_refused(answer: Result<String>, reason: &str) -> Result<()> {
+    match answer {
+        Ok(output) => bail!("accepted, not refused with `{reason}`: {output}"),
+        Err(error) => {
+            ensure!(format!("{error:#}").contains(reason), "not refused with `{reason}`: {error:#}")
+        }
+    }
+    Ok(())
+}
+
+async fn not_by_creator(installation: &Installation) -> Result<()> {
+    installation.helm_upgrade(&json!({"approval": {"byCreator": false}})).await?;
+    let run = |creator: &str| {
+        json!({
+            "apiVersion": "monthend.dev/v1alpha1", "kind": "BillingRun",
+            "metadata": {"name": "created", "annotations": {"monthend.dev/created-by": creator}},
+            "spec": {"month": data::month(8), "priceBookRef": {"name": "none"}},
+        })
+        .to_string()
+    };
+    // The API server applies a changed policy a moment after it is stored.
+    wait::until_true("a run with the name of another creator to be refused", LIMIT, async || {
+        let created = installation.kubectl_apply(&run("someone"), &["--dry-run=server"]).await;
+        is_refused(created, "monthend.dev/created-by").map(|()| true)
+    })
+    .await?;
+    let user = installation.user().await?;
+    installation.kubectl_apply(&run(&user), &[]).await?;
+    let digest = "0".repeat(64);
+    let own = installation.approve("created", &digest).await.map(|()| String::new());
+    is_refused(own, "another person has to approve it")?;
+    let annotate = ["annotate", "--overwrite", "brun", "created", "monthend.dev/created-by=someone"];
+    is_refused(installation.kubectl(&annotate).await, "cannot be changed")?;
+    installation.delete_run("created").await
 }
 
 async fn over_its_limit(installation: &Installation) -> Result<()> {
@@ -57,7 +125,7 @@ async fn over_its_limit(installation: &Installation) -> Result<()> {
     let quarantined = status(&run)["counts"]["quarantined"].to_string();
     ensure!(message.contains(&quarantined) && message.contains('5'), "{quarantined} of 5: {message}");
     let digest = status(&run)["digest"].as_str().context("a draft without a digest")?;
-    installation.change_run("strict", json!({"approval": {"digest": digest, "by": "lee"}})).await?;
+    installation.approve("strict", digest).await?;
     installation.succeeds_with_bills_of("strict", &month, reference).await.map(drop)
 }
 
