@@ -10,7 +10,7 @@ use base64::Engine as _;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use secrecy::SecretString;
-use store::billing::{self, BeginRequest, BeginResult, Started, Uuid};
+use store::billing::{self, BeginRequest, BeginResult, Rebilling, Started, Uuid};
 
 use crate::progress::print_step;
 use crate::raw_copy::raw_copy;
@@ -22,6 +22,8 @@ use crate::{process_stats, reference};
 /// The default parallelism of a Job.
 const WORKERS: i32 = 2;
 const CHUNK_SIZE: i32 = 1000;
+/// How many of the bills change with each re-billing.
+const CHANGED_PERCENT: [i64; 3] = [1, 50, 100];
 pub(crate) const MONTH: &str = "2026-10";
 /// Wall time, and CPU time of all processes.
 type Cost = (Duration, Duration);
@@ -64,7 +66,15 @@ pub(crate) async fn measure(
 
     print_step(format_args!("billing with {WORKERS} workers"));
     reset(&database).await?;
-    let run = bill(&server, &worker, &book, &text, month).await?;
+    let run = bill(&server, &worker, &book, &text, month, None).await?;
+    let mut rebillings = Vec::new();
+    for (of_revision, percent) in (1..).zip(CHANGED_PERCENT) {
+        print_step(format_args!("billing again, with other bills for {percent} % of the members"));
+        credit(&database, percent).await?;
+        tidy(&database).await?;
+        let again = bill(&server, &worker, &book, &text, month, Some(of_revision)).await?;
+        rebillings.push((percent, again.cost.0));
+    }
     Ok(Measurement {
         members,
         usage,
@@ -78,12 +88,36 @@ pub(crate) async fn measure(
         peak_memory: run.peak_memory,
         verification: run.verification,
         planning: run.planning,
+        rebillings,
     })
+}
+
+/// Loads a credit for so many percent of the members.
+async fn credit(database: &SecretString, percent: i64) -> anyhow::Result<()> {
+    let statement = format!(
+        "with job as (
+             insert into job_log (kind, status, ended_at, total, succeeded, failed, skipped)
+             values ('LOAD', 'SUCCEEDED', now(), 0, 0, 0, 0) returning id
+         ), credited as (
+             insert into load (number, kind, source, state, finished_at, job)
+             select (select max(number) + 1 from load), 'LOAD', 'bench', 'FINISHED', now(), job.id from job
+             returning number
+         )
+         insert into adjustment (adjustment_id, member_id, month, code, amount, reason, load)
+         select credited.number * 1000000000 + row_number() over (), member_id, '{MONTH}', 'CREDIT', -1, 'a credit', credited.number
+         from credited, (select distinct member_id from member) m where member_id % 100 < {percent}"
+    );
+    execute(database, &statement).await
 }
 
 /// Removes all bills, vacuums and checkpoints, so that each measurement starts equally.
 async fn reset(database: &SecretString) -> anyhow::Result<()> {
     execute(database, "truncate bill, bill_item, quarantined_member").await?;
+    tidy(database).await
+}
+
+/// Vacuums, analyzes and checkpoints.
+async fn tidy(database: &SecretString) -> anyhow::Result<()> {
     // These statements cannot run in a transaction.
     for statement in ["vacuum analyze", "checkpoint"] {
         execute(database, statement).await?;
@@ -122,18 +156,24 @@ pub(crate) async fn bill(
     book: &PriceBook,
     text: &str,
     month: BillingMonth,
+    of_revision: Option<i32>,
 ) -> anyhow::Result<BillingRun> {
     let pool = store::pool::connect(worker.database, "bench", 4).await?;
     let begin = BeginRequest {
         run: "bench/run",
-        run_uid: Uuid::from_u128(1),
+        run_uid: Uuid::from_u128(1 + u128::from(of_revision.unwrap_or(0).unsigned_abs())),
         month,
         price_book: book,
         price_book_text: text,
         data_cutoff: None,
         chunk_size: CHUNK_SIZE,
         shards: WORKERS,
-        rebill: None,
+        rebill: match of_revision {
+            Some(number) => {
+                Some(Rebilling { of_revision: i64::from(number).try_into()?, reason: "a measurement" })
+            }
+            None => None,
+        },
     };
     let planning = Instant::now();
     let Started { key, .. } = match billing::begin_run(&pool, &begin).await? {
@@ -161,18 +201,17 @@ pub(crate) async fn bill(
     let verifying = verifying.elapsed();
     anyhow::ensure!(verification.passed(), "verification failed: {:?}", verification.checks);
     billing::issue_revision(&pool, &key, None).await?;
-    let micros =
-        "select (extract(epoch from clock_timestamp() - min(started_at)) * 1000000)::bigint from chunk";
-    let wall = u64::try_from(query_value(worker.database, micros).await?)
+    let micros = format!(
+        "select (extract(epoch from clock_timestamp() - min(started_at)) * 1000000)::bigint from chunk
+         where month = '{MONTH}' and revision = {}",
+        key.revision
+    );
+    let wall = u64::try_from(query_value(worker.database, &micros).await?)
         .context("the database's clock was set back")?;
     let cpu = server.cpu()? + process_stats::cpu_of_tree(std::process::id())? - before;
     Ok(BillingRun {
         cost: (Duration::from_micros(wall), cpu),
-        bills: query_value(
-            worker.database,
-            &format!("select count(*) from live_bill where month = '{MONTH}'"),
-        )
-        .await?,
+        bills: query_value(worker.database, "select count(*) from live_bill").await?,
         peak_memory: one_worker.peak_memory.max(other.peak_memory),
         verification: verifying,
         planning,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 const MAX_WALL_RATIO: f64 = 0.9;
 const MAX_CPU_RATIO: f64 = 1.25;
+/// Of billing a month again when 1 % of its bills change, relative to billing it first.
+const MAX_REBILLING_RATIO: f64 = 1.1;
 const MIN_SEED_RATE_RATIO: f64 = 0.7;
 /// A worker's peak memory at the largest size, relative to the smallest size.
 const MAX_MEMORY_GROWTH: f64 = 1.25;
@@ -30,6 +32,8 @@ pub(crate) struct Measurement {
     pub(crate) peak_memory: u64,
     pub(crate) verification: Duration,
     pub(crate) planning: Duration,
+    /// Wall and CPU time of billing the month again, by how many percent of the bills change.
+    pub(crate) rebillings: Vec<(i64, Duration)>,
 }
 
 #[derive(Default)]
@@ -123,6 +127,17 @@ impl Measurement {
         for (what, measured, reference, over, under, of) in rows {
             let ratio = over.as_secs_f64() / under.as_secs_f64();
             met &= row(&what, &seconds(measured), &seconds(reference), ratio, goal(of));
+        }
+        for (percent, again) in &self.rebillings {
+            met &= row(
+                &format!(
+                    "{size}: billing again when {percent} % of the bills change, wall compared with billing first"
+                ),
+                &seconds(*again),
+                &seconds(wall),
+                again.as_secs_f64() / wall.as_secs_f64(),
+                goal(if *percent == 1 { Goal::AtMost(MAX_REBILLING_RATIO) } else { Goal::None }),
+            );
         }
         let rate = |bills: f64, wall: Duration| bills / wall.as_secs_f64();
         println!(

@@ -60,7 +60,7 @@ pub(crate) async fn measure(tools: &Tools<'_>, members: u64) -> anyhow::Result<F
     let worker = WorkerProgram { program: tools.worker, database: &database, keys: &keys };
     print_step(format_args!("{members} members: seeding and billing"));
     billing::seed(&worker, tools.price_book, members, USAGE_PER_MEMBER).await?;
-    let billed = billing::bill(&server, &worker, &book, &text, month).await?;
+    let billed = billing::bill(&server, &worker, &book, &text, month, None).await?;
     vacuum(&database).await?;
 
     print_step(format_args!("{} bills: selecting targets", billed.bills));
