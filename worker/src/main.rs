@@ -12,8 +12,6 @@ mod migrate;
 mod notification_run;
 mod notify;
 mod output;
-#[cfg(test)]
-mod proxy;
 mod publish;
 mod rehearse;
 mod render;

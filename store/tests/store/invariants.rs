@@ -111,7 +111,7 @@ async fn run(
 }
 
 /// Gives every member an encrypted name and address.
-async fn encrypt_members(fixture: &BillingFixture) {
+pub(crate) async fn encrypt_members(fixture: &BillingFixture) {
     let keyring = testing::keyring();
     let mut sealer = keyring.sealer();
     let ids: Vec<i64> =

@@ -5,8 +5,8 @@ use std::time::Duration;
 use store::notification::{self, Uuid};
 
 use super::*;
-use crate::proxy::DatabaseProxy;
 use crate::publish::tests::fixture::{Fixture, RUN};
+use store::testing::DatabaseProxy;
 
 impl Fixture {
     async fn rehearse(&self, uid: u128) -> Completion {

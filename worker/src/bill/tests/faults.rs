@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use store::billing::{BillingError, RevisionKey};
 use store::testing::sample_month::EVERYTHING;
-use store::testing::with_role;
+use store::testing::{DatabaseProxy, with_role};
 use tokio_util::sync::CancellationToken;
 
 use super::Fixture;
 use crate::bill::chunk_processor::ChunkError;
 use crate::bill::{BillError, BillOutcome, bill_shard};
-use crate::proxy::DatabaseProxy;
 
 async fn undisturbed() -> String {
     let fixture = Fixture::new().await;

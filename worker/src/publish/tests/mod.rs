@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use domain::notification_message::NotificationMessage;
 use rdkafka::admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use store::notification;
+use store::testing::DatabaseProxy;
 use worker_cli::KafkaArgs;
 
 use self::fixture::{Fixture, MONTH, RUN};
 use crate::database_retry::DatabaseRetryPolicy;
 use crate::exit::Completion;
 use crate::kafka::testing::{PARTITIONS, TestTopics as _, options, options_at, own_broker};
-use crate::proxy::DatabaseProxy;
 
 /// Enough members for a test to interfere while they are published.
 const MANY: i64 = 200_000;

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use store::testing::DatabaseProxy;
+
 use super::mail_server::{Act, Stage};
 use super::*;
 use crate::notify::pipeline::EngineClosed;
-use crate::proxy::DatabaseProxy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_mail_server_is_down_no_delivery_fails() {

@@ -1,8 +1,8 @@
-//! A TCP proxy in front of PostgreSQL, for tests: it can lose the answers to COMMITs, and it can
-//! make connections silent.
+//! A TCP proxy in front of PostgreSQL, for tests: it can lose the answers to COMMITs, make
+//! connections silent, and cut a connection at any message.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,12 +11,22 @@ use tokio::sync::watch;
 use url::Url;
 
 /// Listens on a port of its own and passes everything on, except what the test asks it to lose.
-pub(crate) struct DatabaseProxy {
+pub struct DatabaseProxy {
     /// The database's address, through this proxy.
-    pub(crate) url: SecretString,
+    pub url: SecretString,
     /// How many answers to COMMITs are lost by now.
-    pub(crate) lost: Arc<AtomicU32>,
+    pub lost: Arc<AtomicU32>,
     silence: watch::Sender<()>,
+    cut: Arc<Mutex<Option<(u32, Cut)>>>,
+}
+
+/// When a connection is closed at a message of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The server does not get the message.
+    Before,
+    /// The server has begun to answer it.
+    Answered,
 }
 
 /// What is done to the connections.
@@ -25,12 +35,14 @@ struct Faults {
     lost: Arc<AtomicU32>,
     losses: u32,
     silence: watch::Receiver<()>,
+    /// How many messages are passed on until the cut.
+    cut: Arc<Mutex<Option<(u32, Cut)>>>,
 }
 
 impl DatabaseProxy {
     /// Closes the connection instead of answering each of the first `losses` COMMITs, once the
     /// server has committed.
-    pub(crate) async fn start(database: &SecretString, losses: u32) -> Self {
+    pub async fn start(database: &SecretString, losses: u32) -> Self {
         let mut url = Url::parse(database.expose_secret()).unwrap();
         let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -39,7 +51,9 @@ impl DatabaseProxy {
         url.query_pairs_mut().append_pair("sslmode", "disable");
         let lost = Arc::new(AtomicU32::new(0));
         let silence = watch::Sender::new(());
-        let faults = Faults { lost: Arc::clone(&lost), losses, silence: silence.subscribe() };
+        let cut = Arc::new(Mutex::new(None));
+        let faults =
+            Faults { lost: Arc::clone(&lost), losses, silence: silence.subscribe(), cut: Arc::clone(&cut) };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
@@ -49,13 +63,38 @@ impl DatabaseProxy {
                 tokio::spawn(pass_on(client, server, faults));
             }
         });
-        Self { url: SecretString::from(url.to_string()), lost, silence }
+        Self { url: SecretString::from(url.to_string()), lost, silence, cut }
+    }
+
+    /// Closes the connection at the client's message after the next `passed` ones, once.
+    pub fn cut_after(&self, passed: u32, how: Cut) {
+        *self.cut.lock().unwrap() = Some((passed, how));
+    }
+
+    /// Cuts nothing any more. Returns whether the cut was still to come.
+    pub fn clear_cut(&self) -> bool {
+        self.cut.lock().unwrap().take().is_some()
     }
 
     /// From now on the connections that are open pass nothing on, in either direction, and stay
     /// open: like those to a server that has disappeared. New connections work.
-    pub(crate) fn silence_open_connections(&self) {
+    pub fn silence_open_connections(&self) {
         self.silence.send_replace(());
+    }
+}
+
+impl Faults {
+    /// Counts a message of the client, and returns the cut if it is due.
+    fn cut_now(&self) -> Option<Cut> {
+        let mut cut = self.cut.lock().unwrap();
+        match &mut *cut {
+            Some((0, _)) => cut.take().map(|(_, how)| how),
+            Some((passed, _)) => {
+                *passed -= 1;
+                None
+            }
+            None => None,
+        }
     }
 }
 
@@ -71,7 +110,15 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, mut faults: Fault
             }
             read = client.read(&mut to_server) => {
                 let Ok(length @ 1..) = read else { return };
+                let cut = faults.cut_now();
+                if cut == Some(Cut::Before) {
+                    return;
+                }
                 server.write_all(&to_server[..length]).await.unwrap();
+                if cut == Some(Cut::Answered) {
+                    server.read_exact(&mut to_client[..1]).await.unwrap();
+                    return;
+                }
                 let commit = to_server[..length].windows(7).any(|bytes| bytes == b"COMMIT\0");
                 if commit && faults.lost.load(Ordering::SeqCst) < faults.losses {
                     // The first byte of the answer says that the server has committed.
