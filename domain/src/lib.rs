@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod bill_digest;
+pub mod change_cause;
 pub mod chunk_digest;
 pub mod digest;
 pub mod ids;

@@ -20,6 +20,10 @@ impl<'a> Pricer<'a> {
         Self { book, month }
     }
 
+    pub fn book(&self) -> &'a PriceBook {
+        self.book
+    }
+
     /// Stage 1: whether the member gets a bill, and the segments of the month. The subscriptions
     /// may be in any order and of any time.
     pub fn eligibility(&self, subscriptions: &[Subscription<'_>]) -> Eligibility<'a> {

@@ -1,6 +1,8 @@
 //! Tests of the pricing contract through the crate's public API.
 
 #[cfg(test)]
+mod change_causes;
+#[cfg(test)]
 mod example;
 #[cfg(test)]
 mod generate;
