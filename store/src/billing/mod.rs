@@ -1,8 +1,8 @@
 //! Billing runs and the revisions of a month: how a revision is planned, billed chunk by chunk,
 //! observed, verified, issued or rejected, and rolled back. Owns every statement that writes
-//! `month_lock`, `revision`, `rollback`, `chunk`, `bill`, `bill_item`, `quarantined_member` and
-//! `ineligible_member`. Decides nothing about runs (the operator does) and prices nothing (`domain`
-//! does).
+//! `month_lock`, `revision`, `rollback`, `chunk`, `bill`, `bill_item`, `quarantined_member`,
+//! `ineligible_member` and `bill_change`. Decides nothing about runs (the operator does) and prices
+//! nothing (`domain` does).
 //!
 //! Each function that writes is keyed by the run's uid and guarded by the state before it and by
 //! the month's fence. It can be repeated: a repeated call finds the result of the first.
@@ -13,6 +13,7 @@ mod billing_error;
 pub mod chunk;
 mod chunk_sums;
 mod close_revision;
+mod diff;
 mod issue_revision;
 mod month_totals;
 mod observe;
@@ -29,6 +30,7 @@ pub use self::amounts::{Amounts, Counts};
 pub use self::begin_run::{BeginRequest, BeginResult, Rebilling, Rejection, Started, begin_run};
 pub use self::billing_error::BillingError;
 pub use self::close_revision::EndStatus;
+pub use self::diff::{CauseShare, Diff};
 pub use self::issue_revision::issue_revision;
 pub use self::month_totals::{MonthTotals, read_totals};
 pub use self::observe::{

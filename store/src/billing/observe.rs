@@ -9,6 +9,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use super::amounts::{Amounts, Counts};
 use super::billing_error::BillingError;
 use super::chunk_sums::sum_chunks;
+use super::diff::Diff;
 use super::revision::{RevisionKey, RevisionState};
 use super::verification::{Verification, read_checks};
 use crate::decode::{read_amount, read_month, read_number};
@@ -44,6 +45,8 @@ pub struct RunSnapshot {
     /// None: the month's first billing.
     pub rebilling: Option<RebillingSnapshot>,
     pub verification: Option<Verification>,
+    /// What a verified re-billing changes.
+    pub diff: Option<Diff>,
     /// What a verified draft is compared with; none in any other state.
     pub baselines: Option<Baselines>,
     pub issued_at: Option<Timestamp>,
@@ -116,7 +119,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         .during("cannot open the transaction that observes a run")?;
     let Some(row) = sqlx::query!(
         r#"select r.month, r.revision, r.run, r.state, r.fence, r.data_cutoff, r.price_book, b.version, r.chunk_size, r.shards, r.pricing_version,
-                  r.members, r.of_revision, r.verification, r.late_usage, r.digest, r.decided_by, r.reason,
+                  r.members, r.of_revision, r.verification, r.late_usage, r.digest, r.diff, r.decided_by, r.reason,
                   r.opened_at as "opened_at: jiff_sqlx::Timestamp", r.verified_at as "verified_at: jiff_sqlx::Timestamp",
                   r.issued_at as "issued_at: jiff_sqlx::Timestamp", r.closed_at as "closed_at: jiff_sqlx::Timestamp",
                   coalesce(l.fence = r.fence and l.run_uid = r.run_uid, false) as "holds_lock!",
@@ -182,6 +185,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         members_done_recently: sums.members_done_recently,
         rebilling,
         verification,
+        diff: row.diff.map(Diff::read).transpose()?,
         baselines,
         issued_at: row.issued_at.map(jiff_sqlx::Timestamp::to_jiff),
         closed_at: row.closed_at.map(jiff_sqlx::Timestamp::to_jiff),

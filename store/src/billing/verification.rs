@@ -26,7 +26,7 @@ impl Verification {
 /// One comparison of the tables with the chunks or the plan.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Check {
-    /// The name of the check: `members`, `bills`, `items`, `usage`, `chunks` or `changes`.
+    /// The name of the check: `members`, `bills`, `items`, `usage`, `chunks`, `changes` or `diff`.
     pub check: String,
     pub passed: bool,
     pub detail: String,

@@ -11,6 +11,7 @@ use sqlx::{PgConnection, PgPool};
 use super::amounts::{AmountTexts, Amounts, Counts};
 use super::billing_error::BillingError;
 use super::chunk_sums::{ChunkSums, sum_chunks};
+use super::diff;
 use super::revision::{RevisionKey, RevisionState};
 use super::verification::{Check, Verification, read_checks};
 use crate::decode::read_amount;
@@ -52,12 +53,17 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
         usage_check(&done, &usage),
         chunks_check(&done, &tiling),
     ];
+    let mut diff = None;
     if planned.rebilling {
-        checks.push(changes_check(&done, &read_changes(&mut tx, key).await?));
+        let changes = read_changes(&mut tx, key).await?;
+        checks.push(changes_check(&done, &changes));
+        let summary = diff::summarize(&mut tx, key, bills.bills + bills.quarantined).await?;
+        checks.push(diff::check(&mut tx, key, &summary, changes.outcomes, bills.amounts.total).await?);
+        diff = Some(summary.to_json());
     }
     let row = sqlx::query!(
         r#"update revision
-           set verified_at = clock_timestamp(), verification = $4, late_usage = $5, digest = $6
+           set verified_at = clock_timestamp(), verification = $4, late_usage = $5, digest = $6, diff = $7
            where month = $1 and revision = $2 and fence = $3 and state = 'DRAFT'
            returning verified_at as "verified_at!: jiff_sqlx::Timestamp""#,
         key.month.to_string(),
@@ -65,7 +71,8 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
         key.fence,
         serde_json::json!(checks),
         usage.late,
-        tiling.digest
+        tiling.digest,
+        diff
     )
     .fetch_all(&mut *tx)
     .await

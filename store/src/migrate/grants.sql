@@ -10,7 +10,7 @@ grant usage on schema public to :operator, :worker;
 grant select on _sqlx_migrations, installation, load, job_log, price_book, month_lock, revision, chunk, bill, bill_item,
     quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine,
     template_set, notification, publication, notice_target, delivery, consumer, rollback, ineligible_member, outcome,
-    revision_layer, bill_digest
+    revision_layer, bill_digest, bill_change, bill_diff, bill_diff_histogram, bill_diff_movers
     to :operator, :worker;
 
 -- job_log: no role deletes, and a trigger keeps completed rows unchanged.
@@ -48,7 +48,7 @@ grant execute on function open_usage_month(text), index_usage_month(text), analy
 
 -- The worker bills: it adds bills and writes the result of its chunk. It locks the month's row in share mode, which requires the
 -- right to update one column.
-grant insert on bill, bill_item, quarantined_member, ineligible_member to :worker;
+grant insert on bill, bill_item, quarantined_member, ineligible_member, bill_change to :worker;
 grant update (since) on month_lock to :worker;
 grant update (state, billed, quarantined, changed, items, rated_usage, unbillable_usage, quarantined_usage, base_amount, usage_amount,
     discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount, digest, worker, started_at, done_at,

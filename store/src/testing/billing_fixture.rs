@@ -20,6 +20,8 @@ pub struct BillingFixture {
     pub operator: PgPool,
     pub month: &'static str,
     pub price_book: String,
+    /// Eligible members in a chunk.
+    pub chunk_size: i32,
 }
 
 impl BillingFixture {
@@ -38,7 +40,7 @@ impl BillingFixture {
         let role: String =
             sqlx::query_scalar("select current_user").fetch_one(&operator).await.expect("a role");
         assert_eq!(role, "monthend_operator");
-        Self { database, operator, month, price_book: sample_month::price_book(zone) }
+        Self { database, operator, month, price_book: sample_month::price_book(zone), chunk_size: 3 }
     }
 
     /// Writes a finished load that consists of what the statements insert.
@@ -55,7 +57,7 @@ impl BillingFixture {
             .await;
     }
 
-    /// Begins a run with chunks of 3 members and 2 shards, or returns why it cannot begin.
+    /// Begins a run with 2 shards, or returns why it cannot begin.
     ///
     /// # Panics
     /// When the database fails.
@@ -88,7 +90,7 @@ impl BillingFixture {
             price_book: &price_book,
             price_book_text,
             data_cutoff: cutoff.map(|load| LoadNumber::try_from(load).expect("a load number")),
-            chunk_size: 3,
+            chunk_size: self.chunk_size,
             shards: 2,
             rebill,
         };

@@ -3,6 +3,7 @@
 //! of the cluster: the tests on a cluster compare custom resources with the tables.
 
 mod bills;
+mod diffs;
 mod envelopes;
 mod notifications;
 mod rebillings;
@@ -120,6 +121,11 @@ pub async fn verify_month(
             name: "rebillings-write-changes-only",
             description: "a re-billing has one outcome for each member whose outcome changes, and none for others",
             violations: rebillings::check_changes(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "diffs-match-outcomes",
+            description: "the diff of a re-billing has one row for each of its outcomes, with the one before, and its summary agrees",
+            violations: diffs::check_diffs(connection, &month).await?,
         },
         InvariantResult {
             name: "envelopes-are-valid",

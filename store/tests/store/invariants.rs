@@ -157,7 +157,7 @@ async fn every_invariant_holds_and_each_violation_is_found() {
     let mut connection = fixture.database.connect_as("monthend_worker").await;
     let report = check(&mut connection).await;
     assert_eq!(violated(&report), [""; 0], "{report:#?}");
-    assert_eq!(report.len(), 18);
+    assert_eq!(report.len(), 19);
 
     let of_run = |uid: u128| format!("(select id from notification where run = 'test/{uid}')");
     let (first, second) = (of_run(11), of_run(12));
@@ -385,6 +385,14 @@ async fn the_invariants_hold_for_a_month_that_was_billed_again() {
         ("usage-counted-once", "update revision set late_usage = 9 where revision = 2".into()),
         ("one-result-per-member", "delete from ineligible_member".into()),
         ("job-log-matches-bills", "alter table job_log disable trigger user; update job_log set kind = 'BILLING' where kind = 'REBILLING'".into()),
+        ("diffs-match-outcomes", "delete from bill_change where member_id = 5".into()),
+        ("diffs-match-outcomes", "update bill_change set before_total = before_total + 1 where member_id = 3 and revision = 2".into()),
+        // The draft has no summary yet, and one row.
+        ("diffs-match-outcomes", "update bill_change set after_total = after_total + 1 where revision = 5".into()),
+        ("diffs-match-outcomes", "update bill_change set before_outcome = 'NONE', before_total = null where member_id = 3 and revision = 2".into()),
+        ("diffs-match-outcomes", "insert into bill_change values (8, 1, 2, 3, 'BILLED', 'BILLED', 'PLAN', '2026-10')".into()),
+        ("diffs-match-outcomes", r#"update revision set diff = diff || '{"totalDelta": "1"}' where revision = 3"#.into()),
+        ("diffs-match-outcomes", r#"update revision set diff = diff || '{"added": 1}' where revision = 2"#.into()),
     ];
     let mut alone = BTreeSet::new();
     for (invariant, plant) in cases {
@@ -404,9 +412,14 @@ async fn the_invariants_hold_for_a_month_that_was_billed_again() {
         }
         tx.rollback().await.unwrap();
     }
-    for name in ["rebillings-build-on-live-revisions", "rebillings-write-changes-only"] {
+    for name in
+        ["rebillings-build-on-live-revisions", "rebillings-write-changes-only", "diffs-match-outcomes"]
+    {
         assert!(alone.contains(name), "{name} has a violation that no other finds: {alone:?}");
     }
+    // Outcomes of a version that kept no diff.
+    fixture.database.execute("update revision set diff = null; delete from bill_change").await;
+    assert_eq!(violated(&check(&mut owner).await), [""; 0]);
 }
 
 #[tokio::test]

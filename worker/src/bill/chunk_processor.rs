@@ -11,6 +11,7 @@ use store::billing::{BillingError, Counts, RevisionKey};
 use store::error::{DatabaseError, During as _, StoreError};
 use store::installation;
 
+use super::causes::{Prior, find_causes};
 use super::price::price_chunk;
 use crate::database_retry::Retryable;
 
@@ -61,6 +62,8 @@ struct Pinned {
     month: ZonedMonth,
     cutoff: LoadNumber,
     of_revision: Option<Revision>,
+    /// What the live outcomes were priced from. Empty for a first billing.
+    prior: Vec<Prior>,
 }
 
 /// Bills the chunks of one shard, one at each call.
@@ -107,8 +110,14 @@ impl<'a> ChunkProcessor<'a> {
             }
         };
         let pricer = Pricer::new(&pinned.price_book, &pinned.month);
-        let outcomes =
+        let mut outcomes =
             price_chunk(&mut tx, &pricer, &self.key, &span, pinned.cutoff, pinned.of_revision).await?;
+        if pinned.of_revision.is_some() {
+            let changes = outcomes.changes();
+            let causes =
+                find_causes(&mut tx, &pricer, &pinned.month, pinned.cutoff, &pinned.prior, changes).await?;
+            outcomes.explain(causes);
+        }
         let counts = *outcomes.counts();
         chunk::complete_chunk(&mut tx, &self.key, &span, outcomes, self.worker).await?;
         self.uncertain_chunk = Some(span.chunk_no);
@@ -133,5 +142,12 @@ async fn read_pinned(
     price_book.check_installation(&installation.zone, installation.currency)?;
     price_book.check_month(key.month)?;
     let month = installation.zone.month(key.month);
-    Ok(Pinned { price_book, month, cutoff: pinned.data_cutoff, of_revision: pinned.of_revision })
+    let of_revision = pinned.of_revision;
+    let mut prior = Vec::new();
+    if let Some(of_revision) = of_revision {
+        for layer in chunk::read_prior_revisions(connection, key.month, of_revision).await? {
+            prior.push(Prior::parse(&layer)?);
+        }
+    }
+    Ok(Pinned { price_book, month, cutoff: pinned.data_cutoff, of_revision, prior })
 }

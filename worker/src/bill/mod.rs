@@ -5,6 +5,7 @@
 //! Everything that it must remember is in the database: a worker that is killed at any moment, or
 //! started twice for the same shard, leaves the same bills.
 
+mod causes;
 mod chunk_processor;
 mod price;
 #[cfg(test)]

@@ -88,6 +88,7 @@ async fn roles_can_do_what_they_need_and_no_more() {
                 "select name from staged_member",
                 "insert into load (number, kind, source, job) values (1, 'LOAD', 's', 1)",
                 "insert into bill default values",
+                "insert into bill_change default values",
                 "delete from bill",
                 "delete from job_log",
                 "update chunk set state = 'DONE'",
@@ -102,6 +103,8 @@ async fn roles_can_do_what_they_need_and_no_more() {
                 "update bill_item set amount = 0",
                 "delete from quarantined_member",
                 "delete from ineligible_member",
+                "update bill_change set cause = 'PLAN'",
+                "delete from bill_change",
                 "delete from member",
                 "update member set name = ''",
                 "delete from usage",
@@ -128,7 +131,7 @@ async fn roles_can_do_what_they_need_and_no_more() {
         }
     }
     let mut operator = site.database.connect_as("monthend_operator").await;
-    sqlx::raw_sql("select member_id, load, locale from member; select * from live_bill; select open_billing_month('2026-10')")
+    sqlx::raw_sql("select member_id, load, locale from member; select * from live_bill; select * from bill_diff; select open_billing_month('2026-10')")
         .execute(&mut operator)
         .await
         .unwrap();

@@ -127,6 +127,7 @@ fn draft() -> RunSnapshot {
         members_done_recently: 3,
         rebilling: None,
         verification: None,
+        diff: None,
         baselines: None,
         issued_at: None,
         closed_at: None,

@@ -184,6 +184,15 @@ impl UsageBoundaries {
         self.members.extend(instants.iter().map(|_| member.get()));
         self.instants.extend(instants.iter().map(|instant| jiff_sqlx::Timestamp::from(*instant)));
     }
+
+    /// The member of each instant.
+    pub(super) fn members(&self) -> &[i64] {
+        &self.members
+    }
+
+    pub(super) fn instants(&self) -> &[jiff_sqlx::Timestamp] {
+        &self.instants
+    }
 }
 
 /// The usage of one member and kind between two boundaries.

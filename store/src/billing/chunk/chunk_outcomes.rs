@@ -2,11 +2,13 @@
 //! members, so that they do not depend on what is live; rows are written for outcomes that change.
 
 use domain::bill_digest::BillDigest;
+use domain::change_cause::ChangeCause;
 use domain::chunk_digest::ChunkDigest;
 use domain::ids::MemberId;
 use domain::pricing::{Bill, Outcome};
 
-use super::comparison::is_unchanged;
+use super::change::{self, Change};
+use super::comparison::{LiveOutcome, is_unchanged};
 use super::live_outcomes::LiveOutcomes;
 use crate::billing::amounts::{Amounts, Counts};
 use crate::billing::billing_error::BillingError;
@@ -26,8 +28,10 @@ pub struct ChunkOutcomes {
     month: String,
     /// Of the members that are not added yet.
     live: LiveOutcomes,
-    /// Outcomes to write.
-    pub(super) changed: i64,
+    /// The outcomes to write.
+    changes: Vec<Change>,
+    /// The same as rows of `bill_change`, once their causes are known.
+    pub(super) explained: Option<CopyRows>,
     pub(super) counts: Counts,
     pub(super) amounts: Amounts,
     pub(super) digest: ChunkDigest,
@@ -54,7 +58,8 @@ impl ChunkOutcomes {
             revision: key.revision.get(),
             month: key.month.to_string(),
             live,
-            changed: 0,
+            changes: Vec::new(),
+            explained: None,
             counts: Counts::default(),
             amounts: Amounts::default(),
             digest: ChunkDigest::new(),
@@ -80,7 +85,7 @@ impl ChunkOutcomes {
         self.count(outcome)?;
         let live = self.live.take(member);
         if !is_unchanged(live.as_ref(), outcome) {
-            self.write(member, outcome);
+            self.write(member, live.as_ref(), outcome);
         }
         Ok(())
     }
@@ -88,9 +93,30 @@ impl ChunkOutcomes {
     /// Ends the outcomes of members who have a live one and were not added: as of the cut-off
     /// nothing is known of them, so they are not eligible.
     pub(super) fn end_rest(&mut self) {
-        for member in self.live.take_rest() {
-            self.write(member, &Outcome::NotEligible { usage_rows: 0 });
+        for (member, live) in self.live.take_rest() {
+            self.write(member, Some(&live), &Outcome::NotEligible { usage_rows: 0 });
         }
+    }
+
+    /// What changes, once every member is added.
+    pub fn changes(&mut self) -> &[Change] {
+        self.end_rest();
+        &self.changes
+    }
+
+    /// Says why each of [`Self::changes`] changes. A re-billing has to; a first billing compares itself
+    /// with nothing.
+    ///
+    /// # Panics
+    /// When there is not one cause for each change.
+    pub fn explain(&mut self, causes: Vec<ChangeCause>) {
+        assert_eq!(causes.len(), self.changes().len(), "each change has one cause");
+        let changes = self.changes.iter().copied().zip(causes);
+        self.explained = Some(change::encode(changes, self.revision, &self.month));
+    }
+
+    pub(super) fn changed(&self) -> i64 {
+        i64::try_from(self.changes.len()).expect("fewer changes than 2^63")
     }
 
     fn count(&mut self, outcome: &Outcome<'_>) -> Result<(), BillingError> {
@@ -117,8 +143,8 @@ impl ChunkOutcomes {
         Ok(())
     }
 
-    fn write(&mut self, member: MemberId, outcome: &Outcome<'_>) {
-        self.changed += 1;
+    fn write(&mut self, member: MemberId, live: Option<&LiveOutcome>, outcome: &Outcome<'_>) {
+        self.changes.push(Change::new(member, live, outcome));
         match outcome {
             Outcome::Billed(bill) => self.write_bill(member, bill),
             Outcome::Quarantined { quarantine, .. } => {

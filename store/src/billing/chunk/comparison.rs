@@ -7,7 +7,7 @@ use domain::pricing::Outcome;
 /// A member's outcome in the month's live revisions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LiveOutcome {
-    Billed(BillDigest),
+    Billed { digest: BillDigest, total: i64 },
     Quarantined { code: String },
 }
 
@@ -17,7 +17,9 @@ pub(super) enum LiveOutcome {
 pub(super) fn is_unchanged(live: Option<&LiveOutcome>, priced: &Outcome<'_>) -> bool {
     match (live, priced) {
         (None, Outcome::NotEligible { .. }) => true,
-        (Some(LiveOutcome::Billed(live)), Outcome::Billed(priced)) => *live == BillDigest::of(priced),
+        (Some(LiveOutcome::Billed { digest, .. }), Outcome::Billed(priced)) => {
+            *digest == BillDigest::of(priced)
+        }
         (Some(LiveOutcome::Quarantined { code }), Outcome::Quarantined { quarantine, .. }) => {
             code == quarantine.code.as_str()
         }
@@ -54,7 +56,9 @@ mod tests {
     /// The outcome as the tables have it after it was written.
     fn live(outcome: &Outcome<'_>) -> LiveOutcome {
         match outcome {
-            Outcome::Billed(bill) => LiveOutcome::Billed(BillDigest::of(bill)),
+            Outcome::Billed(bill) => {
+                LiveOutcome::Billed { digest: BillDigest::of(bill), total: bill.total_amount.get() }
+            }
             Outcome::Quarantined { quarantine, .. } => {
                 LiveOutcome::Quarantined { code: quarantine.code.as_str().to_owned() }
             }

@@ -3,6 +3,7 @@
 use domain::pricing;
 use sqlx::PgConnection;
 
+use super::change::COPY_CHANGES;
 use super::chunk_outcomes::{COPY_BILLS, COPY_ITEMS, ChunkOutcomes};
 use super::claim_chunk::ClaimedChunk;
 use crate::billing::billing_error::BillingError;
@@ -22,7 +23,8 @@ pub async fn complete_chunk(
 ) -> Result<(), BillingError> {
     let month = key.month.to_string();
     outcomes.end_rest();
-    let ChunkOutcomes { changed, counts, amounts, digest, bills, items, quarantined, ineligible, .. } =
+    let changed = outcomes.changed();
+    let ChunkOutcomes { counts, amounts, digest, bills, items, quarantined, ineligible, explained, .. } =
         outcomes;
     if bills.rows() > 0 {
         let sent = (bills.rows(), bills.send(tx, COPY_BILLS).await.during("cannot copy the bills")?);
@@ -64,6 +66,10 @@ pub async fn complete_chunk(
             written.rows_affected(),
             ineligible.len() as u64,
         )?;
+    }
+    if let Some(changes) = explained.filter(|changes| changes.rows() > 0) {
+        let sent = (changes.rows(), changes.send(tx, COPY_CHANGES).await.during("cannot copy the changes")?);
+        expect_rows_affected("copying the changes", sent.1, sent.0)?;
     }
     let digest = digest.finish();
     let done = sqlx::query!(

@@ -26,9 +26,9 @@ impl LiveOutcomes {
         self.by_member.remove(&member)
     }
 
-    /// The members that were not taken, ascending.
-    pub(super) fn take_rest(&mut self) -> impl Iterator<Item = MemberId> + use<> {
-        std::mem::take(&mut self.by_member).into_keys()
+    /// The outcomes that were not taken, by ascending member.
+    pub(super) fn take_rest(&mut self) -> impl Iterator<Item = (MemberId, LiveOutcome)> + use<> {
+        std::mem::take(&mut self.by_member).into_iter()
     }
 }
 
@@ -50,14 +50,14 @@ pub async fn read_live_outcomes(
     Ok(LiveOutcomes { by_member })
 }
 
-/// The digests of the bills of `live_bill`, without its look at deliveries.
+/// The digests and totals of the bills of `live_bill`, without its look at deliveries.
 async fn read_bills(
     tx: &mut PgConnection,
     chunk: &ClaimedChunk,
     month: BillingMonth,
 ) -> Result<BTreeMap<MemberId, LiveOutcome>, BillingError> {
     let rows = sqlx::query!(
-        r#"select b.member_id,
+        r#"select b.member_id, b.total_amount,
                   coalesce(b.digest, (
                       select d.computed from bill_digest d
                       where d.month = b.month and d.member_id = b.member_id and d.revision = b.revision)) as "digest!"
@@ -81,7 +81,8 @@ async fn read_bills(
             let member = read_number("bill.member_id", row.member_id)?;
             let digest = <[u8; 16]>::try_from(row.digest)
                 .map_err(|digest| StoreError::unreadable("bill.digest", digest.len()))?;
-            Ok((member, LiveOutcome::Billed(BillDigest::from_bytes(digest))))
+            let digest = BillDigest::from_bytes(digest);
+            Ok((member, LiveOutcome::Billed { digest, total: row.total_amount }))
         })
         .collect()
 }

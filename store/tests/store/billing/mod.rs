@@ -1,5 +1,6 @@
 //! Billing runs: from the plan of a revision to its issue.
 
+mod diff;
 mod interruptions;
 mod lifecycle;
 mod month_totals;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::change_cause::ChangeCause;
 use domain::ids::{LoadNumber, MemberId};
 use domain::money::MinorUnits;
 use domain::month::BillingMonth;
@@ -10,7 +11,7 @@ use domain::price_book::PriceBook;
 use domain::pricing::{Adjustment, Eligibility, Grant, Pricer, Subscription, UsageSum};
 use sqlx::{Connection as _, PgConnection};
 use store::billing::RevisionKey;
-use store::billing::chunk::{self, ChunkClaim, ChunkOutcomes, ClaimedChunk, UsageBoundaries};
+use store::billing::chunk::{self, Change, ChunkClaim, ChunkOutcomes, ClaimedChunk, UsageBoundaries};
 use store::installation;
 use store::testing::BillingFixture;
 
@@ -45,7 +46,16 @@ pub(crate) async fn bill_shard(fixture: &BillingFixture, key: &RevisionKey, shar
         };
         let live = chunk::read_live_outcomes(&mut tx, &claimed, key.month, inputs.of_revision).await.unwrap();
         let outcomes = ChunkOutcomes::new(key, live);
-        let outcomes = price_chunk(&mut tx, &pricer, outcomes, &claimed, key.month, inputs.data_cutoff).await;
+        let mut outcomes =
+            price_chunk(&mut tx, &pricer, outcomes, &claimed, key.month, inputs.data_cutoff).await;
+        if inputs.of_revision.is_some() {
+            // The worker finds the causes; here the plan always is.
+            let cause = |change: &Change| {
+                if change.is_quarantine() { ChangeCause::Quarantine } else { ChangeCause::Plan }
+            };
+            let causes = outcomes.changes().iter().map(cause).collect();
+            outcomes.explain(causes);
+        }
         chunk::complete_chunk(&mut tx, key, &claimed, outcomes, "test").await.unwrap();
         tx.commit().await.unwrap();
     }

@@ -211,12 +211,16 @@ async fn verification_compares_the_month_as_it_will_be() {
              where revision = 2 and chunk_no in (1, 2)",
         ),
         ("changes", "insert into ineligible_member values ('2026-10', 3, 2)"),
+        ("diff", "delete from bill_change where member_id = 5"),
+        ("diff", "update bill_change set before_total = before_total + 1 where member_id = 5"),
+        ("diff", "update bill_change set after_total = after_total + 1 where member_id = 3"),
     ];
     let fixture = corrected_month().await;
     let key = rebill(&fixture, 2, 1).await;
     let verification = fixture.verify(&key).await;
     assert!(verification.passed(), "{:?}", verification.checks);
-    let tables = ["revision", "bill", "bill_item", "quarantined_member", "ineligible_member", "chunk"];
+    let tables =
+        ["revision", "bill", "bill_item", "quarantined_member", "ineligible_member", "bill_change", "chunk"];
     for table in tables {
         fixture.database.execute(&format!("create table kept_{table} as table {table}")).await;
     }

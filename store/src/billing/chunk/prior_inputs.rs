@@ -1,0 +1,297 @@
+//! Reads what the members whose outcome changes were priced from before, and what they are priced
+//! from now, as of any cut-off: the causes of the changes are found with it. The number of
+//! statements does not depend on the number of members, and each returns its rows sorted by member.
+
+use std::collections::BTreeMap;
+
+use domain::ids::{LoadNumber, MemberId, Revision};
+use domain::month::BillingMonth;
+use jiff_sqlx::ToSqlx as _;
+use sqlx::PgConnection;
+
+use super::chunk_inputs::{AdjustmentRow, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow};
+use crate::billing::billing_error::BillingError;
+use crate::decode::{read_amount, read_number};
+use crate::error::{During as _, StoreError};
+
+/// A revision that live outcomes can be of, with the inputs that it pinned.
+#[derive(Debug, Clone)]
+pub struct PriorRevision {
+    pub revision: Revision,
+    pub data_cutoff: LoadNumber,
+    /// The text of the price book.
+    pub price_book: String,
+}
+
+/// Reads the revisions that make up the month as of a revision, from that one to the first billing.
+///
+/// # Errors
+/// When the database fails.
+pub async fn read_prior_revisions(
+    connection: &mut PgConnection,
+    month: BillingMonth,
+    of_revision: Revision,
+) -> Result<Vec<PriorRevision>, BillingError> {
+    let rows = sqlx::query!(
+        "select r.revision, r.data_cutoff, b.content
+         from revision_layer l
+         join revision r on r.month = l.month and r.revision = l.layer
+         join price_book b on b.sha256 = r.price_book
+         where l.month = $1 and l.revision = $2
+         order by r.revision desc",
+        month.to_string(),
+        of_revision.get()
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot read the inputs of the revisions that are billed again")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(PriorRevision {
+                revision: read_number("revision.revision", row.revision.into())?,
+                data_cutoff: read_number("revision.data_cutoff", row.data_cutoff)?,
+                price_book: row.content,
+            })
+        })
+        .collect()
+}
+
+/// Reads, for each of the members, the highest of the revisions that has an outcome for it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn read_outcome_revisions(
+    tx: &mut PgConnection,
+    month: BillingMonth,
+    members: &[MemberId],
+    revisions: impl Iterator<Item = Revision>,
+) -> Result<BTreeMap<MemberId, Revision>, BillingError> {
+    let rows = sqlx::query!(
+        r#"select member_id as "member_id!", max(revision) as "revision!"
+           from outcome where month = $1 and member_id = any($2) and revision = any($3) group by member_id"#,
+        month.to_string(),
+        &ids(members),
+        &revisions.map(Revision::get).collect::<Vec<_>>()
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read the revisions of the live outcomes")?;
+    rows.into_iter()
+        .map(|row| {
+            let member = read_number("outcome.member_id", row.member_id)?;
+            Ok((member, read_number("outcome.revision", row.revision.into())?))
+        })
+        .collect()
+}
+
+/// What members are priced from as of a cut-off, without their usage.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InputRows {
+    /// The members that are known.
+    pub members: Vec<MemberId>,
+    pub subscriptions: Vec<SubscriptionRow>,
+    pub grants: Vec<GrantRow>,
+    pub adjustments: Vec<AdjustmentRow>,
+}
+
+/// Reads what these members are priced from as of a cut-off: the same rows as those that their chunk
+/// is priced from.
+///
+/// # Errors
+/// When the database fails.
+pub async fn read_inputs_of(
+    tx: &mut PgConnection,
+    members: &[MemberId],
+    month: BillingMonth,
+    cutoff: LoadNumber,
+) -> Result<InputRows, BillingError> {
+    let ids = ids(members);
+    Ok(InputRows {
+        members: read_members(tx, &ids, cutoff).await?,
+        subscriptions: read_subscriptions(tx, &ids, month, cutoff).await?,
+        grants: read_grants(tx, &ids, month, cutoff).await?,
+        adjustments: read_adjustments(tx, &ids, month, cutoff).await?,
+    })
+}
+
+async fn read_members(
+    tx: &mut PgConnection,
+    ids: &[i64],
+    cutoff: LoadNumber,
+) -> Result<Vec<MemberId>, BillingError> {
+    let known = sqlx::query_scalar!(
+        "select distinct member_id from member where member_id = any($1) and load <= $2 order by member_id",
+        ids,
+        cutoff.get()
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read which changed members are known")?;
+    known.into_iter().map(|id| Ok(read_number("member.member_id", id)?)).collect()
+}
+
+async fn read_subscriptions(
+    tx: &mut PgConnection,
+    ids: &[i64],
+    month: BillingMonth,
+    cutoff: LoadNumber,
+) -> Result<Vec<SubscriptionRow>, BillingError> {
+    let rows = sqlx::query!(
+        r#"select member_id, plan_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
+           from (select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
+                 from subscription
+                 where member_id = any($1) and load <= $2 and from_date < $4
+                 order by member_id, plan_code, from_date, load desc) as_of_cutoff
+           where to_date is null or to_date > greatest(from_date, $3)
+           order by member_id"#,
+        ids,
+        cutoff.get(),
+        month.first_day().to_sqlx() as _,
+        month.next_first_day().to_sqlx() as _
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read the subscriptions of changed members")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(SubscriptionRow {
+                member_id: read_number("subscription.member_id", row.member_id)?,
+                plan_code: row.plan_code,
+                from_date: row.from_date.to_jiff(),
+                to_date: row.to_date.map(jiff_sqlx::Date::to_jiff),
+            })
+        })
+        .collect()
+}
+
+async fn read_grants(
+    tx: &mut PgConnection,
+    ids: &[i64],
+    month: BillingMonth,
+    cutoff: LoadNumber,
+) -> Result<Vec<GrantRow>, BillingError> {
+    let rows = sqlx::query!(
+        r#"select member_id, discount_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
+           from (select distinct on (member_id, discount_code, from_date) member_id, discount_code, from_date, to_date
+                 from discount_grant
+                 where member_id = any($1) and load <= $2 and from_date < $4
+                 order by member_id, discount_code, from_date, load desc) as_of_cutoff
+           where to_date is null or to_date > greatest(from_date, $3)
+           order by member_id"#,
+        ids,
+        cutoff.get(),
+        month.first_day().to_sqlx() as _,
+        month.next_first_day().to_sqlx() as _
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read the grants of changed members")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(GrantRow {
+                member_id: read_number("discount_grant.member_id", row.member_id)?,
+                discount_code: row.discount_code,
+                from_date: row.from_date.to_jiff(),
+                to_date: row.to_date.map(jiff_sqlx::Date::to_jiff),
+            })
+        })
+        .collect()
+}
+
+async fn read_adjustments(
+    tx: &mut PgConnection,
+    ids: &[i64],
+    month: BillingMonth,
+    cutoff: LoadNumber,
+) -> Result<Vec<AdjustmentRow>, BillingError> {
+    let rows = sqlx::query!(
+        "select member_id, adjustment_id, code, amount
+         from adjustment
+         where month = $1 and member_id = any($2) and load <= $3
+         order by member_id",
+        month.to_string(),
+        ids,
+        cutoff.get()
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read the adjustments of changed members")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(AdjustmentRow {
+                member_id: read_number("adjustment.member_id", row.member_id)?,
+                adjustment_id: read_number("adjustment.adjustment_id", row.adjustment_id)?,
+                code: row.code,
+                amount: row.amount,
+            })
+        })
+        .collect()
+}
+
+/// Usage that counts as of one cut-off, of the other, or of both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComparedUsageRow {
+    pub usage: UsageRow,
+    pub before: bool,
+    pub after: bool,
+}
+
+/// Reads the month's usage of these members, summed by member, kind, boundary, and as of which of two
+/// cut-offs it counts.
+///
+/// # Errors
+/// When the database fails.
+pub async fn read_compared_usage(
+    tx: &mut PgConnection,
+    members: &[MemberId],
+    month: BillingMonth,
+    before: LoadNumber,
+    after: LoadNumber,
+    boundaries: &UsageBoundaries,
+) -> Result<Vec<ComparedUsageRow>, BillingError> {
+    let rows = sqlx::query!(
+        r#"with cut as materialized (
+               select member_id, array_agg(instant order by instant) as instants
+               from unnest($5::bigint[], $6::timestamptz[]) as c (member_id, instant)
+               group by member_id
+           )
+           select u.member_id as "member_id!", u.kind as "kind!",
+                  coalesce(width_bucket(u.started_at, cut.instants), 0) as "bucket!",
+                  u.load <= $3 as "before!", u.load <= $4 as "after!",
+                  count(*) as "rows!", sum(u.quantity)::text as "quantity!"
+           from usage u left join cut on cut.member_id = u.member_id
+           where u.month = $1 and u.member_id = any($2) and (u.load <= $3 or u.load <= $4)
+           group by 1, 2, 3, 4, 5
+           order by 1"#,
+        month.to_string(),
+        &ids(members),
+        before.get(),
+        after.get(),
+        boundaries.members(),
+        boundaries.instants() as &[jiff_sqlx::Timestamp]
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot compare the usage of changed members")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(ComparedUsageRow {
+                usage: UsageRow {
+                    member_id: read_number("usage.member_id", row.member_id)?,
+                    kind: row.kind,
+                    interval: usize::try_from(row.bucket)
+                        .map_err(|_| StoreError::unreadable("usage bucket", row.bucket))?,
+                    rows: u64::try_from(row.rows)
+                        .map_err(|_| StoreError::unreadable("usage count", row.rows))?,
+                    quantity: read_amount("usage.quantity", &row.quantity)?,
+                },
+                before: row.before,
+                after: row.after,
+            })
+        })
+        .collect()
+}
+
+fn ids(members: &[MemberId]) -> Vec<i64> {
+    members.iter().map(|member| member.get()).collect()
+}

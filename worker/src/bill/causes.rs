@@ -1,0 +1,167 @@
+//! Finds why outcomes change in a re-billing: reads, only for the members concerned, what they were
+//! priced from before and are priced from now, and leaves the decision to
+//! `domain::change_cause`. Writes nothing.
+
+use std::collections::BTreeMap;
+
+use domain::change_cause::{ChangeCause, ComparedUsage, Comparison, Inputs};
+use domain::ids::{LoadNumber, MemberId, Revision};
+use domain::money::MinorUnits;
+use domain::price_book::{PriceBook, PriceBookError};
+use domain::pricing::{Adjustment, Grant, Pricer, Subscription, UsageSum};
+use domain::zone::ZonedMonth;
+use sqlx::PgConnection;
+use store::billing::BillingError;
+use store::billing::chunk::{self, Change, InputRows, PriorRevision, UsageBoundaries};
+
+/// What the outcomes of a live revision were priced from.
+#[derive(Debug)]
+pub(super) struct Prior {
+    revision: Revision,
+    cutoff: LoadNumber,
+    book: PriceBook,
+}
+
+impl Prior {
+    pub(super) fn parse(revision: &PriorRevision) -> Result<Self, PriceBookError> {
+        Ok(Self {
+            revision: revision.revision,
+            cutoff: revision.data_cutoff,
+            book: PriceBook::parse(&revision.price_book)?,
+        })
+    }
+}
+
+/// The cause of each change, in their order. `pricer` and `cutoff` are those of the re-billing;
+/// `prior` are the revisions below it, from the highest to the first billing. If both cut-offs are
+/// the same, only the price books can differ, and nothing is read.
+///
+/// # Errors
+/// The database fails.
+pub(super) async fn find_causes(
+    tx: &mut PgConnection,
+    pricer: &Pricer<'_>,
+    month: &ZonedMonth,
+    cutoff: LoadNumber,
+    prior: &[Prior],
+    changes: &[Change],
+) -> Result<Vec<ChangeCause>, BillingError> {
+    let members: Vec<MemberId> =
+        changes.iter().filter(|change| !change.is_quarantine()).map(|change| change.member).collect();
+    let mut by_prior: BTreeMap<usize, Vec<MemberId>> = BTreeMap::new();
+    for (member, position) in members.iter().zip(find_prior(tx, month, prior, &members).await?) {
+        by_prior.entry(position).or_default().push(*member);
+    }
+    let mut causes = BTreeMap::new();
+    for (position, members) in by_prior {
+        let before = &prior[position];
+        if before.cutoff == cutoff {
+            let cause = if before.book.sha256 == pricer.book().sha256 {
+                ChangeCause::Calculation
+            } else {
+                ChangeCause::PriceBook
+            };
+            causes.extend(members.into_iter().map(|member| (member, cause)));
+        } else {
+            causes.extend(compare(tx, pricer, month, cutoff, before, &members).await?);
+        }
+    }
+    Ok(changes
+        .iter()
+        .map(|change| causes.get(&change.member).copied().unwrap_or(ChangeCause::Quarantine))
+        .collect())
+}
+
+/// For each member the position of the revision that its live outcome is of. Who has none was last
+/// found not to be eligible by the first billing, the lowest.
+async fn find_prior(
+    tx: &mut PgConnection,
+    month: &ZonedMonth,
+    prior: &[Prior],
+    members: &[MemberId],
+) -> Result<Vec<usize>, BillingError> {
+    let has_the_same_inputs =
+        |one: &Prior, other: &Prior| (one.cutoff, one.book.sha256) == (other.cutoff, other.book.sha256);
+    if members.is_empty() || prior.windows(2).all(|two| has_the_same_inputs(&two[0], &two[1])) {
+        return Ok(vec![0; members.len()]);
+    }
+    let revisions = prior.iter().map(|prior| prior.revision);
+    let found = chunk::read_outcome_revisions(tx, month.month(), members, revisions).await?;
+    let position = |member: &MemberId| {
+        let revision = found.get(member)?;
+        prior.iter().position(|prior| prior.revision == *revision)
+    };
+    Ok(members.iter().map(|member| position(member).unwrap_or(prior.len() - 1)).collect())
+}
+
+/// The causes of members whose live outcomes are of one revision.
+async fn compare(
+    tx: &mut PgConnection,
+    pricer: &Pricer<'_>,
+    month: &ZonedMonth,
+    cutoff: LoadNumber,
+    prior: &Prior,
+    members: &[MemberId],
+) -> Result<Vec<(MemberId, ChangeCause)>, BillingError> {
+    let before = chunk::read_inputs_of(tx, members, month.month(), prior.cutoff).await?;
+    let after = chunk::read_inputs_of(tx, members, month.month(), cutoff).await?;
+    let prior_pricer = Pricer::new(&prior.book, month);
+    let mut cuts = UsageBoundaries::default();
+    let comparisons: Vec<(MemberId, Comparison<'_>)> = members
+        .iter()
+        .map(|member| {
+            let comparison =
+                Comparison::new(inputs(prior_pricer, &before, *member), inputs(*pricer, &after, *member));
+            cuts.add(*member, comparison.usage_boundaries());
+            (*member, comparison)
+        })
+        .collect();
+    let usage = chunk::read_compared_usage(tx, members, month.month(), prior.cutoff, cutoff, &cuts).await?;
+    let causes = comparisons.into_iter().map(|(member, comparison)| {
+        let own: Vec<ComparedUsage<'_>> = rows_of(&usage, member, |row| row.usage.member_id)
+            .iter()
+            .map(|row| ComparedUsage {
+                sum: UsageSum {
+                    kind: &row.usage.kind,
+                    interval: row.usage.interval,
+                    quantity: row.usage.quantity,
+                    rows: row.usage.rows,
+                },
+                before: row.before,
+                after: row.after,
+            })
+            .collect();
+        (member, comparison.cause(&own))
+    });
+    Ok(causes.collect())
+}
+
+fn inputs<'a>(pricer: Pricer<'a>, rows: &'a InputRows, member: MemberId) -> Inputs<'a> {
+    Inputs {
+        pricer,
+        known: rows.members.binary_search(&member).is_ok(),
+        subscriptions: rows_of(&rows.subscriptions, member, |row| row.member_id)
+            .iter()
+            .map(|row| Subscription { plan: &row.plan_code, from: row.from_date, to: row.to_date })
+            .collect(),
+        grants: rows_of(&rows.grants, member, |row| row.member_id)
+            .iter()
+            .map(|row| Grant { discount: &row.discount_code, from: row.from_date, to: row.to_date })
+            .collect(),
+        adjustments: rows_of(&rows.adjustments, member, |row| row.member_id)
+            .iter()
+            .map(|row| Adjustment {
+                id: row.adjustment_id,
+                code: &row.code,
+                amount: MinorUnits::new(row.amount),
+            })
+            .collect(),
+    }
+}
+
+/// The member's rows of rows that are sorted by member.
+fn rows_of<T>(rows: &[T], member: MemberId, member_of: impl Fn(&T) -> MemberId) -> &[T] {
+    let from = rows.partition_point(|row| member_of(row) < member);
+    let to = rows.partition_point(|row| member_of(row) <= member);
+    &rows[from..to]
+}
