@@ -1,12 +1,14 @@
 //! `BillingRun`: bills one month, or rolls a revision of it back. The comments on the fields are
 //! what `kubectl explain` shows.
 
+mod diff;
 mod status;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::diff::{CauseShare, ChangeCause, Diff};
 pub use self::status::{
     Amounts, BillingRunStatus, Counts, Phase, PinnedPriceBook, Progress, VerificationCheck,
 };

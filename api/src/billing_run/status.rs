@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::diff::Diff;
 use crate::run::RunPhase;
 
 /// The state of the run, as the operator last observed it.
@@ -40,6 +41,9 @@ pub struct BillingRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub verification: Vec<VerificationCheck>,
+    /// What a run with spec.rebill changes, once its draft is verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff: Option<Diff>,
     /// When the run locked its month and started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,

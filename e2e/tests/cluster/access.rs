@@ -141,6 +141,7 @@ async fn database_roles(installation: &Installation) -> Result<()> {
         ("monthend_worker", "delete from bill_item", false),
         ("monthend_worker", "delete from quarantined_member", false),
         ("monthend_worker", "delete from ineligible_member", false),
+        ("monthend_worker", "delete from bill_change", false),
         ("monthend_worker", "update revision set state = 'LIVE'", false),
         ("monthend_worker", "delete from job_log", false),
         ("monthend_worker", "delete from delivery", false),

@@ -71,6 +71,7 @@ async fn billed_again(installation: &Installation) -> Result<()> {
     );
     let complete = condition(&run, "Complete").context("no condition Complete")?;
     ensure!(complete.2.contains(&format!("bills revision {wrong} again")), "the message: {complete:?}");
+    diff_matches_view(installation, status(&run), &month).await?;
     let jobs: Vec<(String, i64)> =
         sqlx::query_as("select status, total from job_log where month = $1 and kind = 'REBILLING'")
             .bind(&month)
@@ -88,6 +89,30 @@ async fn billed_again(installation: &Installation) -> Result<()> {
     ensure!(failed.1 == "RevisionConflict", "the month was billed a third time: {failed:?}");
     ensure!(live_revisions(installation, &month).await? == after, "a run that failed changed the month");
     database::assert_live_equals(&installation.pool, &month, reference).await
+}
+
+/// `status.diff` has the sums of `bill_diff`. Some members pay the corrected fee, and some leave the
+/// quarantine.
+async fn diff_matches_view(installation: &Installation, status: &Value, month: &str) -> Result<()> {
+    let diff = &status["diff"];
+    let (outcomes, delta): (i64, String) =
+        sqlx::query_as("select count(*), sum(delta)::text from bill_diff where month = $1 and revision = $2")
+            .bind(month)
+            .bind(status["revision"].as_i64().context("no revision")?)
+            .fetch_one(&installation.pool)
+            .await?;
+    let members = |of: &Value, field| of[field].as_i64().unwrap_or_default();
+    let changed = ["changed", "added", "removed"].map(|field| members(diff, field)).iter().sum::<i64>();
+    let causes = diff["causes"].as_array().context("no causes")?;
+    let explained: i64 = causes.iter().map(|share| members(share, "members")).sum();
+    ensure!(
+        changed == outcomes && explained == outcomes && diff["totalDelta"] == delta.as_str(),
+        "bill_diff has {outcomes} members and {delta}, the status {diff}"
+    );
+    for cause in ["PriceBook", "Quarantine"] {
+        ensure!(causes.iter().any(|share| share["cause"] == cause), "no member with {cause}: {diff}");
+    }
+    Ok(())
 }
 
 async fn over_its_limits(installation: &Installation) -> Result<()> {

@@ -1,8 +1,11 @@
 //! The status of a billing run, from the database's snapshot of it. Pure.
 
-use api::billing_run::{Amounts, Counts, Phase, PinnedPriceBook, Progress, VerificationCheck};
+use api::billing_run::{
+    Amounts, CauseShare, ChangeCause, Counts, Diff, Phase, PinnedPriceBook, Progress, VerificationCheck,
+};
 use api::conditions::{ConditionUpdate, STARTED};
 use api::{BillingRun, BillingRunStatus, reasons};
+use domain::change_cause;
 use store::billing::RunSnapshot;
 
 use super::observed::Observed;
@@ -29,6 +32,7 @@ pub(super) fn builder<'a>(
         counts: Some(counts(revision)),
         amounts: Some(amounts(revision)),
         verification: checks(revision),
+        diff: revision.diff.as_ref().map(diff),
         start_time: Some(whole_second(revision.opened_at)),
         ..BillingRunStatus::default()
     };
@@ -94,6 +98,42 @@ fn checks(revision: &RunSnapshot) -> Vec<VerificationCheck> {
             detail: check.detail.clone(),
         })
         .collect()
+}
+
+fn diff(diff: &store::billing::Diff) -> Diff {
+    Diff {
+        changed: diff.changed,
+        unchanged: diff.unchanged,
+        added: diff.added,
+        removed: diff.removed,
+        total_delta: diff.total_delta().to_string(),
+        increase: diff.increase.to_string(),
+        decrease: diff.decrease.to_string(),
+        causes: diff
+            .causes
+            .iter()
+            .map(|share| CauseShare {
+                cause: cause(share.cause),
+                members: share.members,
+                delta: share.delta.to_string(),
+            })
+            .collect(),
+    }
+}
+
+fn cause(cause: change_cause::ChangeCause) -> ChangeCause {
+    match cause {
+        change_cause::ChangeCause::PriceBook => ChangeCause::PriceBook,
+        change_cause::ChangeCause::Plan => ChangeCause::Plan,
+        change_cause::ChangeCause::Addon => ChangeCause::AddOn,
+        change_cause::ChangeCause::Discount => ChangeCause::Discount,
+        change_cause::ChangeCause::Adjustment => ChangeCause::Adjustment,
+        change_cause::ChangeCause::LateUsage => ChangeCause::LateUsage,
+        change_cause::ChangeCause::Usage => ChangeCause::Usage,
+        change_cause::ChangeCause::Quarantine => ChangeCause::Quarantine,
+        change_cause::ChangeCause::MoreThanOne => ChangeCause::MoreThanOne,
+        change_cause::ChangeCause::Calculation => ChangeCause::Calculation,
+    }
 }
 
 pub(super) fn progress(revision: &RunSnapshot) -> Progress {

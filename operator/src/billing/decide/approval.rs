@@ -63,8 +63,16 @@ pub(super) fn needed(run: &BillingRun, revision: &RunSnapshot) -> Option<Approva
     match run.spec.approval_policy {
         ApprovalPolicy::Automatic => None,
         ApprovalPolicy::Manual => {
-            let changes = revision.rebilling.as_ref().map_or_else(String::new, |rebilling| {
-                format!(" and changes the outcome of {} of {} members", rebilling.changed, revision.members)
+            let changes = revision.diff.as_ref().map_or_else(String::new, |diff| {
+                format!(
+                    " and changes the outcome of {} of {} members ({} changed, {} added, {} removed) and the total by {:+}",
+                    diff.outcomes(),
+                    revision.members,
+                    diff.changed,
+                    diff.added,
+                    diff.removed,
+                    diff.total_delta()
+                )
             });
             let why = format!("approvalPolicy is Manual; the draft passed its checks{changes}");
             need(reasons::MANUAL_APPROVAL, why)
@@ -104,14 +112,17 @@ fn comparisons<'a>(limits: &'a Limits, revision: &RunSnapshot) -> Vec<Comparison
         let part = Some(quarantined.into());
         found.push(Comparison { field: "maxQuarantined", limit, what, part, whole: members });
     }
-    if let (Some(limit), Some(rebilling)) = (&limits.max_changed_bills, &revision.rebilling) {
-        let what = format!("the outcome of {} of {members} members changes", rebilling.changed);
-        let part = Some(rebilling.changed.into());
+    let no_diff = || "the draft was verified by a version that did not compute its changes".to_owned();
+    if let (Some(limit), Some(_)) = (&limits.max_changed_bills, &revision.rebilling) {
+        let what = |changed| format!("the outcome of {changed} of {members} members changes");
+        let part = revision.diff.as_ref().map(|diff| diff.outcomes().into());
+        let what = part.map_or_else(no_diff, what);
         found.push(Comparison { field: "maxChangedBills", limit, what, part, whole: members });
     }
     if let (Some(limit), Some(live)) = (&limits.max_total_delta, &baselines.live) {
-        let what = format!("the month's total changes from {} to {total}", live.total);
-        let part = Some((total - live.total).abs());
+        let what = |_| format!("the month's total changes from {} to {total}", live.total);
+        let part = revision.diff.as_ref().map(|diff| diff.total_delta().abs());
+        let what = part.map_or_else(no_diff, what);
         found.push(Comparison { field: "maxTotalDelta", limit, what, part, whole: live.total.abs() });
     }
     let versus = limits.versus_previous_month.as_ref();

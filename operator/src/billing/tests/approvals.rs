@@ -2,7 +2,7 @@
 
 use api::Limit;
 use api::billing_run::{Limits, VersusPreviousMonth};
-use store::billing::{Baselines, MonthFigures, PricingVersions, RebillingSnapshot};
+use store::billing::{Baselines, Diff, MonthFigures, PricingVersions, RebillingSnapshot};
 
 use super::*;
 
@@ -87,6 +87,15 @@ fn compared() -> RunSnapshot {
     RunSnapshot {
         amounts: Amounts { total: 1_100, ..Amounts::default() },
         rebilling: Some(RebillingSnapshot { of_revision, changed: 3 }),
+        diff: Some(Diff {
+            changed: 1,
+            unchanged: 8,
+            added: 1,
+            removed: 1,
+            increase: 150,
+            decrease: -50,
+            causes: Vec::new(),
+        }),
         baselines: Some(Baselines {
             live: Some(MonthFigures { members: 10, total: 1_000 }),
             previous_month: Some(MonthFigures { members: 8, total: 2_000 }),
@@ -100,7 +109,10 @@ fn a_rebilling_that_waits_says_how_much_it_changes() {
     let decision = decide::decide(&manual(), &observed(Some(compared())));
     assert_eq!(
         message(&decision, conditions::APPROVED).split(';').nth(1),
-        Some(" the draft passed its checks and changes the outcome of 3 of 10 members")
+        Some(
+            " the draft passed its checks and changes the outcome of 3 of 10 members (1 changed, 1 added, 1 removed) and the \
+             total by +100"
+        )
     );
 }
 
@@ -113,8 +125,11 @@ fn each_limit_at_its_edge() {
     };
     let changed = |limit: Limit| Limits { max_changed_bills: Some(limit), ..Limits::default() };
     let delta = |limit: Limit| Limits { max_total_delta: Some(limit), ..Limits::default() };
+    let without_diff = || RunSnapshot { diff: None, ..compared() };
+    let uncomputed = "the draft was verified by a version that did not compute its changes";
     let first = || RunSnapshot {
         rebilling: None,
+        diff: None,
         baselines: Some(Baselines { live: None, ..compared().baselines.unwrap() }),
         ..compared()
     };
@@ -135,6 +150,16 @@ fn each_limit_at_its_edge() {
             Some("the outcome of 3 of 10 members changes, more than limits.maxChangedBills (29%)"),
         ),
         (changed(Limit::Count(0)), first(), None),
+        (
+            changed(Limit::Count(10)),
+            without_diff(),
+            Some(&*format!("limits.maxChangedBills (10) cannot be compared: {uncomputed}")),
+        ),
+        (
+            delta(Limit::Count(1_000)),
+            without_diff(),
+            Some(&*format!("limits.maxTotalDelta (1000) cannot be compared: {uncomputed}")),
+        ),
         (delta(Limit::Count(100)), compared(), None),
         (delta(percent("10%").unwrap()), compared(), None),
         (

@@ -1,5 +1,9 @@
 //! The figures of the status.
 
+use domain::change_cause::ChangeCause;
+use serde_json::json;
+use store::billing::{CauseShare, Diff};
+
 use super::*;
 use crate::billing::{BillingRuns, status};
 use crate::controller::run_kind::RunKind as _;
@@ -24,6 +28,44 @@ fn the_status_has_the_databases_figures() {
     assert_eq!(status.observed_generation, Some(1));
     // Kubernetes keeps times to the second.
     assert_eq!(status.completion_time.unwrap().0, time("2026-11-02T00:00:17Z"));
+}
+
+#[test]
+fn the_status_of_a_rebilling_says_what_it_changes() {
+    let share = |cause, members, delta| CauseShare { cause, members, delta };
+    let mut causes: Vec<_> = ChangeCause::ALL.map(|cause| share(cause, 1, 0)).into();
+    causes[0] = share(ChangeCause::PriceBook, 5, -(1 << 70));
+    let diff =
+        Diff { changed: 12, unchanged: 6, added: 2, removed: 1, increase: 3, decrease: -(1 << 70), causes };
+    let status = status_of(RunSnapshot { diff: Some(diff), ..verified(true) });
+    let mut shown = serde_json::to_value(status.diff).unwrap();
+    let causes = shown.as_object_mut().unwrap().remove("causes").unwrap();
+    assert_eq!(
+        shown,
+        json!({
+            "changed": 12, "unchanged": 6, "added": 2, "removed": 1, "totalDelta": "-1180591620717411303421",
+            "increase": "3", "decrease": "-1180591620717411303424",
+        })
+    );
+    assert_eq!(causes[0], json!({"cause": "PriceBook", "members": 5, "delta": "-1180591620717411303424"}));
+    let names: Vec<_> =
+        causes.as_array().unwrap().iter().map(|share| share["cause"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "PriceBook",
+            "Plan",
+            "AddOn",
+            "Discount",
+            "Adjustment",
+            "LateUsage",
+            "Usage",
+            "Quarantine",
+            "MoreThanOne",
+            "Calculation",
+        ]
+    );
+    assert_eq!(status_of(live()).diff, None);
 }
 
 #[test]
