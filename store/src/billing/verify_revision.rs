@@ -197,29 +197,13 @@ async fn sum_bills(
     rebilling: bool,
 ) -> Result<BillTotals, BillingError> {
     let row = sqlx::query!(
-        r#"with bills as (
-               select base_amount, usage_amount, discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount
-               from bill where month = $1 and revision = $2
-               union all
-               select base_amount, usage_amount, discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount
-               from live_bill l
-               where $3::bool and l.month = $1 and not exists (
-                   select from outcome o where o.month = $1 and o.revision = $2 and o.member_id = l.member_id)
-           ), quarantined as (
-               select member_id from quarantined_member where month = $1 and revision = $2
-               union all
-               select q.member_id
-               from quarantine q
-               where $3::bool and q.month = $1 and not exists (
-                   select from outcome o where o.month = $1 and o.revision = $2 and o.member_id = q.member_id)
-           )
-           select count(*) as "bills!",
+        r#"select count(*) as "bills!",
                   coalesce(sum(base_amount), 0)::text as "base!", coalesce(sum(usage_amount), 0)::text as "usage!",
                   coalesce(sum(discount_amount), 0)::text as "discount!",
                   coalesce(sum(adjustment_amount), 0)::text as "adjustment!", coalesce(sum(tax_amount), 0)::text as "tax!",
                   coalesce(sum(rounding_amount), 0)::text as "rounding!", coalesce(sum(total_amount), 0)::text as "total!",
-                  (select count(*) from quarantined) as "quarantined!"
-           from bills"#,
+                  (select count(*) from quarantine_as_of($1, $2, $3, 1, 9223372036854775807)) as "quarantined!"
+           from bill_as_of($1, $2, $3, 1, 9223372036854775807)"#,
         key.month.to_string(),
         key.revision.get(),
         rebilling
@@ -258,15 +242,8 @@ async fn sum_items(
     rebilling: bool,
 ) -> Result<ItemTotals, BillingError> {
     let rows = sqlx::query!(
-        r#"select kind as "kind!", sum(items)::bigint as "items!", sum(amount)::text as "amount!"
-           from (select kind::text as kind, count(*) as items, sum(amount) as amount
-                 from bill_item where month = $1 and revision = $2 group by bill_item.kind
-                 union all
-                 select kind, count(*), sum(amount)
-                 from live_bill_item l
-                 where $3::bool and l.month = $1 and not exists (
-                     select from outcome o where o.month = $1 and o.revision = $2 and o.member_id = l.member_id)
-                 group by kind) i
+        r#"select kind::text as "kind!", count(*) as "items!", sum(amount)::text as "amount!"
+           from bill_item_as_of($1, $2, $3, 1, 9223372036854775807)
            group by kind"#,
         key.month.to_string(),
         key.revision.get(),
@@ -292,23 +269,10 @@ async fn sum_items(
         }
     }
     totals.unbalanced = sqlx::query_scalar!(
-        r#"with bills as (
-               select member_id, total_amount from bill where month = $1 and revision = $2
-               union all
-               select member_id, total_amount
-               from live_bill l
-               where $3::bool and l.month = $1 and not exists (
-                   select from outcome o where o.month = $1 and o.revision = $2 and o.member_id = l.member_id)
-           ), items as (
-               select member_id, amount from bill_item where month = $1 and revision = $2
-               union all
-               select member_id, amount
-               from live_bill_item l
-               where $3::bool and l.month = $1 and not exists (
-                   select from outcome o where o.month = $1 and o.revision = $2 and o.member_id = l.member_id)
-           )
-           select count(*) as "unbalanced!"
-           from bills full join (select member_id, sum(amount) as items from items group by member_id) i using (member_id)
+        r#"select count(*) as "unbalanced!"
+           from bill_as_of($1, $2, $3, 1, 9223372036854775807) b
+           full join (select member_id, sum(amount) as items from bill_item_as_of($1, $2, $3, 1, 9223372036854775807)
+                      group by member_id) i using (member_id)
            where total_amount is distinct from items"#,
         key.month.to_string(),
         key.revision.get(),
@@ -338,19 +302,9 @@ async fn read_changes(tx: &mut PgConnection, key: &RevisionKey) -> Result<Change
                select array_agg(from_member order by chunk_no) as members from chunk where month = $1 and revision = $2
            ), month as (
                select member_id, 1 as billed, 0 as quarantined, total_amount
-               from bill where month = $1 and revision = $2
+               from bill_as_of($1, $2, true, 1, 9223372036854775807)
                union all
-               select member_id, 1, 0, total_amount
-               from live_bill l
-               where l.month = $1 and not exists (
-                   select from outcome o where o.month = $1 and o.revision = $2 and o.member_id = l.member_id)
-               union all
-               select member_id, 0, 1, 0 from quarantined_member where month = $1 and revision = $2
-               union all
-               select member_id, 0, 1, 0
-               from quarantine q
-               where q.month = $1 and not exists (
-                   select from outcome o where o.month = $1 and o.revision = $2 and o.member_id = q.member_id)
+               select member_id, 0, 1, 0 from quarantine_as_of($1, $2, true, 1, 9223372036854775807)
            ), by_chunk as (
                select width_bucket(member_id, (select members from starts)) as chunk_no, sum(billed) as billed,
                       sum(quarantined) as quarantined, sum(total_amount) as total

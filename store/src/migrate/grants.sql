@@ -12,6 +12,8 @@ grant select on _sqlx_migrations, installation, load, job_log, price_book, month
     template_set, notification, publication, notice_target, delivery, consumer, rollback, ineligible_member, outcome,
     revision_layer, bill_digest, bill_change, bill_diff, bill_diff_histogram, bill_diff_movers
     to :operator, :worker;
+grant execute on function bill_as_of(text, integer, boolean, bigint, bigint), bill_item_as_of(text, integer, boolean, bigint, bigint),
+    quarantine_as_of(text, integer, boolean, bigint, bigint) to :operator, :worker;
 
 -- job_log: no role deletes, and a trigger keeps completed rows unchanged.
 grant insert (kind, run, month, detail), update (status, ended_at, total, succeeded, failed, skipped, detail) on job_log

@@ -169,38 +169,22 @@ pub(super) async fn check_chunk_sums(
     month: &str,
 ) -> Result<Vec<String>, VerifyError> {
     let found = sqlx::query_scalar!(
-        r#"with layer as materialized (select revision, layer from revision_layer where month = $1)
-           select format('revision %s chunk %s, %s: its row has %s, the tables have %s', c.revision, c.chunk_no, c.state, s.says, t.tells)
+        r#"select format('revision %s chunk %s, %s: its row has %s, the tables have %s', c.revision, c.chunk_no, c.state, s.says, t.tells)
                   as "violation!"
            from chunk c
            join revision r on r.month = c.month and r.revision = c.revision
+           -- A chunk that is not done has only what it wrote, which is nothing.
+           cross join lateral (select c.state = 'DONE' and r.of_revision is not null as rebilling) k
            cross join lateral (
                select count(*) as bills, coalesce(sum(base_amount), 0) as base, coalesce(sum(usage_amount), 0) as usage,
                       coalesce(sum(discount_amount), 0) as discount, coalesce(sum(adjustment_amount), 0) as adjustment,
                       coalesce(sum(tax_amount), 0) as tax, coalesce(sum(rounding_amount), 0) as rounding,
                       coalesce(sum(total_amount), 0) as total
-               from bill b
-               join layer l on l.revision = c.revision and l.layer = b.revision and (c.state = 'DONE' or l.layer = c.revision)
-               where b.month = $1 and b.member_id between c.from_member and c.to_member
-                 and not exists (
-                     select from layer higher join outcome o on o.month = $1 and o.revision = higher.layer
-                     where higher.revision = c.revision and higher.layer > b.revision and o.member_id = b.member_id)) b
+               from bill_as_of($1, c.revision, k.rebilling, c.from_member, c.to_member)) b
            cross join lateral (
-               select count(*) as items
-               from bill_item i
-               join layer l on l.revision = c.revision and l.layer = i.revision and (c.state = 'DONE' or l.layer = c.revision)
-               where i.month = $1 and i.member_id between c.from_member and c.to_member
-                 and not exists (
-                     select from layer higher join outcome o on o.month = $1 and o.revision = higher.layer
-                     where higher.revision = c.revision and higher.layer > i.revision and o.member_id = i.member_id)) i
+               select count(*) as items from bill_item_as_of($1, c.revision, k.rebilling, c.from_member, c.to_member)) i
            cross join lateral (
-               select count(*) as members
-               from quarantined_member q
-               join layer l on l.revision = c.revision and l.layer = q.revision and (c.state = 'DONE' or l.layer = c.revision)
-               where q.month = $1 and q.member_id between c.from_member and c.to_member
-                 and not exists (
-                     select from layer higher join outcome o on o.month = $1 and o.revision = higher.layer
-                     where higher.revision = c.revision and higher.layer > q.revision and o.member_id = q.member_id)) q
+               select count(*) as members from quarantine_as_of($1, c.revision, k.rebilling, c.from_member, c.to_member)) q
            cross join lateral (
                select count(*) as outcomes from outcome o
                where o.month = $1 and o.revision = c.revision and o.member_id between c.from_member and c.to_member) o
