@@ -10,7 +10,7 @@ use base64::Engine as _;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use secrecy::SecretString;
-use store::billing::{self, BeginRequest, BeginResult, Rebilling, Started, Uuid};
+use store::billing::{self, BeginRequest, BeginResult, Rebilling, Scope, Started, Uuid};
 
 use crate::progress::print_step;
 use crate::raw_copy::raw_copy;
@@ -169,9 +169,11 @@ pub(crate) async fn bill(
         chunk_size: CHUNK_SIZE,
         shards: WORKERS,
         rebill: match of_revision {
-            Some(number) => {
-                Some(Rebilling { of_revision: i64::from(number).try_into()?, reason: "a measurement" })
-            }
+            Some(number) => Some(Rebilling {
+                of_revision: i64::from(number).try_into()?,
+                reason: "a measurement",
+                scope: &Scope::Everyone,
+            }),
             None => None,
         },
     };

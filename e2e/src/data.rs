@@ -17,6 +17,8 @@ pub const CURRENCY: &str = "KRW";
 /// cohort of one to itself.
 pub const FIRST_NOTIFICATION_MONTH: (u32, u32) = (2024, 2);
 pub const NOTIFICATION_MONTHS: u32 = 5;
+/// The month of the scenario that bills some members again, which comes before all others.
+pub const SCOPES_MONTH: &str = "2024-01";
 /// Number of members in a cohort. Not all of them get a bill.
 pub const COHORT_SIZE: u64 = 400;
 /// Members without an e-mail address.
@@ -161,8 +163,12 @@ pub fn write(folder: &Path) -> Result<()> {
             writeln!(grants, "{id},NO-SUCH-DISCOUNT,2024-01-01,")?;
         }
     }
-    for m in 0..MONTHS + NOTIFICATION_MONTHS {
-        let month = if m < MONTHS { month(m) } else { notification_month(m - MONTHS) };
+    for m in 0..=MONTHS + NOTIFICATION_MONTHS {
+        let month = match m {
+            0..MONTHS => month(m),
+            _ if m < MONTHS + NOTIFICATION_MONTHS => notification_month(m - MONTHS),
+            _ => SCOPES_MONTH.to_owned(),
+        };
         for n in (0..MEMBERS).step_by(50) {
             let adjustment = u64::from(m) * MEMBERS + n + 1;
             let amount = if n.is_multiple_of(100) { "1200" } else { "-700" };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use kube::api::DynamicObject;
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use store::verify::{self, Uuid, VerificationRequest};
 
 use crate::installation::Installation;
@@ -64,7 +64,7 @@ impl Installation {
         self.deliveries_match_mail_server().await
     }
 
-    /// The status of a succeeded run equals what the views show, unless the month was billed again
+    /// The status of a succeeded run equals what the views show of its scope's members, unless the month was billed again
     /// since: the views show the highest live revision, and `monthend verify` compares the others
     /// with their chunks.
     pub async fn billing_status_matches_tables(&self, run: &DynamicObject) -> Result<()> {
@@ -89,12 +89,17 @@ impl Installation {
         if status["revision"].as_i64() < live.map(i64::from) {
             return Ok(());
         }
-        let counts: Vec<i64> = sqlx::query_scalar(
-            "select n from (values (1, (select count(*) from live_bill where month = $1)),
-                                   (2, (select count(*) from quarantine where month = $1)),
-                                   (3, (select count(*) from usage where month = $1))) v(i, n) order by i",
-        )
+        // The members of the run's revision, which is the highest live one.
+        let of_scope = "exists (select from revision r
+                                where r.month = $1 and r.revision = $2 and member_id between r.scope_from and r.scope_to
+                                  and (not r.scope_listed or (r.month, r.revision, member_id) in (table scope_member)))";
+        let counts: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select n from (values (1, (select count(*) from live_bill where month = $1 and {of_scope})),
+                                   (2, (select count(*) from quarantine where month = $1 and {of_scope})),
+                                   (3, (select count(*) from usage where month = $1 and {of_scope}))) v(i, n) order by i",
+        )))
         .bind(month)
+        .bind(live)
         .fetch_all(&self.pool)
         .await?;
         let reported = |name: &str| status["counts"][name].as_i64().unwrap_or(-1);
@@ -112,15 +117,17 @@ impl Installation {
             members == Some(counts[0] + counts[1]) && status["progress"]["membersDone"].as_i64() == members,
             "{month}: {members:?} members were planned, the tables have {counts:?}"
         );
-        let amounts: (String, String, String, String, String, String, String) = sqlx::query_as(
-            "select coalesce(sum(base_amount), 0)::text, coalesce(sum(usage_amount), 0)::text,
+        let amounts: (String, String, String, String, String, String, String) =
+            sqlx::query_as(AssertSqlSafe(format!(
+                "select coalesce(sum(base_amount), 0)::text, coalesce(sum(usage_amount), 0)::text,
                     coalesce(sum(discount_amount), 0)::text, coalesce(sum(adjustment_amount), 0)::text,
                     coalesce(sum(tax_amount), 0)::text, coalesce(sum(rounding_amount), 0)::text,
-                    coalesce(sum(total_amount), 0)::text from live_bill where month = $1",
-        )
-        .bind(month)
-        .fetch_one(&self.pool)
-        .await?;
+                    coalesce(sum(total_amount), 0)::text from live_bill where month = $1 and {of_scope}",
+            )))
+            .bind(month)
+            .bind(live)
+            .fetch_one(&self.pool)
+            .await?;
         let reported = |name: &str| status["amounts"][name].as_str().unwrap_or("nothing").to_owned();
         let wanted = (
             reported("base"),

@@ -96,7 +96,7 @@ impl Metrics {
         let total = prometheus::GaugeVec::new(
             Opts::new(
                 "monthend_billing_total_minor_units",
-                "Sum of the bills of the month's current revision.",
+                "Sum of the bills of the month's current revision; of a live one, of all live bills of the month.",
             ),
             &["month"],
         )?;
@@ -109,7 +109,7 @@ impl Metrics {
             )?,
             members: gauges(
                 "monthend_billing_members",
-                "Members of the month's current revision: planned, billed, quarantined.",
+                "Members of the month's current revision: planned, billed, quarantined; of a live one, of the whole month.",
                 &["month", "outcome"],
             )?,
             chunks: gauges(
@@ -119,7 +119,7 @@ impl Metrics {
             )?,
             usage: gauges(
                 "monthend_billing_usage_rows",
-                "Usage rows of the month's current revision: rated, unbillable, quarantined, late.",
+                "Usage rows of the month's current revision: rated, unbillable, quarantined, late; with a scope, of its members.",
                 &["month", "outcome"],
             )?,
             total,

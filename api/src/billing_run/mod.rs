@@ -86,7 +86,10 @@ impl_run!(BillingRun, BillingRunSpec, BillingRunStatus, Phase);
 #[x_kube(
     validation = Rule::new("has(self.rebill) == has(oldSelf.rebill) && (!has(self.rebill) || self.rebill == oldSelf.rebill)")
         .message("rebill cannot be changed; delete this run and create another").field_path(".rebill"),
-    validation = Rule::new("!has(self.scope)").message("scope is not available in this version; leave it out to bill all members").field_path(".scope"),
+    validation = Rule::new("!has(self.scope) || has(self.rebill)")
+        .message("scope is only for a run with rebill; leave it out to bill all members").field_path(".scope"),
+    validation = Rule::new("has(self.scope) == has(oldSelf.scope) && (!has(self.scope) || self.scope == oldSelf.scope)")
+        .message("scope cannot be changed; delete this run and create another with the other scope").field_path(".scope"),
     validation = Rule::new("has(self.priceBookRef) || has(self.rollback)")
         .message("priceBookRef must name the ConfigMap with the price book; only a run with rollback has none").field_path(".priceBookRef").reason(Reason::FieldValueRequired),
     validation = Rule::new("!has(self.rollback) || !(has(self.priceBookRef) || has(self.rebill) || has(self.scope) || has(self.approval) || has(self.limits) || has(self.dataCutoff) || self.approvalPolicy != 'Automatic')")
@@ -127,7 +130,8 @@ pub struct BillingRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<OverRevision>,
 
-    /// The members to bill. Not available in this version: all eligible members are billed.
+    /// With rebill, the members to bill again. Outside the scope nothing changes. Progress, counts
+    /// and amounts of the run are of the scope's members only. Default: all members. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
 
@@ -259,28 +263,36 @@ pub struct OverRevision {
     pub reason: String,
 }
 
-/// A selection of members.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+/// The members that a run bills again: a range, a list or a selection.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.memberRange), has(self.memberIds), has(self.select)].exists_one(given, given)")
+        .message("scope must have exactly one of memberRange, memberIds and select; leave it out to bill all members"),
+    validation = Rule::new("!has(self.memberRange) || (self.memberRange.from >= 1 && self.memberRange.from <= self.memberRange.to)")
+        .message("scope.memberRange.from must be 1 or more, and not greater than scope.memberRange.to").field_path(".memberRange")
+)]
 pub struct Scope {
     /// Members by a range of ids, both ends inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member_range: Option<MemberRange>,
-    /// Up to 1000 members by id.
+    /// 1 to 1000 members by id. An id that is given twice counts once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1000))]
+    #[x_kube(validation = Rule::new("self.size() >= 1 && self.all(id, id >= 1)").message("scope.memberIds must be 1 to 1000 ids of 1 or more"))]
     pub member_ids: Option<Vec<i64>>,
-    /// Members by their outcome in the live revision.
+    /// Members by what is known of them when the run starts: Quarantined or Late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub select: Option<ScopeSelect>,
 }
 
-/// Members by their outcome in the live revision.
+/// Members by what is known of them when a run starts.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScopeSelect {
-    /// Members that are quarantined.
+    /// Members that are in quarantine.
     Quarantined,
-    /// Members with usage that was loaded after the cut-off.
+    /// Members of whom usage or adjustments of the month, or subscriptions or grants with a day in
+    /// it, were loaded after the cut-off of the highest live revision.
     Late,
 }
 
@@ -312,22 +324,22 @@ pub struct Approval {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// The most quarantined members: a count such as 100, or a percentage of the run's members such
-    /// as 0.1%.
+    /// The most quarantined members: a count such as 100, or a percentage of the run's members, which
+    /// are those of the scope, such as 0.1%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 : self.matches('^(100([.]0{1,6})?|[0-9]{1,2}([.][0-9]{1,6})?)%$')").message("limits.maxQuarantined must be a count such as 100 or a percentage from 0% to 100% such as \"0.1%\""))]
     pub max_quarantined: Option<Limit>,
-    /// The most change against the live bills of the month before. If that month has none, the draft
-    /// waits for approval.
+    /// The most change against the live bills of the month before, of the whole month, also with
+    /// scope. If that month has none, the draft waits for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versus_previous_month: Option<VersusPreviousMonth>,
     /// With rebill, the most members whose outcome changes: a count such as 100, or a percentage of
-    /// the run's members such as 1%.
+    /// the run's members, which are those of the scope, such as 1%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 : self.matches('^(100([.]0{1,6})?|[0-9]{1,2}([.][0-9]{1,6})?)%$')").message("limits.maxChangedBills must be a count such as 100 or a percentage from 0% to 100% such as \"1%\""))]
     pub max_changed_bills: Option<Limit>,
     /// With rebill, the most by which the month's total rises or falls: minor units of the currency
-    /// such as 100000, or a percentage of the live total such as 1%.
+    /// such as 100000, or a percentage of the month's live total such as 1%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("type(self) == int ? self >= 0 : self.matches('^(100([.]0{1,6})?|[0-9]{1,2}([.][0-9]{1,6})?)%$')").message("limits.maxTotalDelta must be an amount in minor units such as 100000 or a percentage from 0% to 100% such as \"1%\""))]
     pub max_total_delta: Option<Limit>,

@@ -28,13 +28,14 @@ pub struct BillingRunStatus {
     /// The number of the last data load that is billed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_cutoff: Option<i64>,
-    /// The progress of the workers.
+    /// The progress of the workers. With spec.scope, of the scope's members only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// Members and usage rows by outcome.
+    /// Members and usage rows by outcome. With spec.scope, of the scope's members only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// Sums over all bills, in minor units of the currency.
+    /// Sums over all bills, in minor units of the currency. With spec.scope, over the bills of the
+    /// scope's members only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amounts: Option<Amounts>,
     /// The checks that were made after the last chunk.
@@ -128,7 +129,7 @@ pub struct PinnedPriceBook {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
-    /// Eligible members: those who had a base plan in the month.
+    /// Eligible members of the run: those who had a base plan in the month.
     pub members: i64,
     /// Members that are billed or quarantined.
     pub members_done: i64,
@@ -148,8 +149,8 @@ pub struct Progress {
 }
 
 /// Members and usage rows by outcome. `billed` and `quarantined` add up to the run's members. Each
-/// usage row of the month is counted in exactly one of the other four: the first that applies, in
-/// the order late, quarantined, unbillable, rated.
+/// usage row of the month, with a scope each one of its members, is counted in exactly one of the
+/// other four: the first that applies, in the order late, quarantined, unbillable, rated.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {

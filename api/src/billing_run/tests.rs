@@ -7,7 +7,7 @@ use crate::tests::{columns, messages, schema};
 
 #[test]
 fn every_rule_is_present() {
-    assert_eq!(messages(&schema::<BillingRun>()).len(), 32, "a rule was added or removed: change the number");
+    assert_eq!(messages(&schema::<BillingRun>()).len(), 36, "a rule was added or removed: change the number");
 }
 
 #[test]
@@ -81,5 +81,34 @@ fn names_and_columns_are_as_documented() {
 fn phases_are_written_by_their_names() {
     for phase in Phase::ALL {
         assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
+    }
+}
+
+#[test]
+fn a_scope_is_read_as_a_range_a_list_or_a_selection() {
+    let scope = |scope: serde_json::Value| serde_json::from_value::<Scope>(scope).unwrap();
+    let range = scope(json!({"memberRange": {"from": 1, "to": i64::MAX}}));
+    assert_eq!(range.member_range, Some(MemberRange { from: 1, to: i64::MAX }));
+    let ids = scope(json!({"memberIds": [7, 9_007_199_254_740_993_i64]}));
+    assert_eq!(ids.member_ids.as_deref(), Some(&[7, 9_007_199_254_740_993][..]));
+    assert_eq!(scope(json!({"select": "Late"})).select, Some(ScopeSelect::Late));
+    assert_eq!(scope(json!({"select": "Quarantined"})).select, Some(ScopeSelect::Quarantined));
+
+    let schema = schema::<BillingRun>();
+    let spec = &schema["properties"]["spec"];
+    let rules = spec["x-kubernetes-validations"].as_array().unwrap();
+    let at_scope: Vec<&str> = rules
+        .iter()
+        .filter(|rule| rule["fieldPath"] == ".scope")
+        .map(|rule| rule["rule"].as_str().unwrap())
+        .collect();
+    let [only_with_rebill, immutable] = at_scope[..] else { panic!("{rules:?}") };
+    assert_eq!(only_with_rebill, "!has(self.scope) || has(self.rebill)");
+    assert!(immutable.contains("oldSelf.scope"), "{immutable}");
+    let scope = &spec["properties"]["scope"];
+    assert_eq!(scope["properties"]["memberIds"]["maxItems"], 1000);
+    let one_of = scope["x-kubernetes-validations"][0]["rule"].as_str().unwrap();
+    for field in ["memberRange", "memberIds", "select"] {
+        assert!(one_of.contains(&format!("has(self.{field})")), "{field}: {one_of}");
     }
 }

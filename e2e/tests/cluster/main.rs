@@ -18,6 +18,7 @@ mod privacy;
 mod rebilling;
 mod rehearsals;
 mod rollback;
+mod scopes;
 mod smtp_failures;
 mod suspend_delete;
 mod validation;
@@ -34,6 +35,7 @@ fn main() -> anyhow::Result<ExitCode> {
     approval::add(&mut suite);
     rebilling::add(&mut suite);
     rollback::add(&mut suite);
+    scopes::add(&mut suite);
     billing_faults::add(&mut suite);
     node_faults::add(&mut suite);
     notification_happy_path::add(&mut suite);

@@ -18,6 +18,10 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
     let max_quarantined =
         "limits.maxQuarantined must be a count such as 100 or a percentage from 0% to 100% such as \"0.1%\"";
     let alone = "a run with rollback bills nothing: it must be without priceBookRef, rebill, scope, approval, limits and dataCutoff, and its approvalPolicy must be Automatic";
+    let one_of =
+        "scope must have exactly one of memberRange, memberIds and select; leave it out to bill all members";
+    let rebill = json!({"ofRevision": 1, "reason": "r"});
+    let ids: Vec<u64> = (1..=1001).collect();
     let cases: &[(Value, &str)] = &[
         (json!({"month": "2026-13"}), month_format),
         (json!({"month": "2026-1"}), month_format),
@@ -48,9 +52,28 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
             json!({"rebill": {"ofRevision": 1, "reason": "r", "afterSent": "Adjust"}}),
             "rebill.afterSent: Adjust is not available in this version; leave it out, or use Revise",
         ),
+        (json!({"rebill": rebill, "scope": {}}), one_of),
+        (json!({"rebill": rebill, "scope": {"memberIds": [1], "select": "Late"}}), one_of),
         (
-            json!({"rebill": {"ofRevision": 1, "reason": "r"}, "scope": {"memberIds": [1]}}),
-            "scope is not available in this version; leave it out to bill all members",
+            json!({"rebill": rebill, "scope": {"memberRange": {"from": 3, "to": 2}}}),
+            "scope.memberRange.from must be 1 or more, and not greater than scope.memberRange.to",
+        ),
+        (
+            json!({"rebill": rebill, "scope": {"memberRange": {"from": 0, "to": 2}}}),
+            "scope.memberRange.from must be 1 or more, and not greater than scope.memberRange.to",
+        ),
+        (
+            json!({"rebill": rebill, "scope": {"memberIds": []}}),
+            "scope.memberIds must be 1 to 1000 ids of 1 or more",
+        ),
+        (
+            json!({"rebill": rebill, "scope": {"memberIds": [1, 0]}}),
+            "scope.memberIds must be 1 to 1000 ids of 1 or more",
+        ),
+        (json!({"rebill": rebill, "scope": {"memberIds": ids}}), "must have at most 1000 items"),
+        (
+            json!({"rebill": rebill, "scope": {"select": "Ready"}}),
+            "supported values: \"Quarantined\", \"Late\"",
         ),
         (json!({"rollback": {"ofRevision": 1, "reason": "r"}}), alone),
         (json!({"priceBookRef": null, "rollback": {"ofRevision": 1, "reason": "r"}, "limits": {}}), alone),
@@ -73,7 +96,7 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
         ),
         (
             json!({"scope": {"memberRange": {"from": 1, "to": 2}}}),
-            "scope is not available in this version; leave it out to bill all members",
+            "scope is only for a run with rebill; leave it out to bill all members",
         ),
         (
             json!({"limits": {"versusPreviousMonth": {"members": 5}}}),
@@ -186,6 +209,10 @@ async fn immutable_fields(installation: &Installation) -> Result<()> {
         (
             json!({"rollback": {"ofRevision": 1, "reason": "r"}}),
             "rollback cannot be changed; delete this run and create another",
+        ),
+        (
+            json!({"scope": {"memberIds": [1]}}),
+            "scope cannot be changed; delete this run and create another with the other scope",
         ),
     ];
     let mut unexpected = Vec::new();

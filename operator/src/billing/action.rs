@@ -6,7 +6,7 @@ use api::BillingRunStatus;
 use domain::ids::{LoadNumber, Revision};
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use store::billing::{EndStatus, RevisionKey, RunSnapshot};
+use store::billing::{EndStatus, RevisionKey, RunSnapshot, Scope, ScopeKind};
 
 use crate::controller::decision::Decision;
 use crate::controller::worker_job::JobAction;
@@ -43,11 +43,12 @@ pub(crate) struct BeginPlan {
     pub(super) rebill: Option<RebillPlan>,
 }
 
-/// The live revision to bill again, and why.
+/// The live revision to bill again, why, and for whom.
 #[derive(Clone, PartialEq)]
 pub(crate) struct RebillPlan {
     pub(super) of_revision: Revision,
     pub(super) reason: String,
+    pub(super) scope: Scope,
 }
 
 /// What a rollback takes back.
@@ -73,7 +74,11 @@ impl fmt::Debug for Action {
             Self::Begin(plan) => match &plan.rebill {
                 None => write!(f, "Begin(month {})", plan.month),
                 Some(rebill) => {
-                    write!(f, "Begin(month {}, over revision {})", plan.month, rebill.of_revision)
+                    write!(f, "Begin(month {}, over revision {}", plan.month, rebill.of_revision)?;
+                    match rebill.scope.kind() {
+                        ScopeKind::Everyone => f.write_str(")"),
+                        scope => write!(f, ", {scope})"),
+                    }
                 }
             },
             Self::Job(action) => action.fmt(f),

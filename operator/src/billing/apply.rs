@@ -57,10 +57,11 @@ async fn begin(
         data_cutoff: plan.data_cutoff,
         chunk_size: run.spec.chunk_size,
         shards: run.spec.shards,
-        rebill: plan
-            .rebill
-            .as_ref()
-            .map(|rebill| Rebilling { of_revision: rebill.of_revision, reason: &rebill.reason }),
+        rebill: plan.rebill.as_ref().map(|rebill| Rebilling {
+            of_revision: rebill.of_revision,
+            reason: &rebill.reason,
+            scope: &rebill.scope,
+        }),
     };
     match billing::begin_run(&runs.database.pool, &request)
         .await

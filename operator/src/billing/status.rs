@@ -6,7 +6,7 @@ use api::billing_run::{
 use api::conditions::{ConditionUpdate, STARTED};
 use api::{BillingRun, BillingRunStatus, reasons};
 use domain::change_cause;
-use store::billing::RunSnapshot;
+use store::billing::{RebillingSnapshot, RunSnapshot, ScopeKind};
 
 use super::observed::Observed;
 use crate::controller::progress::{self, RECENTLY};
@@ -44,16 +44,25 @@ fn planned(revision: &RunSnapshot) -> ConditionUpdate {
         "revision {} of {}{}: {} members in {} chunks, data up to load {}, price book {}",
         revision.key.revision,
         revision.key.month,
-        revision.rebilling.map_or_else(String::new, |rebilling| format!(
-            ", which bills revision {} again",
-            rebilling.of_revision
-        )),
+        revision
+            .rebilling
+            .as_ref()
+            .map_or_else(String::new, |rebilling| format!(", which {}", again(rebilling))),
         revision.members,
         revision.chunks,
         revision.data_cutoff,
         revision.price_book_version
     );
     ConditionUpdate::new(STARTED, true, reasons::PLANNED, message)
+}
+
+/// What a re-billing does, with its scope.
+pub(super) fn again(rebilling: &RebillingSnapshot) -> String {
+    let RebillingSnapshot { of_revision, scope, changed: _ } = rebilling;
+    match scope {
+        ScopeKind::Everyone => format!("bills revision {of_revision} again"),
+        scope => format!("bills revision {of_revision} again for {scope}"),
+    }
 }
 
 /// The status without the rate and the estimate, which change while nothing happens.

@@ -12,6 +12,7 @@ use sqlx::{PgConnection, PgPool};
 use super::billing_error::BillingError;
 use super::plan_chunks::plan_chunks;
 use super::revision::RevisionKey;
+use super::scope::{Scope, ScopeKind, list_members};
 use crate::decode::read_number;
 use crate::error::{During as _, StoreError, expect_rows_affected};
 
@@ -43,6 +44,7 @@ pub struct Rebilling<'a> {
     pub of_revision: Revision,
     /// Stored with the new revision.
     pub reason: &'a str,
+    pub scope: &'a Scope,
 }
 
 /// The result of [`begin_run`].
@@ -119,9 +121,18 @@ pub async fn begin_run(pool: &PgPool, request: &BeginRequest<'_>) -> Result<Begi
         Err(rejection) => return Ok(BeginResult::Rejected(rejection)),
     };
     let key = open_revision(&mut tx, request, data_cutoff, fence).await?;
-    let (chunks, members) =
-        plan_chunks(&mut tx, &key, data_cutoff, request.price_book, request.chunk_size, request.shards)
-            .await?;
+    let scope = request.rebill.map_or(&Scope::Everyone, |rebill| rebill.scope);
+    list_members(&mut tx, &key, scope, data_cutoff).await?;
+    let (chunks, members) = plan_chunks(
+        &mut tx,
+        &key,
+        scope.kind().rule(),
+        data_cutoff,
+        request.price_book,
+        request.chunk_size,
+        request.shards,
+    )
+    .await?;
     tx.commit().await.during("cannot commit the planning")?;
     Ok(BeginResult::Started(Started { key, data_cutoff, members, chunks, shards: request.shards }))
 }
@@ -242,6 +253,7 @@ async fn open_revision(
     let month = request.month.to_string();
     let book = request.price_book;
     let sha256 = book.sha256.to_string();
+    let scope = request.rebill.map_or(ScopeKind::Everyone, |rebill| rebill.scope.kind());
     sqlx::query!("select open_billing_month($1)", month)
         .fetch_one(&mut *tx)
         .await
@@ -273,12 +285,12 @@ async fn open_revision(
                values (case when $9::int is null then 'BILLING' else 'REBILLING' end, $2, $1,
                        jsonb_strip_nulls(jsonb_build_object(
                            'runUid', $3::uuid, 'dataCutoff', $5::bigint, 'priceBook', $6::text, 'chunkSize', $7::int,
-                           'ofRevision', $9::int, 'rebillReason', $10::text)))
+                           'ofRevision', $9::int, 'rebillReason', $10::text, 'scope', $11::jsonb)))
                returning id)
            insert into revision (month, revision, run, run_uid, fence, data_cutoff, price_book, chunk_size, shards, members, job,
-                                 of_revision, rebill_reason, pricing_version)
+                                 of_revision, rebill_reason, scope, scope_from, scope_to, scope_listed, pricing_version)
            select $1, 1 + coalesce((select max(revision) from revision where month = $1), 0),
-                  $2, $3, $4, $5, $6, $7, $8, 0, job.id, $9, $10, $11
+                  $2, $3, $4, $5, $6, $7, $8, 0, job.id, $9, $10, $12, $13, $14, $15, $16
            from job
            returning revision"#,
         month,
@@ -291,6 +303,11 @@ async fn open_revision(
         request.shards,
         request.rebill.map(|rebill| rebill.of_revision.get()),
         request.rebill.map(|rebill| rebill.reason),
+        request.rebill.and_then(|rebill| rebill.scope.to_json()),
+        scope.as_str(),
+        scope.rule().from,
+        scope.rule().to,
+        scope.rule().listed,
         pricing::VERSION
     )
     .fetch_one(tx)

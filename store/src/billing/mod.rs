@@ -1,8 +1,8 @@
 //! Billing runs and the revisions of a month: how a revision is planned, billed chunk by chunk,
 //! observed, verified, issued or rejected, and rolled back. Owns every statement that writes
-//! `month_lock`, `revision`, `rollback`, `chunk`, `bill`, `bill_item`, `quarantined_member`,
-//! `ineligible_member` and `bill_change`. Decides nothing about runs (the operator does) and prices
-//! nothing (`domain` does).
+//! `month_lock`, `revision`, `scope_member`, `rollback`, `chunk`, `bill`, `bill_item`,
+//! `quarantined_member`, `ineligible_member` and `bill_change`. Decides nothing about runs (the
+//! operator does) and prices nothing (`domain` does).
 //!
 //! Each function that writes is keyed by the run's uid and guarded by the state before it and by
 //! the month's fence. It can be repeated: a repeated call finds the result of the first.
@@ -15,12 +15,14 @@ mod chunk_sums;
 mod close_revision;
 mod diff;
 mod issue_revision;
+mod month_figures;
 mod month_totals;
 mod observe;
 mod plan_chunks;
 mod reject_revision;
 mod revision;
 mod roll_back_revision;
+mod scope;
 mod verification;
 mod verify_revision;
 
@@ -32,14 +34,14 @@ pub use self::billing_error::BillingError;
 pub use self::close_revision::EndStatus;
 pub use self::diff::{CauseShare, Diff};
 pub use self::issue_revision::issue_revision;
+pub use self::month_figures::{Baselines, MonthFigures};
 pub use self::month_totals::{MonthTotals, read_totals};
-pub use self::observe::{
-    Baselines, Draft, MonthFigures, PricingVersions, RebillingSnapshot, RunSnapshot, observe, read_drafts,
-};
+pub use self::observe::{Draft, PricingVersions, RebillingSnapshot, RunSnapshot, observe, read_drafts};
 pub use self::reject_revision::reject_revision;
 pub use self::revision::{RevisionKey, RevisionState};
 pub use self::roll_back_revision::{
     Rollback, RollbackRequest, RollbackResult, observe_rollback, roll_back_revision,
 };
+pub use self::scope::{Scope, ScopeKind};
 pub use self::verification::{Check, Verification};
 pub use self::verify_revision::verify_revision;

@@ -10,7 +10,8 @@ use crate::decode::{read_amount, read_month};
 use crate::error::During as _;
 
 /// The current revision of one month: the highest one that is a draft or live; without any, the
-/// highest one.
+/// highest one. Of a live one, members and total are those of the whole month; everything else is
+/// of the members that the revision billed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MonthTotals {
     pub month: BillingMonth,
@@ -31,17 +32,21 @@ pub struct MonthTotals {
 /// When the database fails or holds what this version cannot read.
 pub async fn read_totals(pool: &PgPool) -> Result<Vec<MonthTotals>, BillingError> {
     let rows = sqlx::query!(
-        r#"select r.month, r.state, r.members, coalesce(r.late_usage, 0) as "late_usage!",
+        r#"select r.month, r.state, coalesce(r.live_billed + r.live_quarantined, r.members) as "members!", coalesce(r.late_usage, 0) as "late_usage!",
                   count(*) as "chunks!", count(*) filter (where c.state = 'DONE') as "chunks_done!",
-                  coalesce(sum(c.billed), 0)::bigint as "billed!", coalesce(sum(c.quarantined), 0)::bigint as "quarantined!",
+                  coalesce(r.live_billed, sum(c.billed), 0)::bigint as "billed!",
+                  coalesce(r.live_quarantined, sum(c.quarantined), 0)::bigint as "quarantined!",
                   coalesce(sum(c.items), 0)::bigint as "items!", coalesce(sum(c.rated_usage), 0)::bigint as "rated!",
                   coalesce(sum(c.unbillable_usage), 0)::bigint as "unbillable!",
                   coalesce(sum(c.quarantined_usage), 0)::bigint as "quarantined_usage!",
-                  coalesce(sum(c.total_amount), 0)::text as "total!"
-           from (select distinct on (month) * from revision
+                  coalesce(r.live_total, sum(c.total_amount), 0)::text as "total!"
+           from (select distinct on (month) *, case state when 'LIVE' then month_billed end as live_billed,
+                        case state when 'LIVE' then month_quarantined end as live_quarantined,
+                        case state when 'LIVE' then month_total end as live_total
+                 from revision
                  order by month desc, state in ('DRAFT', 'LIVE') desc, revision desc limit 24) r
            join chunk c on c.month = r.month and c.revision = r.revision
-           group by r.month, r.state, r.members, r.late_usage
+           group by r.month, r.state, r.members, r.late_usage, r.live_billed, r.live_quarantined, r.live_total
            order by r.month"#
     )
     .fetch_all(pool)

@@ -1,18 +1,19 @@
 //! What the operator observes of billing runs: for their status and housekeeping. Reads only.
 
 use domain::ids::{LoadNumber, Revision};
-use domain::month::BillingMonth;
 use jiff::Timestamp;
 use sqlx::types::Uuid;
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgPool};
 
 use super::amounts::{Amounts, Counts};
 use super::billing_error::BillingError;
 use super::chunk_sums::sum_chunks;
 use super::diff::Diff;
+use super::month_figures::{Baselines, read_baselines};
 use super::revision::{RevisionKey, RevisionState};
+use super::scope::ScopeKind;
 use super::verification::{Verification, read_checks};
-use crate::decode::{read_amount, read_month, read_number};
+use crate::decode::{read_month, read_number};
 use crate::error::During as _;
 
 /// Everything about one run at one moment.
@@ -30,7 +31,8 @@ pub struct RunSnapshot {
     pub chunk_size: i32,
     pub shards: i32,
     pub pricing: PricingVersions,
-    /// Eligible members, as counted when the run began.
+    /// Eligible members of the scope, as counted when the run began. Counts and amounts are of the
+    /// same members.
     pub members: i64,
     pub chunks: i64,
     pub chunks_done: i64,
@@ -70,26 +72,10 @@ pub struct PricingVersions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RebillingSnapshot {
     pub of_revision: Revision,
+    /// Whom it bills again.
+    pub scope: ScopeKind,
     /// Members of the chunks that are done whose outcome differs from their live one.
     pub changed: i64,
-}
-
-/// The live bills that a draft is compared with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Baselines {
-    /// Of the same month; none for a first billing.
-    pub live: Option<MonthFigures>,
-    /// Of the month before; none where nothing is live.
-    pub previous_month: Option<MonthFigures>,
-}
-
-/// Figures of all live bills of a month.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MonthFigures {
-    /// Billed and quarantined members.
-    pub members: i64,
-    /// In minor units; can exceed 64 bits.
-    pub total: i128,
 }
 
 impl RunSnapshot {
@@ -119,7 +105,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         .during("cannot open the transaction that observes a run")?;
     let Some(row) = sqlx::query!(
         r#"select r.month, r.revision, r.run, r.state, r.fence, r.data_cutoff, r.price_book, b.version, r.chunk_size, r.shards, r.pricing_version,
-                  r.members, r.of_revision, r.verification, r.late_usage, r.digest, r.diff, r.decided_by, r.reason,
+                  r.members, r.of_revision, r.scope, r.scope_from, r.scope_to, r.verification, r.late_usage, r.digest, r.diff, r.decided_by, r.reason,
                   r.opened_at as "opened_at: jiff_sqlx::Timestamp", r.verified_at as "verified_at: jiff_sqlx::Timestamp",
                   r.issued_at as "issued_at: jiff_sqlx::Timestamp", r.closed_at as "closed_at: jiff_sqlx::Timestamp",
                   coalesce(l.fence = r.fence and l.run_uid = r.run_uid, false) as "holds_lock!",
@@ -145,7 +131,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
     let sums = sum_chunks(&mut tx, &key).await?;
     let state = RevisionState::parse(&row.state)?;
     let baselines = if state == RevisionState::Draft && row.verified_at.is_some() {
-        Some(read_baselines(&mut tx, key.month).await?)
+        read_baselines(&mut tx, &key).await?
     } else {
         None
     };
@@ -154,7 +140,8 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         .of_revision
         .map(|number| {
             let of_revision = read_number("revision.of_revision", number.into())?;
-            Ok::<_, BillingError>(RebillingSnapshot { of_revision, changed: sums.changed })
+            let scope = ScopeKind::read(&row.scope, row.scope_from, row.scope_to)?;
+            Ok::<_, BillingError>(RebillingSnapshot { of_revision, scope, changed: sums.changed })
         })
         .transpose()?;
     let verification = match (row.verified_at, row.verification, row.digest, row.late_usage) {
@@ -193,34 +180,6 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         reason: row.reason,
         now: row.now.to_jiff(),
     }))
-}
-
-/// The chunks of the highest live revision have the figures of the whole month, whichever revisions
-/// its bills are of.
-async fn read_baselines(tx: &mut PgConnection, month: BillingMonth) -> Result<Baselines, BillingError> {
-    let previous = month.previous().map(|month| month.to_string());
-    let rows = sqlx::query!(
-        r#"with live as (
-               select month, max(revision) as revision from revision
-               where month in ($1, $2) and state = 'LIVE' group by month
-           )
-           select month = $1 as "same_month!", sum(billed + quarantined)::bigint as "members!",
-                  sum(total_amount)::text as "total!"
-           from chunk join live using (month, revision) group by month"#,
-        month.to_string(),
-        previous
-    )
-    .fetch_all(tx)
-    .await
-    .during("cannot read the live figures to compare the draft with")?;
-    let mut baselines = Baselines::default();
-    for row in rows {
-        let figures =
-            MonthFigures { members: row.members, total: read_amount("chunk.total_amount", &row.total)? };
-        let baseline = if row.same_month { &mut baselines.live } else { &mut baselines.previous_month };
-        *baseline = Some(figures);
-    }
-    Ok(baselines)
 }
 
 /// A revision that is neither issued nor rejected, and its run.

@@ -1,4 +1,4 @@
-//! Divides the member ids of a month into chunks, and the chunks among shards.
+//! Divides the member ids of a revision into chunks, and the chunks among shards.
 
 use domain::ids::LoadNumber;
 use domain::price_book::{PlanKind, PriceBook};
@@ -7,10 +7,11 @@ use sqlx::PgConnection;
 
 use super::billing_error::BillingError;
 use super::revision::RevisionKey;
+use super::scope::ScopeRule;
 use crate::error::{During as _, expect_rows_affected};
 
-/// Divides the ids from 1 to 2^63 − 1 into chunks of `chunk_size` eligible members, gives each
-/// shard consecutive chunks, and returns the numbers of chunks and of eligible members.
+/// Divides the ids of the scope into chunks of `chunk_size` eligible members, gives each shard
+/// consecutive chunks, and returns the numbers of chunks and of eligible members.
 ///
 /// A member is eligible if it is known as of the cut-off and has, in the month, a day of a base
 /// plan, or of a plan that the price book doesn't contain (such a member is quarantined). Eligible
@@ -19,6 +20,7 @@ use crate::error::{During as _, expect_rows_affected};
 pub(super) async fn plan_chunks(
     tx: &mut PgConnection,
     key: &RevisionKey,
+    scope: ScopeRule,
     data_cutoff: LoadNumber,
     price_book: &PriceBook,
     chunk_size: i32,
@@ -42,7 +44,9 @@ pub(super) async fn plan_chunks(
                select distinct on (member_id, plan_code, from_date) member_id, from_date, to_date
                from subscription
                where load <= $3 and from_date < $5
-                 and (plan_code = any($6) or plan_code <> all($7))
+                 and (plan_code = any($6) or plan_code <> all($7)) and member_id between $10 and $11
+                 and (not $12::boolean or member_id in (
+                     select s.member_id from scope_member s where s.month = $1 and s.revision = $2))
                order by member_id, plan_code, from_date, load desc
            ), eligible as (
                select member_id, row_number() over (order by member_id) - 1 as position
@@ -56,8 +60,8 @@ pub(super) async fn plan_chunks(
                select 0, 1, 0 where not exists (select from eligible)
            ), spans as (
                select piece, members,
-                      case when piece = 0 then 1 else first_member end as from_member,
-                      coalesce(lead(first_member) over (order by piece) - 1, 9223372036854775807) as to_member,
+                      case when piece = 0 then $10 else first_member end as from_member,
+                      coalesce(lead(first_member) over (order by piece) - 1, $11) as to_member,
                       count(*) over () as pieces
                from cut
            ), planned as (
@@ -75,7 +79,10 @@ pub(super) async fn plan_chunks(
         &codes(Some(PlanKind::Base)),
         &codes(None),
         i64::from(chunk_size),
-        shards
+        shards,
+        scope.from,
+        scope.to,
+        scope.listed
     )
     .fetch_one(&mut *tx)
     .await

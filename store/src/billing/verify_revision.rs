@@ -4,7 +4,8 @@
 //!
 //! What is compared is the month as it will be once the draft is issued: the draft's outcomes and,
 //! for a re-billing, the live ones of all other members. `$3` in the statements says whether it is
-//! a re-billing; otherwise the planner leaves the live ones out.
+//! a re-billing; otherwise the planner leaves the live ones out. `$4` to `$6` are the scope: what
+//! is outside of it is not read.
 
 use sqlx::{PgConnection, PgPool};
 
@@ -12,7 +13,9 @@ use super::amounts::{AmountTexts, Amounts, Counts};
 use super::billing_error::BillingError;
 use super::chunk_sums::{ChunkSums, sum_chunks};
 use super::diff;
+use super::month_figures::{KeptFigures, figures_over};
 use super::revision::{RevisionKey, RevisionState};
+use super::scope::{ScopeKind, ScopeRule};
 use super::verification::{Check, Verification, read_checks};
 use crate::decode::read_amount;
 use crate::error::{During as _, StoreError, expect_rows_affected};
@@ -32,7 +35,7 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
     let mut tx = pool.begin().await.during("cannot open the verifying transaction")?;
     share_month(&mut tx, key).await?;
     let planned = read_plan(&mut tx, key).await?;
-    configure_transaction(&mut tx, planned.rebilling).await?;
+    configure_transaction(&mut tx, planned.is_rebilling()).await?;
     let done = sum_chunks(&mut tx, key).await?;
     if done.chunks_done < done.chunks {
         return Err(BillingError::ChunksPending {
@@ -42,28 +45,33 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
             wanted: "verified",
         });
     }
-    let tiling = read_tiling(&mut tx, key).await?;
-    let bills = sum_bills(&mut tx, key, planned.rebilling).await?;
-    let items = sum_items(&mut tx, key, planned.rebilling).await?;
-    let usage = count_usage(&mut tx, key, planned.data_cutoff).await?;
+    let tiling = read_tiling(&mut tx, key, planned.scope).await?;
+    let bills = sum_bills(&mut tx, key, &planned).await?;
+    let items = sum_items(&mut tx, key, &planned).await?;
+    let usage = count_usage(&mut tx, key, &planned).await?;
     let mut checks = vec![
         members_check(planned.members, &bills),
         bills_check(&done, &bills),
         items_check(&done, &items),
         usage_check(&done, &usage),
-        chunks_check(&done, &tiling),
+        chunks_check(&done, &tiling, planned.scope),
     ];
+    let month = match planned.of_revision {
+        Some(below) if planned.is_scoped => figures_over(&mut tx, key, below, planned.scope).await?,
+        _ => bills.figures(),
+    };
     let mut diff = None;
-    if planned.rebilling {
-        let changes = read_changes(&mut tx, key).await?;
+    if planned.is_rebilling() {
+        let changes = read_changes(&mut tx, key, planned.scope).await?;
         checks.push(changes_check(&done, &changes));
         let summary = diff::summarize(&mut tx, key, bills.bills + bills.quarantined).await?;
-        checks.push(diff::check(&mut tx, key, &summary, changes.outcomes, bills.amounts.total).await?);
+        checks.push(diff::check(&mut tx, key, &summary, changes.outcomes, month.total).await?);
         diff = Some(summary.to_json());
     }
     let row = sqlx::query!(
         r#"update revision
-           set verified_at = clock_timestamp(), verification = $4, late_usage = $5, digest = $6, diff = $7
+           set verified_at = clock_timestamp(), verification = $4, late_usage = $5, digest = $6, diff = $7,
+               month_billed = $8, month_quarantined = $9, month_total = $10::text::numeric
            where month = $1 and revision = $2 and fence = $3 and state = 'DRAFT'
            returning verified_at as "verified_at!: jiff_sqlx::Timestamp""#,
         key.month.to_string(),
@@ -72,7 +80,10 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
         serde_json::json!(checks),
         usage.late,
         tiling.digest,
-        diff
+        diff,
+        month.billed,
+        month.quarantined,
+        month.total.to_string()
     )
     .fetch_all(&mut *tx)
     .await
@@ -136,13 +147,21 @@ async fn share_month(tx: &mut PgConnection, key: &RevisionKey) -> Result<(), Bil
 struct Planned {
     members: i64,
     data_cutoff: i64,
-    rebilling: bool,
+    of_revision: Option<i32>,
+    is_scoped: bool,
+    scope: ScopeRule,
+}
+
+impl Planned {
+    fn is_rebilling(&self) -> bool {
+        self.of_revision.is_some()
+    }
 }
 
 async fn read_plan(tx: &mut PgConnection, key: &RevisionKey) -> Result<Planned, BillingError> {
     let row = sqlx::query!(
-        r#"select state, members, data_cutoff, of_revision is not null as "rebilling!"
-           from revision where month = $1 and revision = $2 and run_uid = $3"#,
+        "select state, members, data_cutoff, of_revision, scope, scope_from, scope_to
+         from revision where month = $1 and revision = $2 and run_uid = $3",
         key.month.to_string(),
         key.revision.get(),
         key.run_uid
@@ -153,7 +172,14 @@ async fn read_plan(tx: &mut PgConnection, key: &RevisionKey) -> Result<Planned, 
     .ok_or_else(|| BillingError::no_such_revision(key))?;
     match RevisionState::parse(&row.state)? {
         RevisionState::Draft => {
-            Ok(Planned { members: row.members, data_cutoff: row.data_cutoff, rebilling: row.rebilling })
+            let scope = ScopeKind::read(&row.scope, row.scope_from, row.scope_to)?;
+            Ok(Planned {
+                members: row.members,
+                data_cutoff: row.data_cutoff,
+                of_revision: row.of_revision,
+                is_scoped: scope != ScopeKind::Everyone,
+                scope: scope.rule(),
+            })
         }
         state => Err(BillingError::wrong_state(key, state, "verified")),
     }
@@ -161,23 +187,29 @@ async fn read_plan(tx: &mut PgConnection, key: &RevisionKey) -> Result<Planned, 
 
 /// How the chunks of a revision follow each other.
 struct ChunkTiling {
-    /// Chunks that do not start right after the chunk before, or the first one at 1.
+    /// Chunks that do not start right after the chunk before, or the first one where the scope
+    /// starts.
     misplaced: i64,
     last_member: i64,
     last_chunk: i64,
     digest: String,
 }
 
-async fn read_tiling(tx: &mut PgConnection, key: &RevisionKey) -> Result<ChunkTiling, BillingError> {
+async fn read_tiling(
+    tx: &mut PgConnection,
+    key: &RevisionKey,
+    scope: ScopeRule,
+) -> Result<ChunkTiling, BillingError> {
     let tiling = sqlx::query_as!(
         ChunkTiling,
-        r#"select count(*) filter (where from_member::numeric <> coalesce(before, 0)::numeric + 1) as "misplaced!",
+        r#"select count(*) filter (where from_member::numeric <> coalesce(before, $3::bigint - 1)::numeric + 1) as "misplaced!",
                   max(to_member) as "last_member!", max(chunk_no)::bigint as "last_chunk!",
                   encode(sha256(coalesce(string_agg(digest, ''::bytea order by chunk_no), ''::bytea)), 'hex') as "digest!"
            from (select *, lag(to_member) over (order by chunk_no) as before
                  from chunk where month = $1 and revision = $2) c"#,
         key.month.to_string(),
-        key.revision.get()
+        key.revision.get(),
+        scope.from
     )
     .fetch_one(tx)
     .await
@@ -191,10 +223,16 @@ struct BillTotals {
     amounts: Amounts,
 }
 
+impl BillTotals {
+    fn figures(&self) -> KeptFigures {
+        KeptFigures { billed: self.bills, quarantined: self.quarantined, total: self.amounts.total }
+    }
+}
+
 async fn sum_bills(
     tx: &mut PgConnection,
     key: &RevisionKey,
-    rebilling: bool,
+    planned: &Planned,
 ) -> Result<BillTotals, BillingError> {
     let row = sqlx::query!(
         r#"select count(*) as "bills!",
@@ -202,11 +240,14 @@ async fn sum_bills(
                   coalesce(sum(discount_amount), 0)::text as "discount!",
                   coalesce(sum(adjustment_amount), 0)::text as "adjustment!", coalesce(sum(tax_amount), 0)::text as "tax!",
                   coalesce(sum(rounding_amount), 0)::text as "rounding!", coalesce(sum(total_amount), 0)::text as "total!",
-                  (select count(*) from quarantine_as_of($1, $2, $3, 1, 9223372036854775807)) as "quarantined!"
-           from bill_as_of($1, $2, $3, 1, 9223372036854775807)"#,
+                  (select count(*) from quarantine_as_of($1, $2, $3, $4, $5, $6)) as "quarantined!"
+           from bill_as_of($1, $2, $3, $4, $5, $6)"#,
         key.month.to_string(),
         key.revision.get(),
-        rebilling
+        planned.is_rebilling(),
+        planned.scope.listed,
+        planned.scope.from,
+        planned.scope.to
     )
     .fetch_one(tx)
     .await
@@ -239,15 +280,18 @@ struct ItemTotals {
 async fn sum_items(
     tx: &mut PgConnection,
     key: &RevisionKey,
-    rebilling: bool,
+    planned: &Planned,
 ) -> Result<ItemTotals, BillingError> {
     let rows = sqlx::query!(
         r#"select kind::text as "kind!", count(*) as "items!", sum(amount)::text as "amount!"
-           from bill_item_as_of($1, $2, $3, 1, 9223372036854775807)
+           from bill_item_as_of($1, $2, $3, $4, $5, $6)
            group by kind"#,
         key.month.to_string(),
         key.revision.get(),
-        rebilling
+        planned.is_rebilling(),
+        planned.scope.listed,
+        planned.scope.from,
+        planned.scope.to
     )
     .fetch_all(&mut *tx)
     .await
@@ -270,13 +314,16 @@ async fn sum_items(
     }
     totals.unbalanced = sqlx::query_scalar!(
         r#"select count(*) as "unbalanced!"
-           from bill_as_of($1, $2, $3, 1, 9223372036854775807) b
-           full join (select member_id, sum(amount) as items from bill_item_as_of($1, $2, $3, 1, 9223372036854775807)
+           from bill_as_of($1, $2, $3, $4, $5, $6) b
+           full join (select member_id, sum(amount) as items from bill_item_as_of($1, $2, $3, $4, $5, $6)
                       group by member_id) i using (member_id)
            where total_amount is distinct from items"#,
         key.month.to_string(),
         key.revision.get(),
-        rebilling
+        planned.is_rebilling(),
+        planned.scope.listed,
+        planned.scope.from,
+        planned.scope.to
     )
     .fetch_one(tx)
     .await
@@ -293,18 +340,22 @@ struct Changes {
     differing_chunks: i64,
 }
 
-async fn read_changes(tx: &mut PgConnection, key: &RevisionKey) -> Result<Changes, BillingError> {
-    // Chunks cover all ids and follow each other, so a member's chunk is the last one that starts at or
-    // before its id.
+async fn read_changes(
+    tx: &mut PgConnection,
+    key: &RevisionKey,
+    scope: ScopeRule,
+) -> Result<Changes, BillingError> {
+    // Chunks cover the scope's ids and follow each other, so a member's chunk is the last one that starts
+    // at or before its id.
     let changes = sqlx::query_as!(
         Changes,
         r#"with starts as (
                select array_agg(from_member order by chunk_no) as members from chunk where month = $1 and revision = $2
            ), month as (
                select member_id, 1 as billed, 0 as quarantined, total_amount
-               from bill_as_of($1, $2, true, 1, 9223372036854775807)
+               from bill_as_of($1, $2, true, $3, $4, $5)
                union all
-               select member_id, 0, 1, 0 from quarantine_as_of($1, $2, true, 1, 9223372036854775807)
+               select member_id, 0, 1, 0 from quarantine_as_of($1, $2, true, $3, $4, $5)
            ), by_chunk as (
                select width_bucket(member_id, (select members from starts)) as chunk_no, sum(billed) as billed,
                       sum(quarantined) as quarantined, sum(total_amount) as total
@@ -318,7 +369,10 @@ async fn read_changes(tx: &mut PgConnection, key: &RevisionKey) -> Result<Change
            from (select count(*) as outcomes, count(distinct member_id) as members
                  from outcome where month = $1 and revision = $2) written"#,
         key.month.to_string(),
-        key.revision.get()
+        key.revision.get(),
+        scope.listed,
+        scope.from,
+        scope.to
     )
     .fetch_one(tx)
     .await
@@ -334,13 +388,21 @@ struct UsageTotals {
 async fn count_usage(
     tx: &mut PgConnection,
     key: &RevisionKey,
-    cutoff: i64,
+    planned: &Planned,
 ) -> Result<UsageTotals, BillingError> {
     let row = sqlx::query!(
         r#"select count(*) filter (where load <= $2) as "within!", count(*) filter (where load > $2) as "late!"
-           from usage where month = $1"#,
+           from (select load from usage where month = $1 and not $3::boolean and member_id between $4 and $5
+                 union all
+                 select u.load
+                 from scope_member s join usage u on u.month = $1 and u.member_id = s.member_id
+                 where $3 and s.month = $1 and s.revision = $6) u"#,
         key.month.to_string(),
-        cutoff
+        planned.data_cutoff,
+        planned.scope.listed,
+        planned.scope.from,
+        planned.scope.to,
+        key.revision.get()
     )
     .fetch_one(tx)
     .await
@@ -397,8 +459,8 @@ fn usage_check(done: &ChunkSums, usage: &UsageTotals) -> Check {
     check("usage", passed, detail)
 }
 
-fn chunks_check(done: &ChunkSums, tiling: &ChunkTiling) -> Check {
-    let passed = tiling.misplaced == 0 && tiling.last_member == i64::MAX && tiling.last_chunk == done.chunks;
+fn chunks_check(done: &ChunkSums, tiling: &ChunkTiling, scope: ScopeRule) -> Check {
+    let passed = tiling.misplaced == 0 && tiling.last_member == scope.to && tiling.last_chunk == done.chunks;
     let detail = format!(
         "{} chunks done; {} leave a gap or overlap; the last one ends at {}",
         done.chunks, tiling.misplaced, tiling.last_member

@@ -10,10 +10,10 @@ grant usage on schema public to :operator, :worker;
 grant select on _sqlx_migrations, installation, load, job_log, price_book, month_lock, revision, chunk, bill, bill_item,
     quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine,
     template_set, notification, publication, notice_target, delivery, consumer, rollback, ineligible_member, outcome,
-    revision_layer, bill_digest, bill_change, bill_diff, bill_diff_histogram, bill_diff_movers
+    revision_layer, scope_member, bill_digest, bill_change, bill_diff, bill_diff_histogram, bill_diff_movers
     to :operator, :worker;
-grant execute on function bill_as_of(text, integer, boolean, bigint, bigint), bill_item_as_of(text, integer, boolean, bigint, bigint),
-    quarantine_as_of(text, integer, boolean, bigint, bigint) to :operator, :worker;
+grant execute on function bill_as_of(text, integer, boolean, boolean, bigint, bigint),
+    bill_item_as_of(text, integer, boolean, boolean, bigint, bigint), quarantine_as_of(text, integer, boolean, boolean, bigint, bigint) to :operator, :worker;
 
 -- job_log: no role deletes, and a trigger keeps completed rows unchanged.
 grant insert (kind, run, month, detail), update (status, ended_at, total, succeeded, failed, skipped, detail) on job_log
@@ -25,7 +25,7 @@ grant select (member_id, load, locale) on member to :operator;
 -- The operator plans, verifies, issues, rejects and rolls back revisions.
 grant insert on price_book, rollback to :operator;
 grant insert, update on month_lock, revision to :operator;
-grant insert on chunk to :operator;
+grant insert on chunk, scope_member to :operator;
 grant execute on function open_billing_month(text), analyze_billing_month(text) to :operator;
 
 -- The operator begins notification runs, opens their rounds and ends them. It ends deliveries and targets whose lease has expired,

@@ -10,7 +10,7 @@ use super::database::TestDatabase;
 use super::sample_month;
 use crate::billing::{
     self, BeginRequest, BeginResult, Rebilling, RevisionKey, RollbackRequest, RollbackResult, RunSnapshot,
-    Started, Uuid, Verification,
+    Scope, Started, Uuid, Verification,
 };
 
 /// A database without loads, the operator's sessions, and the price book of [`sample_month`].
@@ -62,12 +62,13 @@ impl BillingFixture {
     /// # Panics
     /// When the database fails.
     pub async fn try_begin(&self, run: &str, uid: u128, cutoff: Option<i64>) -> BeginResult {
-        self.begin_with(run, uid, cutoff, None, &self.price_book).await
+        self.begin_with(run, uid, cutoff, None, &self.price_book, &Scope::Everyone).await
     }
 
     /// Begins a run that bills the month again, or returns why it cannot begin.
     pub async fn try_rebill(&self, uid: u128, of_revision: i32, cutoff: Option<i64>) -> BeginResult {
-        self.begin_with("test/rebill", uid, cutoff, Some(of_revision), &self.price_book).await
+        let book = &self.price_book;
+        self.begin_with("test/rebill", uid, cutoff, Some(of_revision), book, &Scope::Everyone).await
     }
 
     async fn begin_with(
@@ -77,11 +78,13 @@ impl BillingFixture {
         cutoff: Option<i64>,
         of_revision: Option<i32>,
         price_book_text: &str,
+        scope: &Scope,
     ) -> BeginResult {
         let price_book = PriceBook::parse(price_book_text).expect("a valid price book");
         let rebill = of_revision.map(|number| Rebilling {
             of_revision: Revision::try_from(i64::from(number)).expect("a revision"),
             reason: "a correction",
+            scope,
         });
         let request = BeginRequest {
             run,
@@ -113,7 +116,22 @@ impl BillingFixture {
     /// # Panics
     /// When it is rejected.
     pub async fn rebill(&self, uid: u128, of_revision: i32, price_book: &str) -> Started {
-        match self.begin_with("test/rebill", uid, None, Some(of_revision), price_book).await {
+        self.rebill_scope(uid, of_revision, price_book, &Scope::Everyone, None).await
+    }
+
+    /// Begins a run that bills the members of a scope again with this price book.
+    ///
+    /// # Panics
+    /// When it is rejected.
+    pub async fn rebill_scope(
+        &self,
+        uid: u128,
+        of_revision: i32,
+        price_book: &str,
+        scope: &Scope,
+        cutoff: Option<i64>,
+    ) -> Started {
+        match self.begin_with("test/rebill", uid, cutoff, Some(of_revision), price_book, scope).await {
             BeginResult::Started(started) => started,
             BeginResult::Rejected(rejection) => panic!("{rejection}"),
         }

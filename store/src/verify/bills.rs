@@ -5,7 +5,7 @@ use domain::price_book::{PlanKind, PriceBook};
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
-use super::report::{LIMIT, VerifyError};
+use super::report::{LIMIT, MAX_VIOLATIONS, VerifyError};
 use crate::error::During as _;
 
 pub(super) async fn check_sums(
@@ -53,63 +53,103 @@ pub(super) async fn check_digests(
     Ok(found)
 }
 
+/// A live revision, and the codes of its price book.
+struct LiveRevision {
+    revision: i32,
+    data_cutoff: i64,
+    base_plans: Vec<String>,
+    plans: Vec<String>,
+}
+
+/// The live revisions that are the last one to have billed some member: down to the highest one
+/// whose scope is everyone.
+async fn read_live_revisions(
+    connection: &mut PgConnection,
+    month: BillingMonth,
+) -> Result<Vec<LiveRevision>, VerifyError> {
+    let rows = sqlx::query!(
+        "select r.revision, r.data_cutoff, b.content from revision r join price_book b on b.sha256 = r.price_book
+         where r.month = $1 and r.state = 'LIVE' and r.revision >= (
+             select max(revision) from revision where month = $1 and state = 'LIVE' and scope = 'EVERYONE')
+         order by r.revision desc",
+        month.to_string()
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot read the live revisions")?;
+    rows.into_iter()
+        .map(|row| {
+            let revision = row.revision;
+            let book = PriceBook::parse(&row.content).map_err(|source| VerifyError::PriceBook {
+                month,
+                revision,
+                source,
+            })?;
+            let codes = |kind: Option<PlanKind>| -> Vec<String> {
+                let of_kind = book.plans().iter().filter(|plan| kind.is_none_or(|kind| plan.kind == kind));
+                of_kind.map(|plan| plan.code.clone()).collect()
+            };
+            let (base_plans, plans) = (codes(Some(PlanKind::Base)), codes(None));
+            Ok(LiveRevision { revision, data_cutoff: row.data_cutoff, base_plans, plans })
+        })
+        .collect()
+}
+
+/// Whether a member is eligible is a question to the highest live revision that billed the member:
+/// with scopes, the members of a month have different cut-offs and price books.
 pub(super) async fn check_members(
     connection: &mut PgConnection,
     month: BillingMonth,
 ) -> Result<Vec<String>, VerifyError> {
-    let live = sqlx::query!(
-        "select r.revision, r.data_cutoff, b.content from revision r join price_book b on b.sha256 = r.price_book
-         where r.month = $1 and r.state = 'LIVE' order by r.revision desc limit 1",
-        month.to_string()
-    )
-    .fetch_optional(&mut *connection)
-    .await
-    .during("cannot read the live revision")?;
-    let Some(live) = live else { return Ok(Vec::new()) };
-    let book = PriceBook::parse(&live.content).map_err(|source| VerifyError::PriceBook {
-        month,
-        revision: live.revision,
-        source,
-    })?;
-    let codes = |kind: Option<PlanKind>| -> Vec<String> {
-        let of_kind = book.plans().iter().filter(|plan| kind.is_none_or(|kind| plan.kind == kind));
-        of_kind.map(|plan| plan.code.clone()).collect()
-    };
-    let found = sqlx::query_scalar!(
-        r#"with known as (
-               select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
-               from subscription where load <= $2
-               order by member_id, plan_code, from_date, load desc
-           ), eligible as (
-               select distinct k.member_id from known k
-               where greatest(k.from_date, $3) < least(coalesce(k.to_date, 'infinity'), $4)
-                 and (k.plan_code = any($5) or k.plan_code <> all($6))
-                 and exists (select from member m where m.member_id = k.member_id and m.load <= $2)
-           ), outcome as (
-               select member_id from live_bill where month = $1
-               union all
-               select member_id from quarantine where month = $1
-           ), counted as (
-               select member_id, count(*) as outcomes from outcome group by member_id
-           )
-           select format('member %s: %s, with %s live bills and quarantine records', member_id,
-                         case when e.member_id is null then 'not eligible' else 'eligible' end, coalesce(c.outcomes, 0))
-                  as "violation!"
-           from eligible e full join counted c using (member_id)
-           where e.member_id is null or c.outcomes is distinct from 1
-           order by member_id limit $7"#,
-        month.to_string(),
-        live.data_cutoff,
-        month.first_day().to_sqlx() as _,
-        month.next_first_day().to_sqlx() as _,
-        &codes(Some(PlanKind::Base)),
-        &codes(None),
-        LIMIT
-    )
-    .fetch_all(connection)
-    .await
-    .during("cannot compare the eligible members with their bills")?;
-    Ok(found)
+    let mut all = Vec::new();
+    for live in read_live_revisions(connection, month).await? {
+        let found = sqlx::query_scalar!(
+            r#"with known as (
+                   select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
+                   from subscription where load <= $2
+                   order by member_id, plan_code, from_date, load desc
+               ), eligible as (
+                   select distinct k.member_id from known k
+                   where greatest(k.from_date, $3) < least(coalesce(k.to_date, 'infinity'), $4)
+                     and (k.plan_code = any($5) or k.plan_code <> all($6))
+                     and exists (select from member m where m.member_id = k.member_id and m.load <= $2)
+               ), outcome as (
+                   select member_id from live_bill where month = $1
+                   union all
+                   select member_id from quarantine where month = $1
+               ), counted as (
+                   select member_id, count(*) as outcomes from outcome group by member_id
+               ), differing as (
+                   select member_id, e.member_id is not null as is_eligible, coalesce(c.outcomes, 0) as outcomes
+                   from eligible e full join counted c using (member_id)
+                   where e.member_id is null or c.outcomes is distinct from 1
+               )
+               select format('member %s: %s, with %s live bills and quarantine records', d.member_id,
+                             case when d.is_eligible then 'eligible' else 'not eligible' end, d.outcomes) as "violation!"
+               from differing d
+               where $8 = (
+                   select max(r.revision) from revision r
+                   where r.month = $1 and r.state = 'LIVE' and d.member_id between r.scope_from and r.scope_to
+                     and (not r.scope_listed or exists (
+                         select from scope_member s
+                         where s.month = $1 and s.revision = r.revision and s.member_id = d.member_id)))
+               order by d.member_id limit $7"#,
+            month.to_string(),
+            live.data_cutoff,
+            month.first_day().to_sqlx() as _,
+            month.next_first_day().to_sqlx() as _,
+            &live.base_plans,
+            &live.plans,
+            LIMIT,
+            live.revision
+        )
+        .fetch_all(&mut *connection)
+        .await
+        .during("cannot compare the eligible members with their bills")?;
+        all.extend(found);
+    }
+    all.truncate(MAX_VIOLATIONS);
+    Ok(all)
 }
 
 pub(super) async fn check_usage(
@@ -124,7 +164,14 @@ pub(super) async fn check_usage(
            cross join lateral (
                select coalesce(sum(rows) filter (where load <= r.data_cutoff), 0) as within,
                       coalesce(sum(rows) filter (where load > r.data_cutoff), 0) as late
-               from loaded) u
+               from (select load, rows from loaded where r.scope = 'EVERYONE'
+                     union all
+                     select load, 1 from usage
+                     where r.scope = 'RANGE' and month = $1 and member_id between r.scope_from and r.scope_to
+                     union all
+                     select i.load, 1
+                     from scope_member s join usage i on i.month = $1 and i.member_id = s.member_id
+                     where r.scope_listed and s.month = $1 and s.revision = r.revision) of_scope) u
            cross join lateral (
                select coalesce(sum(rated_usage + unbillable_usage + quarantined_usage), 0) as counted
                from chunk where month = $1 and revision = r.revision) c
@@ -148,12 +195,13 @@ pub(super) async fn check_chunk_ranges(
         r#"select violation as "violation!" from (
                select format('revision %s chunk %s: from %s, after %s', revision, chunk_no, from_member, before) as violation
                from (select revision, chunk_no, from_member,
-                            coalesce(lag(to_member) over (partition by revision order by chunk_no), 0) as before
-                     from chunk where month = $1) c
+                            coalesce(lag(to_member) over (partition by revision order by chunk_no), scope_from - 1) as before
+                     from chunk join revision using (month, revision) where month = $1) c
                where from_member <> before + 1
                union all
                select format('revision %s ends at %s', revision, max(to_member))
-               from chunk where month = $1 group by revision having max(to_member) <> 9223372036854775807
+               from chunk join revision using (month, revision)
+               where month = $1 group by revision, scope_to having max(to_member) <> scope_to
            ) v limit $2"#,
         month,
         LIMIT
@@ -180,11 +228,11 @@ pub(super) async fn check_chunk_sums(
                       coalesce(sum(discount_amount), 0) as discount, coalesce(sum(adjustment_amount), 0) as adjustment,
                       coalesce(sum(tax_amount), 0) as tax, coalesce(sum(rounding_amount), 0) as rounding,
                       coalesce(sum(total_amount), 0) as total
-               from bill_as_of($1, c.revision, k.rebilling, c.from_member, c.to_member)) b
+               from bill_as_of($1, c.revision, k.rebilling, r.scope_listed, c.from_member, c.to_member)) b
            cross join lateral (
-               select count(*) as items from bill_item_as_of($1, c.revision, k.rebilling, c.from_member, c.to_member)) i
+               select count(*) as items from bill_item_as_of($1, c.revision, k.rebilling, r.scope_listed, c.from_member, c.to_member)) i
            cross join lateral (
-               select count(*) as members from quarantine_as_of($1, c.revision, k.rebilling, c.from_member, c.to_member)) q
+               select count(*) as members from quarantine_as_of($1, c.revision, k.rebilling, r.scope_listed, c.from_member, c.to_member)) q
            cross join lateral (
                select count(*) as outcomes from outcome o
                where o.month = $1 and o.revision = c.revision and o.member_id between c.from_member and c.to_member) o
@@ -229,5 +277,26 @@ pub(super) async fn check_revisions(
     .fetch_all(connection)
     .await
     .during("cannot compare the month's revisions")?;
+    Ok(found)
+}
+
+/// The figures that the highest live revision keeps of the whole month, which drafts are compared
+/// with.
+pub(super) async fn check_month_figures(
+    connection: &mut PgConnection,
+    month: &str,
+) -> Result<Vec<String>, VerifyError> {
+    let found = sqlx::query_scalar!(
+        r#"select format('revision %s keeps %s billed, %s quarantined and a total of %s; the month has %s, %s and %s', r.revision,
+                         r.month_billed, r.month_quarantined, r.month_total, b.billed, q.quarantined, b.total) as "violation!"
+           from (select * from revision where month = $1 and state = 'LIVE' order by revision desc limit 1) r
+           cross join (select count(*) as billed, coalesce(sum(total_amount), 0) as total from live_bill where month = $1) b
+           cross join (select count(*) as quarantined from quarantine where month = $1) q
+           where (r.month_billed, r.month_quarantined, r.month_total) is distinct from (b.billed, q.quarantined, b.total)"#,
+        month
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare the month's figures with its bills")?;
     Ok(found)
 }

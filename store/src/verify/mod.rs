@@ -50,18 +50,23 @@ pub async fn verify_month(
         },
         InvariantResult {
             name: "usage-counted-once",
-            description: "every usage row of the month is counted once",
+            description: "every usage row of the month, of members of the revision's scope, is counted once",
             violations: bills::check_usage(connection, &month).await?,
         },
         InvariantResult {
             name: "chunks-cover-all-ids",
-            description: "the chunks of a revision cover all ids without gap or overlap",
+            description: "the chunks of a revision cover all ids of its scope without gap or overlap",
             violations: bills::check_chunk_ranges(connection, &month).await?,
         },
         InvariantResult {
             name: "chunks-match-rows",
             description: "a chunk of an issued revision is done, and its counts and sums are those of its rows",
             violations: bills::check_chunk_sums(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "month-figures-match-bills",
+            description: "the figures of the month that the live revision keeps are those of the live bills",
+            violations: bills::check_month_figures(connection, &month).await?,
         },
         InvariantResult {
             name: "job-log-matches-bills",
@@ -119,7 +124,7 @@ pub async fn verify_month(
         },
         InvariantResult {
             name: "rebillings-write-changes-only",
-            description: "a re-billing has one outcome for each member whose outcome changes, and none for others",
+            description: "a re-billing has one outcome for each member of its scope whose outcome changes, and none for others",
             violations: rebillings::check_changes(connection, &month).await?,
         },
         InvariantResult {

@@ -1,5 +1,5 @@
 //! Invariants of months that were billed again: which revision each bills again, and for whom it
-//! has an outcome.
+//! has an outcome. Outside the scope of a revision nobody has one.
 
 use sqlx::PgConnection;
 
@@ -88,6 +88,14 @@ pub(super) async fn check_changes(
                  and (w.before is null
                    or exists (select from ineligible_member o
                               where o.month = $1 and o.member_id = i.member_id and o.revision = w.before))
+               union all
+               select format('member %s has an outcome in revision %s, and is not of its scope', o.member_id, o.revision)
+               from revision r join outcome o on o.month = $1 and o.revision = r.revision
+               where r.month = $1 and r.scope <> 'EVERYONE'
+                 and (o.member_id < r.scope_from or o.member_id > r.scope_to
+                   or r.scope_listed and not exists (
+                       select from scope_member s
+                       where s.month = $1 and s.revision = r.revision and s.member_id = o.member_id))
            ) v limit $2"#,
         month,
         LIMIT

@@ -3,7 +3,7 @@
 use api::billing_run::{ApprovalPolicy, Limits, Phase};
 use api::run::Run as _;
 use api::{BillingRun, Limit, reasons};
-use store::billing::{MonthFigures, RunSnapshot};
+use store::billing::{Baselines, MonthFigures, RebillingSnapshot, RunSnapshot, ScopeKind};
 
 /// Why a draft waits for approval.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,10 +17,7 @@ pub(super) fn needed(run: &BillingRun, revision: &RunSnapshot) -> Option<Approva
     let need = |reason, why| Some(ApprovalNeed { reason, why });
     if revision.counts.billed == 0 {
         let why = match revision.counts.quarantined {
-            0 => format!(
-                "no member is eligible as of load {}: check that the month's subscriptions are loaded",
-                revision.data_cutoff
-            ),
+            0 => nobody_eligible(revision),
             quarantined => format!("no member gets a bill: all {quarantined} are in quarantine"),
         };
         return need(reasons::NOTHING_TO_ISSUE, why);
@@ -80,6 +77,22 @@ pub(super) fn needed(run: &BillingRun, revision: &RunSnapshot) -> Option<Approva
     }
 }
 
+/// Why a draft has neither a bill nor a quarantine record. For a scope that can be as it should be:
+/// nobody is in quarantine, or nothing came late.
+fn nobody_eligible(revision: &RunSnapshot) -> String {
+    let cutoff = revision.data_cutoff;
+    match revision.rebilling {
+        Some(RebillingSnapshot { scope, changed, .. }) if scope != ScopeKind::Everyone => format!(
+            "none of {scope} is eligible as of load {cutoff}; the draft changes the outcome of {changed} members"
+        ),
+        _ => {
+            format!(
+                "no member is eligible as of load {cutoff}: check that the month's subscriptions are loaded"
+            )
+        }
+    }
+}
+
 /// A draft that has waited for approval is not issued by itself later, although what it was compared
 /// with has changed: the month before was billed, or billed again.
 pub(super) fn still_needed(run: &BillingRun) -> Option<ApprovalNeed> {
@@ -101,10 +114,14 @@ struct Comparison<'a> {
 }
 
 /// The limits that the run has and that concern it: what a re-billing changes is not compared in a
-/// first billing.
+/// first billing. Members in quarantine and changed bills are those of the run's scope; totals, and
+/// the comparison with the month before, are of the whole month as it will be.
 fn comparisons<'a>(limits: &'a Limits, revision: &RunSnapshot) -> Vec<Comparison<'a>> {
-    let (members, total) = (i128::from(revision.members), revision.amounts.total);
-    let baselines = revision.baselines.unwrap_or_default();
+    let members = i128::from(revision.members);
+    let as_billed = MonthFigures { members: revision.members, total: revision.amounts.total };
+    let unknown = Baselines { draft: as_billed, live: None, previous_month: None };
+    let baselines = revision.baselines.unwrap_or(unknown);
+    let month = baselines.draft;
     let mut found = Vec::new();
     if let Some(limit) = &limits.max_quarantined {
         let quarantined = revision.counts.quarantined;
@@ -120,40 +137,38 @@ fn comparisons<'a>(limits: &'a Limits, revision: &RunSnapshot) -> Vec<Comparison
         found.push(Comparison { field: "maxChangedBills", limit, what, part, whole: members });
     }
     if let (Some(limit), Some(live)) = (&limits.max_total_delta, &baselines.live) {
-        let what = |_| format!("the month's total changes from {} to {total}", live.total);
+        let what = |_| format!("the month's total changes from {} to {}", live.total, month.total);
         let part = revision.diff.as_ref().map(|diff| diff.total_delta().abs());
         let what = part.map_or_else(no_diff, what);
         found.push(Comparison { field: "maxTotalDelta", limit, what, part, whole: live.total.abs() });
     }
     let versus = limits.versus_previous_month.as_ref();
-    let mut compare =
-        |field, limit: Option<&'a Limit>, noun: &str, now: i128, figure: fn(&MonthFigures) -> i128| {
-            let Some(limit) = limit else { return };
-            let (what, part, whole) = match &baselines.previous_month {
-                Some(before) => {
-                    let before = figure(before);
-                    (
-                        format!("{noun} is {now}, and {before} in the month before"),
-                        Some((now - before).abs()),
-                        before.abs(),
-                    )
-                }
-                None => ("the month before has no live bills".to_owned(), None, 0),
-            };
-            found.push(Comparison { field, limit, what, part, whole });
+    let mut compare = |field, limit: Option<&'a Limit>, noun: &str, figure: fn(&MonthFigures) -> i128| {
+        let Some(limit) = limit else { return };
+        let now = figure(&month);
+        let (what, part, whole) = match &baselines.previous_month {
+            Some(before) => {
+                let before = figure(before);
+                (
+                    format!("{noun} is {now}, and {before} in the month before"),
+                    Some((now - before).abs()),
+                    before.abs(),
+                )
+            }
+            None => ("the month before has no live bills".to_owned(), None, 0),
         };
+        found.push(Comparison { field, limit, what, part, whole });
+    };
     compare(
         "versusPreviousMonth.members",
         versus.and_then(|versus| versus.members.as_ref()),
         "the number of members",
-        members,
         |figures| figures.members.into(),
     );
     compare(
         "versusPreviousMonth.total",
         versus.and_then(|versus| versus.total.as_ref()),
         "the total",
-        total,
         |figures| figures.total,
     );
     found

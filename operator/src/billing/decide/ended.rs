@@ -12,11 +12,9 @@ use crate::controller::lifecycle;
 use crate::controller::status_builder::{StatusBuilder, whole_second};
 
 pub(super) fn issued(run: &BillingRun, observed: &Observed, revision: &RunSnapshot) -> BillingDecision {
-    let again = revision.rebilling.map_or_else(String::new, |rebilling| {
-        format!(
-            ", which bills revision {} again and changes the outcome of {} members,",
-            rebilling.of_revision, rebilling.changed
-        )
+    let again = revision.rebilling.as_ref().map_or_else(String::new, |rebilling| {
+        let changed = rebilling.changed;
+        format!(", which {} and changes the outcome of {changed} members,", status::again(rebilling))
     });
     let message = format!(
         "revision {} of {}{again} was issued: {} billed, {} in quarantine, total {}",

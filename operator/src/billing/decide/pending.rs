@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use api::billing_run::{AfterSent, OverRevision, Phase, Rebill};
+use api::billing_run::{AfterSent, OverRevision, Phase, Rebill, Scope as SpecScope, ScopeSelect};
 use api::conditions::{self, ConditionUpdate, FAILED, FINISHED, STARTED};
 use api::run::Run as _;
 use api::{BillingRun, reasons};
-use domain::ids::{LoadNumber, Revision};
+use domain::ids::{LoadNumber, MemberId, Revision};
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use store::billing::Rejection;
+use store::billing::{Rejection, Scope};
 
 use crate::billing::action::{Action, BeginPlan, BillingDecision, RebillPlan, RollbackPlan};
 use crate::billing::observed::{Observed, PriceBookLookup, RunRecord};
@@ -112,7 +112,7 @@ fn plan_billing(
         .map(LoadNumber::try_from)
         .transpose()
         .map_err(|error| invalid(format!("spec.dataCutoff: {error}")))?;
-    let rebill = run.spec.rebill.as_ref().map(rebill_plan).transpose().map_err(invalid)?;
+    let rebill = rebill_plan(run).map_err(invalid)?;
     let zone = &view.installation.zone;
     let end = zone.month(month).end();
     if view.now < end {
@@ -148,12 +148,38 @@ fn plan_billing(
 
 /// The month's re-billing, or why this version cannot make it. The API server rejects such a spec
 /// first; this is for objects that it did not check.
-fn rebill_plan(rebill: &Rebill) -> Result<RebillPlan, String> {
-    let of_revision = Revision::try_from(i64::from(rebill.of_revision))
+fn rebill_plan(run: &BillingRun) -> Result<Option<RebillPlan>, String> {
+    let scope = scope(run.spec.scope.as_ref())?;
+    let Some(Rebill { of_revision, reason, after_sent }) = &run.spec.rebill else {
+        return match scope {
+            Scope::Everyone => Ok(None),
+            _ => Err("spec.scope is only for a run with spec.rebill".to_owned()),
+        };
+    };
+    let of_revision = Revision::try_from(i64::from(*of_revision))
         .map_err(|error| format!("spec.rebill.ofRevision: {error}"))?;
-    match rebill.after_sent {
-        AfterSent::Revise => Ok(RebillPlan { of_revision, reason: rebill.reason.clone() }),
+    match after_sent {
+        AfterSent::Revise => Ok(Some(RebillPlan { of_revision, reason: reason.clone(), scope })),
         AfterSent::Adjust => Err("spec.rebill.afterSent: Adjust is not available in this version".to_owned()),
+    }
+}
+
+fn scope(wanted: Option<&SpecScope>) -> Result<Scope, String> {
+    let Some(SpecScope { member_range, member_ids, select }) = wanted else { return Ok(Scope::Everyone) };
+    let member = |id: i64| MemberId::try_from(id).map_err(|error| format!("spec.scope: {error}"));
+    match (member_range, member_ids, select) {
+        (Some(range), None, None) if range.from <= range.to => {
+            Ok(Scope::Range { from: member(range.from)?, to: member(range.to)? })
+        }
+        (Some(_), None, None) => {
+            Err("spec.scope.memberRange.from must not be greater than spec.scope.memberRange.to".to_owned())
+        }
+        (None, Some(ids), None) => {
+            ids.iter().map(|id| member(*id)).collect::<Result<_, _>>().map(Scope::Members)
+        }
+        (None, None, Some(ScopeSelect::Quarantined)) => Ok(Scope::Quarantined),
+        (None, None, Some(ScopeSelect::Late)) => Ok(Scope::Late),
+        _ => Err("spec.scope must have exactly one of memberRange, memberIds and select".to_owned()),
     }
 }
 

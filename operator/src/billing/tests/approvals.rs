@@ -2,7 +2,7 @@
 
 use api::Limit;
 use api::billing_run::{Limits, VersusPreviousMonth};
-use store::billing::{Baselines, Diff, MonthFigures, PricingVersions, RebillingSnapshot};
+use store::billing::{Baselines, Diff, MonthFigures, PricingVersions, RebillingSnapshot, ScopeKind};
 
 use super::*;
 
@@ -86,7 +86,7 @@ fn compared() -> RunSnapshot {
     let of_revision = "1".parse().unwrap();
     RunSnapshot {
         amounts: Amounts { total: 1_100, ..Amounts::default() },
-        rebilling: Some(RebillingSnapshot { of_revision, changed: 3 }),
+        rebilling: Some(RebillingSnapshot { of_revision, scope: ScopeKind::Everyone, changed: 3 }),
         diff: Some(Diff {
             changed: 1,
             unchanged: 8,
@@ -97,10 +97,93 @@ fn compared() -> RunSnapshot {
             causes: Vec::new(),
         }),
         baselines: Some(Baselines {
+            draft: MonthFigures { members: 10, total: 1_100 },
             live: Some(MonthFigures { members: 10, total: 1_000 }),
             previous_month: Some(MonthFigures { members: 8, total: 2_000 }),
         }),
         ..verified(true)
+    }
+}
+
+/// The same draft over a month of 1,000 members: it bills ten of them again.
+fn scoped() -> RunSnapshot {
+    let of_revision = "1".parse().unwrap();
+    RunSnapshot {
+        amounts: Amounts { total: 600, ..Amounts::default() },
+        rebilling: Some(RebillingSnapshot { of_revision, scope: ScopeKind::Late, changed: 3 }),
+        baselines: Some(Baselines {
+            draft: MonthFigures { members: 1_000, total: 50_100 },
+            live: Some(MonthFigures { members: 1_000, total: 50_000 }),
+            previous_month: Some(MonthFigures { members: 1_000, total: 50_000 }),
+        }),
+        ..verified(true)
+    }
+}
+
+#[test]
+fn a_scope_is_compared_as_the_month_that_it_makes() {
+    let percent = |text: &str| Some(Limit::Percent(text.to_owned()));
+    let both = |text: &str| Limits {
+        versus_previous_month: Some(VersusPreviousMonth { members: percent("0%"), total: percent(text) }),
+        max_total_delta: percent(text),
+        ..Limits::default()
+    };
+    let of_members =
+        Limits { max_quarantined: percent("9%"), max_changed_bills: percent("29%"), ..Limits::default() };
+    let expected = [
+        (both("0.2%"), ""),
+        (
+            both("0.1%"),
+            "the month's total changes from 50000 to 50100, more than limits.maxTotalDelta (0.1%); the total is 50100, and \
+             50000 in the month before, more than limits.versusPreviousMonth.total (0.1%)",
+        ),
+        // Of the members of the scope.
+        (
+            of_members,
+            "1 of 10 members are in quarantine, more than limits.maxQuarantined (9%); the outcome of 3 of 10 members \
+             changes, more than limits.maxChangedBills (29%)",
+        ),
+    ];
+    for (limits, exceeded) in expected {
+        let mut run = run();
+        run.spec.limits = Some(limits.clone());
+        let decision = decide::decide(&run, &observed(Some(scoped())));
+        if exceeded.is_empty() {
+            assert!(matches!(decision.next, Next::Apply(Action::Issue { .. })), "{limits:?} {decision:?}");
+        } else {
+            let waits = message(&decision, conditions::APPROVED);
+            assert!(waits.starts_with(&format!("{exceeded}; approve the draft")), "{waits}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_scope_waits_and_says_so() {
+    for (scope, changed, expected) in [
+        (
+            ScopeKind::Quarantined,
+            0,
+            "none of the members in quarantine is eligible as of load 3; the draft changes the outcome of 0 members",
+        ),
+        (
+            ScopeKind::Range { from: "5".parse().unwrap(), to: "9".parse().unwrap() },
+            2,
+            "none of members 5 to 9 is eligible as of load 3; the draft changes the outcome of 2 members",
+        ),
+    ] {
+        let draft = RunSnapshot {
+            members: 0,
+            counts: Counts::default(),
+            rebilling: Some(RebillingSnapshot { of_revision: "1".parse().unwrap(), scope, changed }),
+            ..verified(true)
+        };
+        let decision = decide::decide(&run(), &observed(Some(draft)));
+        assert_eq!(
+            summary(&decision),
+            "AwaitingApproval | AwaitChange | Started:Planned !Approved:NothingToIssue"
+        );
+        let waits = message(&decision, conditions::APPROVED);
+        assert!(waits.starts_with(&format!("{expected}; approve the draft")), "{waits}");
     }
 }
 

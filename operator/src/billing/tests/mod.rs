@@ -4,6 +4,7 @@
 mod approvals;
 mod decisions;
 mod rollbacks;
+mod scopes;
 mod status_fields;
 mod status_history;
 mod worker_jobs;

@@ -1,4 +1,4 @@
-//! Reads what pricing a chunk needs, as of the run's cut-off. The number of statements does not
+//! Reads what pricing a chunk's members needs, as of the run's cut-off. The number of statements does not
 //! depend on the number of members, and each returns its rows sorted by member.
 
 use domain::ids::{AdjustmentId, LoadNumber, MemberId};
@@ -23,10 +23,13 @@ pub async fn read_members(
     cutoff: LoadNumber,
 ) -> Result<Vec<MemberId>, BillingError> {
     let ids = sqlx::query_scalar!(
-        "select distinct member_id from member where member_id between $1 and $2 and load <= $3 order by member_id",
+        "select distinct member_id from member
+         where member_id between $1 and $2 and ($4::bigint[] is null or member_id = any($4)) and load <= $3
+         order by member_id",
         chunk.from_member,
         chunk.to_member,
-        cutoff.get()
+        cutoff.get(),
+        chunk.members.as_deref()
     )
     .fetch_all(tx)
     .await
@@ -56,7 +59,8 @@ pub async fn read_subscriptions(
         r#"select member_id, plan_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
            from (select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
                  from subscription
-                 where member_id between $1 and $2 and load <= $3 and from_date < $5
+                 where member_id between $1 and $2 and ($6::bigint[] is null or member_id = any($6))
+                   and load <= $3 and from_date < $5
                  order by member_id, plan_code, from_date, load desc) as_of_cutoff
            where to_date is null or to_date > greatest(from_date, $4)
            order by member_id"#,
@@ -64,7 +68,8 @@ pub async fn read_subscriptions(
         chunk.to_member,
         cutoff.get(),
         month.first_day().to_sqlx() as _,
-        month.next_first_day().to_sqlx() as _
+        month.next_first_day().to_sqlx() as _,
+        chunk.members.as_deref()
     )
     .fetch_all(tx)
     .await
@@ -103,7 +108,8 @@ pub async fn read_grants(
         r#"select member_id, discount_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
            from (select distinct on (member_id, discount_code, from_date) member_id, discount_code, from_date, to_date
                  from discount_grant
-                 where member_id between $1 and $2 and load <= $3 and from_date < $5
+                 where member_id between $1 and $2 and ($6::bigint[] is null or member_id = any($6))
+                   and load <= $3 and from_date < $5
                  order by member_id, discount_code, from_date, load desc) as_of_cutoff
            where to_date is null or to_date > greatest(from_date, $4)
            order by member_id"#,
@@ -111,7 +117,8 @@ pub async fn read_grants(
         chunk.to_member,
         cutoff.get(),
         month.first_day().to_sqlx() as _,
-        month.next_first_day().to_sqlx() as _
+        month.next_first_day().to_sqlx() as _,
+        chunk.members.as_deref()
     )
     .fetch_all(tx)
     .await
@@ -149,12 +156,13 @@ pub async fn read_adjustments(
     let rows = sqlx::query!(
         "select member_id, adjustment_id, code, amount
          from adjustment
-         where month = $1 and member_id between $2 and $3 and load <= $4
+         where month = $1 and member_id between $2 and $3 and ($5::bigint[] is null or member_id = any($5)) and load <= $4
          order by member_id, adjustment_id",
         month.to_string(),
         chunk.from_member,
         chunk.to_member,
-        cutoff.get()
+        cutoff.get(),
+        chunk.members.as_deref()
     )
     .fetch_all(tx)
     .await
@@ -229,7 +237,8 @@ pub async fn read_usage(
                   coalesce(width_bucket(u.started_at, cut.instants), 0) as "bucket!",
                   count(*) as "rows!", sum(u.quantity)::text as "quantity!"
            from usage u left join cut on cut.member_id = u.member_id
-           where u.month = $1 and u.member_id between $2 and $3 and u.load <= $4
+           where u.month = $1 and u.member_id between $2 and $3 and ($7::bigint[] is null or u.member_id = any($7))
+             and u.load <= $4
            group by 1, 2, 3
            order by 1"#,
         month.to_string(),
@@ -237,7 +246,8 @@ pub async fn read_usage(
         chunk.to_member,
         cutoff.get(),
         &boundaries.members,
-        &boundaries.instants as &[jiff_sqlx::Timestamp]
+        &boundaries.instants as &[jiff_sqlx::Timestamp],
+        chunk.members.as_deref()
     )
     .fetch_all(tx)
     .await

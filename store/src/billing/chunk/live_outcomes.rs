@@ -63,7 +63,7 @@ async fn read_bills(
                       where d.month = b.month and d.member_id = b.member_id and d.revision = b.revision)) as "digest!"
            from bill b
            join revision r on r.month = b.month and r.revision = b.revision and r.state = 'LIVE'
-           where b.month = $1 and b.member_id between $2 and $3
+           where b.month = $1 and b.member_id between $2 and $3 and ($4::bigint[] is null or b.member_id = any($4))
              and not exists (
                  select from revision later
                  join outcome o on o.month = later.month and o.revision = later.revision
@@ -71,7 +71,8 @@ async fn read_bills(
                    and o.member_id = b.member_id)"#,
         month.to_string(),
         chunk.from_member,
-        chunk.to_member
+        chunk.to_member,
+        chunk.members.as_deref()
     )
     .fetch_all(tx)
     .await
@@ -95,10 +96,12 @@ async fn add_quarantined(
 ) -> Result<(), BillingError> {
     let rows = sqlx::query!(
         r#"select member_id as "member_id!", code as "code!"
-           from quarantine where month = $1 and member_id between $2 and $3"#,
+           from quarantine
+           where month = $1 and member_id between $2 and $3 and ($4::bigint[] is null or member_id = any($4))"#,
         month.to_string(),
         chunk.from_member,
-        chunk.to_member
+        chunk.to_member,
+        chunk.members.as_deref()
     )
     .fetch_all(tx)
     .await

@@ -7,6 +7,7 @@ mod month_totals;
 mod pricing;
 mod rebilling;
 mod rollback;
+mod scopes;
 mod verify_revision;
 
 pub(crate) use self::pricing::{bill_month, bill_shard, bill_shards};

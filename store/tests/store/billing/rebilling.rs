@@ -250,22 +250,23 @@ async fn a_verified_draft_is_compared_with_what_is_live() {
     fixture.verify(&key).await;
     let baselines = fixture.observe(&key).await.baselines.unwrap();
     let live = MonthFigures { members: 16, total: total.parse().unwrap() };
-    assert_eq!(baselines, Baselines { live: Some(live), previous_month: None });
+    // Member 5 is no longer eligible.
+    let draft = MonthFigures { members: 15, total: fixture.observe(&key).await.amounts.total };
+    assert_eq!(baselines, Baselines { draft, live: Some(live), previous_month: None });
 
     // The month before: a revision that is live, and one above it that is not.
     let copy = |revision: i32, state: &str, factor: i32| {
         format!(
-            r#"insert into revision select (jsonb_populate_record(r, jsonb_build_object('month', '2026-09', 'state', '{state}',
-                   'revision', {revision}, 'run_uid', gen_random_uuid()))).* from revision r where revision = 1 and month = '2026-10';
-               insert into chunk select (jsonb_populate_record(c, jsonb_build_object('month', '2026-09', 'revision', {revision},
-                   'total_amount', {factor} * c.total_amount))).* from chunk c where revision = 1 and month = '2026-10'"#
+            "insert into revision select (jsonb_populate_record(r, jsonb_build_object('month', '2026-09', 'state', '{state}',
+                 'revision', {revision}, 'run_uid', gen_random_uuid(), 'month_total', {factor} * r.month_total))).*
+             from revision r where revision = 1 and month = '2026-10'"
         )
     };
     fixture.database.execute(&copy(1, "LIVE", 2)).await;
     fixture.database.execute(&copy(2, "ROLLED_BACK", 3)).await;
     let previous_month = Some(MonthFigures { total: 2 * live.total, ..live });
     let baselines = fixture.observe(&key).await.baselines.unwrap();
-    assert_eq!(baselines, Baselines { live: Some(live), previous_month });
+    assert_eq!(baselines, Baselines { draft, live: Some(live), previous_month });
 
     fixture.issue(&key).await;
     assert_eq!(fixture.observe(&key).await.baselines, None);

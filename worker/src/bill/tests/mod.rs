@@ -5,6 +5,7 @@ mod causes;
 mod faults;
 mod outcomes;
 mod rebilling;
+mod scopes;
 
 use std::ops::Deref;
 
