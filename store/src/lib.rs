@@ -7,6 +7,7 @@ pub mod copy;
 pub mod crypto;
 mod decode;
 pub mod error;
+mod hand_over_lock;
 pub mod installation;
 pub mod job_log;
 pub mod load;

@@ -1,6 +1,8 @@
 //! The advisory locks of the product. They are defined in one place, so that no two have the same
 //! number.
 
+use domain::month::BillingMonth;
+
 /// A lock that a session can hold. It is released when the session ends, even if the process is
 /// killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,9 @@ pub(crate) enum Lock {
     Job(i64),
     /// One process at a time selects and publishes, or rehearses, for this notification.
     Publisher(i64),
+    /// Held in share mode by every transaction that hands bills of this month over, and alone by one
+    /// that changes which of them are live.
+    HandOver(BillingMonth),
 }
 
 impl Lock {
@@ -30,6 +35,10 @@ impl Lock {
             Self::SeedWriters => OURS | 3,
             Self::Job(id) => OURS | 1 << 30 | (id & IDS),
             Self::Publisher(id) => OURS | 2 << 30 | (id & IDS),
+            Self::HandOver(month) => {
+                let first = month.first_day();
+                OURS | 3 << 30 | (i64::from(first.year()) * 12 + i64::from(first.month()))
+            }
         }
     }
 }

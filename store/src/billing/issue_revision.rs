@@ -8,6 +8,7 @@ use super::revision::{RevisionKey, RevisionState};
 use super::verify_revision::assert_verified;
 use crate::decode::read_number;
 use crate::error::{During as _, expect_rows_affected};
+use crate::hand_over_lock;
 
 /// Makes the draft the month's live revision. `decided_by` is the person who approved it, if an
 /// approval was required. A repeated call changes nothing.
@@ -33,6 +34,7 @@ pub async fn issue_revision(
     }
     assert_verified(&mut tx, key).await?;
     assert_over_live_revision(&mut tx, key).await?;
+    hand_over_lock::hold(&mut tx, key.month).await?;
     let issued = sqlx::query!(
         "update revision set state = 'LIVE', issued_at = clock_timestamp(), decided_by = $4
          where month = $1 and revision = $2 and fence = $3 and state = 'DRAFT'",

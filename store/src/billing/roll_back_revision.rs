@@ -12,6 +12,7 @@ use super::begin_run::Rejection;
 use super::billing_error::BillingError;
 use crate::decode::{read_month, read_number};
 use crate::error::{During as _, StoreError, expect_rows_affected};
+use crate::hand_over_lock;
 use crate::job_log::{self, JobCounts, JobKind, JobStatus};
 
 /// What a run asks for.
@@ -78,6 +79,7 @@ pub async fn roll_back_revision(
             live,
         }));
     };
+    hand_over_lock::hold(&mut tx, month).await?;
     let done = write_rollback(&mut tx, request, live).await?;
     tx.commit().await.during("cannot commit the rollback")?;
     Ok(RollbackResult::RolledBack(done))

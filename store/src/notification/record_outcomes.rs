@@ -16,6 +16,7 @@ use super::notification_error::NotificationError;
 use super::notification_state::NotificationState;
 use super::run::RunFacts;
 use crate::error::{During as _, StoreError, expect_rows_affected};
+use crate::hand_over_lock;
 
 /// The outcome of a claimed delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,9 @@ pub async fn hand_over_and_record(
     let mut tx = connection.begin().await.during("cannot open the transaction that hands over")?;
     let mut done: HashSet<ClaimedDelivery> = HashSet::new();
     for (month, steps) in by_month(&steps, |step| &step.delivery) {
+        if steps.iter().any(|step| step.outcome.is_none()) {
+            hand_over_lock::share(&mut tx, month).await?;
+        }
         done.extend(apply_steps(&mut tx, month, consumer, lease, &steps).await?);
         let missing: Vec<&DeliveryOutcome> = steps
             .iter()
