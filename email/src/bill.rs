@@ -23,6 +23,20 @@ pub struct Bill<'a> {
     /// The price book that the bill was priced with. It has the currency and the names of plans and
     /// discounts.
     pub book: &'a PriceBook,
+    /// The bill that this one corrects. The e-mail is then a correction, which has its own
+    /// templates.
+    pub corrects: Option<SentBill<'a>>,
+}
+
+/// A bill of the same member and month that was sent before, with another total.
+#[derive(Clone, Copy)]
+pub struct SentBill<'a> {
+    pub revision: Revision,
+    pub amounts: Amounts,
+    /// The bill's items, in their order.
+    pub lines: &'a [Line<'a>],
+    /// The price book that it was priced with, for the names of what the new bill no longer has.
+    pub book: &'a PriceBook,
 }
 
 impl fmt::Debug for Bill<'_> {
@@ -34,7 +48,14 @@ impl fmt::Debug for Bill<'_> {
             .field("revision", &self.revision)
             .field("locale", &self.locale)
             .field("lines", &self.lines.len())
+            .field("corrects", &self.corrects)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SentBill<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SentBill").field("revision", &self.revision).finish_non_exhaustive()
     }
 }
 

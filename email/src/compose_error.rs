@@ -9,6 +9,8 @@ pub enum ComposeError {
     UsageWithoutPlan { line: i32 },
     #[error("template {file}, line {line}, can't be rendered with this bill: {reason}")]
     Render { file: String, line: usize, reason: String },
+    #[error("the e-mail would be a correction, and the run's templates have none")]
+    NoCorrections,
     #[error("template {file} renders a subject for this bill that is not one line of text")]
     Subject { file: String },
 }

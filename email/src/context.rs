@@ -1,4 +1,5 @@
-//! The variables that templates can use, built from a bill.
+//! The variables that templates can use, built from a bill. Those that only corrections have are in
+//! `correction`.
 
 use std::borrow::Cow;
 
@@ -10,9 +11,10 @@ use serde_json::{Map, Value};
 
 use crate::bill::{Bill, Line};
 use crate::compose_error::ComposeError;
-use crate::formatting;
+use crate::correction;
+use crate::line_name::{line_name, reason};
 
-/// The variables outside of any block.
+/// The variables of a bill outside of any block.
 pub(crate) const TOP: [&str; 20] = [
     "name",
     "memberId",
@@ -79,6 +81,9 @@ pub(crate) fn context(bill: &Bill<'_>) -> Result<Context, ComposeError> {
     put("discountAmount", amounts.discount.get().into());
     put("total", amounts.total.get().into());
     put("credit", (amounts.total < MinorUnits::ZERO).into());
+    if let Some(sent) = &bill.corrects {
+        correction::add_variables(&mut top, bill, sent);
+    }
     Ok(Context::from(Value::Object(top)))
 }
 
@@ -125,34 +130,28 @@ impl Lists {
         let amount = Value::from(item.amount.get());
         let days = item.days.unwrap_or_default();
         let partial = item.days.is_some_and(|days| i64::from(days) < i64::from(month_days));
-        let of_days = |name: &str| {
+        let name = || line_name(line, bill.book, bill.locale);
+        let of_days = || {
             let mut entry = Map::new();
-            entry.insert("name".to_owned(), name.into());
+            entry.insert("name".to_owned(), name().into());
             entry.insert("code".to_owned(), item.code.into());
             entry.insert("days".to_owned(), days.into());
             entry.insert("partial".to_owned(), partial.into());
             entry
         };
-        // The code stands in for a name that the price book does not have.
-        let plan_name = || bill.book.plan(item.code).map_or(item.code, |plan| &plan.name);
         let mut entry = match item.kind {
             ItemKind::Base => {
-                let mut entry = of_days(plan_name());
+                let mut entry = of_days();
                 entry.insert("usage".to_owned(), Value::Array(Vec::new()));
                 entry
             }
-            ItemKind::Addon => of_days(plan_name()),
-            ItemKind::Discount => {
-                let named = bill.book.discounts().iter().find(|discount| discount.code == item.code);
-                of_days(named.map_or(item.code, |discount| &discount.name))
-            }
+            ItemKind::Addon | ItemKind::Discount => of_days(),
             ItemKind::Usage => return self.add_usage(bill, line),
             ItemKind::Adjustment => {
                 let mut entry = Map::new();
-                let reason = line.reason.map(cleaned).filter(|reason| !reason.is_empty());
-                entry.insert("name".to_owned(), reason.as_deref().unwrap_or(item.code).into());
+                entry.insert("name".to_owned(), name().into());
                 entry.insert("code".to_owned(), item.code.into());
-                entry.insert("reason".to_owned(), reason.map_or(Value::Null, Value::from));
+                entry.insert("reason".to_owned(), reason(line).map_or(Value::Null, Value::from));
                 entry
             }
             ItemKind::Tax => {
@@ -184,7 +183,7 @@ impl Lists {
         let rate = rates.and_then(|plan| plan.usage.iter().find(|rate| rate.kind == item.code));
         let (used, free) = (item.used.unwrap_or_default(), item.free.unwrap_or_default());
         let mut entry = Map::new();
-        entry.insert("name".to_owned(), formatting::usage_kind(item.code, bill.locale).into());
+        entry.insert("name".to_owned(), line_name(line, bill.book, bill.locale).into());
         entry.insert("kind".to_owned(), item.code.into());
         entry.insert("used".to_owned(), used.into());
         entry.insert("free".to_owned(), free.into());

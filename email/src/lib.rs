@@ -9,12 +9,14 @@ mod bill;
 mod compose_error;
 mod composer;
 mod context;
+mod correction;
 mod email;
 mod formatting;
+mod line_name;
 pub mod mock;
 mod templates;
 
-pub use bill::{Bill, Line};
+pub use bill::{Bill, Line, SentBill};
 pub use compose_error::ComposeError;
 pub use composer::{Composer, message_id};
 pub use email::{Content, Email};

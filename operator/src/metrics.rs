@@ -252,6 +252,8 @@ fn selection(targets: &notification::TargetTotals) -> &'static str {
         Selection::Ready => "Ready",
         Selection::Failed => "Failed",
         Selection::Unknown => "Unknown",
+        Selection::Corrected => "Corrected",
+        Selection::Skipped => "Skipped",
     }
 }
 

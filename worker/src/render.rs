@@ -8,11 +8,11 @@ use std::sync::Arc;
 use domain::locale::Locale;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use email::{Bill, Composer, Email, Line, Mailbox, Templates};
+use email::{Bill, Composer, Email, Line, Mailbox, SentBill, Templates};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 use store::crypto::{Column, Keyring};
-use store::notification::{BillForEmail, BillKey, NotificationError, RunFacts};
+use store::notification::{BillForEmail, BillForEmailItem, BillKey, NotificationError, RunFacts};
 use store::{clock, installation};
 
 /// Rows that one blocking task renders.
@@ -79,7 +79,8 @@ impl ComposerCache {
             };
             self.composers.insert(run.templates.clone(), composer);
         }
-        let needed: BTreeSet<&String> = rows.iter().map(|row| &row.price_book).collect();
+        let corrected = rows.iter().filter_map(|row| row.corrects.as_ref()).map(|bill| &bill.price_book);
+        let needed: BTreeSet<&String> = rows.iter().map(|row| &row.price_book).chain(corrected).collect();
         for sha256 in
             needed.iter().filter(|sha256| !self.price_books.contains_key(**sha256)).collect::<Vec<_>>()
         {
@@ -119,19 +120,26 @@ impl BatchContext {
         let member = row.key.member;
         let Some(email) = &row.email else { return Ok(None) };
         let composer = composer.as_ref().map_err(Clone::clone)?;
-        let book = match price_books.get(&row.price_book) {
-            Some(book) => book.as_ref().map_err(Clone::clone)?,
-            None => return Err("PRICE_BOOK: the bill's price book was not loaded".to_owned()),
+        let book_of = |sha256: &str| match price_books.get(sha256) {
+            Some(book) => book.as_ref().map_err(Clone::clone),
+            None => Err("PRICE_BOOK: the bill's price book was not loaded".to_owned()),
         };
         let open = |column, ciphertext: &[u8]| {
             keyring.open(column, member, ciphertext).map_err(|error| format!("DECRYPT: {error}"))
         };
         let name = open(Column::Name, &row.name)?;
         let email = open(Column::Email, email)?;
-        let lines: Vec<Line<'_>> = (1..)
-            .zip(&row.items)
-            .map(|(line_no, item)| Line { item: item.item(line_no), reason: item.reason.as_deref() })
-            .collect();
+        let own_lines = lines(&row.items);
+        let sent_before = match &row.corrects {
+            Some(bill) => Some((bill, lines(&bill.items), book_of(&bill.price_book)?)),
+            None => None,
+        };
+        let corrects = sent_before.as_ref().map(|(bill, lines, book)| SentBill {
+            revision: bill.revision,
+            amounts: bill.amounts,
+            lines,
+            book,
+        });
         let bill = Bill {
             month: *month,
             member,
@@ -139,14 +147,22 @@ impl BatchContext {
             locale: row.locale.unwrap_or(*default_locale),
             name: &name,
             amounts: row.amounts,
-            lines: &lines,
-            book,
+            lines: &own_lines,
+            book: book_of(&row.price_book)?,
+            corrects,
         };
         match composer.compose(&bill, &email, *date) {
             Ok(email) => Ok(Some(email)),
             Err(error) => Err(format!("COMPOSE: {error}")),
         }
     }
+}
+
+fn lines(items: &[BillForEmailItem]) -> Vec<Line<'_>> {
+    (1..)
+        .zip(items)
+        .map(|(line_no, item)| Line { item: item.item(line_no), reason: item.reason.as_deref() })
+        .collect()
 }
 
 /// Renders all rows on every core, off the async threads. The results are in the order of the rows.

@@ -95,10 +95,11 @@ pub struct NotificationRunSpec {
 
     /// Which of the month's live bills to send. Ready: bills that were not attempted yet, of
     /// members who got no e-mail for the month. Failed: bills that could not be sent. Unknown:
-    /// bills that may have been sent. Corrected is not available in this version. Immutable.
+    /// bills that may have been sent. Corrected: bills that were not attempted yet, of members who
+    /// were sent another amount for the month, or may have been; they get a correction. Skipped:
+    /// bills of members who had no address and have one now. Immutable.
     #[serde(default)]
     #[x_kube(
-        validation = Rule::new("self != 'Corrected'").message("select: Corrected is not available in this version; leave it out, or use Failed or Unknown"),
         validation = Rule::new("self == oldSelf").message("select cannot be changed; create another run with the other selection")
     )]
     pub select: Select,
@@ -146,8 +147,11 @@ pub enum Select {
     Failed,
     /// Bills that may have been sent: the mail server's answer was lost.
     Unknown,
-    /// Bills of members who were sent another amount. Not available in this version.
+    /// Bills that were not attempted yet, of members who were sent another amount for the month,
+    /// or may have been: they get a correction.
     Corrected,
+    /// Bills of members who had no address and have one now.
+    Skipped,
 }
 
 /// A selection of members: either a range or a list of ids.
@@ -173,7 +177,8 @@ pub struct NotificationScope {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct TemplateRef {
     /// The name of the ConfigMap. Its keys are LOCALE.subject.hbs, LOCALE.body.html.hbs and
-    /// LOCALE.body.txt.hbs, with ko and en as LOCALE.
+    /// LOCALE.body.txt.hbs, and for corrections LOCALE.correction.subject.hbs,
+    /// LOCALE.correction.body.html.hbs and LOCALE.correction.body.txt.hbs, with ko and en as LOCALE.
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("self.size() <= 253 && self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("templateRef.name must be the name of a ConfigMap: lower-case letters, digits, '-' and '.', such as templates-2026-10"))]
     pub name: String,

@@ -47,7 +47,7 @@ pub(crate) async fn measure(
     // The sample covers the whole range, as members differ.
     let skip = (targets.len() / BATCH).div_ceil(MAX_BILLS / BATCH).max(1);
     for batch in targets.chunks(BATCH).step_by(skip) {
-        let rows = store::notification::read_bills_for_email(connection, run.month, batch).await?;
+        let rows = store::notification::read_bills_for_email(connection, run, batch).await?;
         let started = Instant::now();
         for row in &rows {
             let Some(email) = &row.email else { continue };
@@ -86,6 +86,7 @@ fn compose(
         amounts: row.amounts,
         lines: &lines,
         book,
+        corrects: None,
     };
     Ok(u64::try_from(composer.compose(&bill, email, DATE)?.content().expose().len())?)
 }

@@ -1,7 +1,10 @@
 //! A set of Handlebars templates: parsing, validation with sample bills of every kind, rendering.
 //!
 //! Rendering is strict: an unknown variable is an error. Values are HTML-escaped in `.html.hbs` and
-//! nowhere else. Partials and decorators are rejected: each of the six files is self-contained.
+//! nowhere else. Partials and decorators are rejected: each file is self-contained.
+//!
+//! A set has three files for bills in each language, and, if it can send corrections, three for
+//! corrections.
 
 mod files;
 mod helpers;
@@ -17,6 +20,7 @@ use std::fmt;
 use domain::digest::Sha256Digest;
 use domain::locale::Locale;
 pub use files::FILES;
+use files::is_of_correction;
 use handlebars::{Context, Handlebars, RenderError, html_escape, no_escape};
 pub use template_error::TemplateError;
 
@@ -28,8 +32,8 @@ use crate::context::{self, is_forbidden_in_line};
 pub struct Templates {
     json: String,
     sha256: String,
-    ko: Language,
-    en: Language,
+    bills: Languages,
+    corrections: Option<Languages>,
 }
 
 impl fmt::Debug for Templates {
@@ -46,7 +50,8 @@ pub(crate) struct Rendered {
 }
 
 impl Templates {
-    /// Parses a set and validates it by rendering sample bills of every kind in both languages.
+    /// Parses a set and validates it by rendering sample bills and corrections of every kind in both
+    /// languages.
     ///
     /// # Errors
     /// The first file that is missing, unknown or invalid, with the line and the variables that can
@@ -57,12 +62,15 @@ impl Templates {
         }
         let json = serde_json::to_string(files).map_err(|error| TemplateError::Content(error.to_string()))?;
         let sha256 = Sha256Digest::of(json.as_bytes()).to_string();
-        let language = |locale| Language::parse(files, locale);
-        let templates = Self { json, sha256, ko: language(Locale::Ko)?, en: language(Locale::En)? };
+        let bills = Languages::parse(files, "")?;
+        let has_corrections = files.keys().any(|file| is_of_correction(file));
+        let corrections = has_corrections.then(|| Languages::parse(files, "correction.")).transpose()?;
+        let templates = Self { json, sha256, bills, corrections };
         sample::try_each(|bill| {
+            // A set without corrections cannot be tried with one.
+            let Ok(language) = templates.language(bill) else { return Ok(()) };
             let context =
                 context::context(bill).map_err(|error| TemplateError::Content(error.to_string()))?;
-            let language = templates.language(bill.locale);
             for template in [&language.subject, &language.text, &language.html] {
                 template
                     .render(&context)
@@ -75,6 +83,14 @@ impl Templates {
             Ok(())
         })?;
         Ok(templates)
+    }
+
+    /// Fails if the set has no templates of corrections.
+    ///
+    /// # Errors
+    /// The files that are missing.
+    pub fn require_corrections(&self) -> Result<(), TemplateError> {
+        self.corrections.as_ref().map(drop).ok_or(TemplateError::NoCorrections)
     }
 
     /// Parses a set from the JSON of [`Templates::to_json`]. The order and the spacing of the JSON
@@ -101,7 +117,7 @@ impl Templates {
 
     pub(crate) fn render(&self, bill: &Bill<'_>) -> Result<Rendered, ComposeError> {
         let context = context::context(bill)?;
-        let language = self.language(bill.locale);
+        let language = self.language(bill)?;
         let render = |template: &Template| {
             template.render(&context).map_err(|error| ComposeError::Render {
                 file: template.file.clone(),
@@ -120,11 +136,29 @@ impl Templates {
         })
     }
 
-    fn language(&self, locale: Locale) -> &Language {
-        match locale {
-            Locale::Ko => &self.ko,
-            Locale::En => &self.en,
-        }
+    /// The templates of the bill, or of the correction, in its language.
+    fn language(&self, bill: &Bill<'_>) -> Result<&Language, ComposeError> {
+        let languages = match bill.corrects {
+            None => &self.bills,
+            Some(_) => self.corrections.as_ref().ok_or(ComposeError::NoCorrections)?,
+        };
+        Ok(match bill.locale {
+            Locale::Ko => &languages.ko,
+            Locale::En => &languages.en,
+        })
+    }
+}
+
+/// The templates of bills or of corrections, in all languages.
+struct Languages {
+    ko: Language,
+    en: Language,
+}
+
+impl Languages {
+    fn parse(files: &BTreeMap<String, String>, prefix: &str) -> Result<Self, TemplateError> {
+        let language = |locale| Language::parse(files, locale, prefix);
+        Ok(Self { ko: language(Locale::Ko)?, en: language(Locale::En)? })
     }
 }
 
@@ -136,8 +170,8 @@ struct Language {
 }
 
 impl Language {
-    fn parse(files: &BTreeMap<String, String>, locale: Locale) -> Result<Self, TemplateError> {
-        let template = |part: &str| Template::parse(files, format!("{locale}.{part}.hbs"), locale);
+    fn parse(files: &BTreeMap<String, String>, locale: Locale, prefix: &str) -> Result<Self, TemplateError> {
+        let template = |part: &str| Template::parse(files, format!("{locale}.{prefix}{part}.hbs"), locale);
         Ok(Self { subject: template("subject")?, html: template("body.html")?, text: template("body.txt")? })
     }
 }

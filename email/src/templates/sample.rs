@@ -1,5 +1,6 @@
 //! The sample bills that validate a set of templates: every kind of line, a credit, and a bill of
-//! 0.
+//! 0. Each is tried as a bill and as a correction of others: with more, fewer and other lines, and
+//! with a higher and a lower total.
 
 use domain::ids::{MemberId, Revision};
 use domain::locale::Locale;
@@ -9,7 +10,7 @@ use domain::price_book::PriceBook;
 use domain::pricing::{Amounts, Item, ItemKind};
 use secrecy::SecretString;
 
-use crate::bill::{Bill, Line};
+use crate::bill::{Bill, Line, SentBill};
 
 /// Calls `check` with each sample until it returns an error.
 pub(crate) fn try_each<E>(mut check: impl FnMut(&Bill<'_>) -> Result<(), E>) -> Result<(), E> {
@@ -28,16 +29,22 @@ pub(crate) fn try_each<E>(mut check: impl FnMut(&Bill<'_>) -> Result<(), E>) -> 
     ];
     for locale in Locale::ALL {
         for (book, lines, amounts) in bills {
-            check(&Bill {
-                month,
-                member: MemberId::LAST,
-                revision: Revision::FIRST,
-                locale,
-                name: &name,
-                amounts,
-                lines,
-                book,
-            })?;
+            let corrects = bills.iter().map(|(book, lines, amounts)| {
+                Some(SentBill { revision: Revision::FIRST, amounts: *amounts, lines, book })
+            });
+            for corrects in std::iter::once(None).chain(corrects) {
+                check(&Bill {
+                    month,
+                    member: MemberId::LAST,
+                    revision: Revision::FIRST,
+                    locale,
+                    name: &name,
+                    amounts,
+                    lines,
+                    book,
+                    corrects,
+                })?;
+            }
         }
     }
     Ok(())

@@ -2,16 +2,19 @@
 
 use handlebars::{RenderError, RenderErrorReason, TemplateErrorReason};
 
-use super::files::FILES;
+use super::files::list;
 use super::helpers::USAGE;
 use crate::context::{IN_LISTS, TOP};
+use crate::correction;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    #[error("the template {file} is missing; a set consists of exactly {}", FILES.join(", "))]
+    #[error("the template {file} is missing; {}", set())]
     Missing { file: String },
-    #[error("{file} does not belong to a set of templates, which consists of exactly {}", FILES.join(", "))]
+    #[error("{file} does not belong to a set of templates; {}", set())]
     Unknown { file: String },
+    #[error("a run that sends corrections needs the templates {} too", list(true))]
+    NoCorrections,
     #[error("{file}, line {line}: {reason}")]
     Syntax { file: String, line: usize, reason: String },
     #[error(
@@ -57,7 +60,19 @@ pub(super) fn reason(error: &RenderError) -> String {
     }
 }
 
+/// What a set consists of.
+fn set() -> String {
+    format!("a set consists of {}, and, to send corrections, of {}", list(false), list(true))
+}
+
 fn available() -> String {
     let lists = IN_LISTS.map(|(list, variables)| format!("in {list} {}", variables.join(", ")));
-    format!("there are {}; {}; and the helpers {}", TOP.join(", "), lists.join("; "), USAGE.join(", "))
+    format!(
+        "there are {}; {}; in a correction also {}, in lines {}; and the helpers {}",
+        TOP.join(", "),
+        lists.join("; "),
+        correction::TOP.join(", "),
+        correction::IN_LINES.join(", "),
+        USAGE.join(", ")
+    )
 }

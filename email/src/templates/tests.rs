@@ -3,10 +3,11 @@ use serde_json::Value;
 use super::sample;
 use crate::compose_error::ComposeError;
 use crate::context::{IN_LISTS, TOP, context};
+use crate::correction;
 
 #[test]
 fn error_messages_list_exactly_the_variables_of_the_context() {
-    let mut seen = 0;
+    let (mut seen, mut seen_lines) = (0, 0);
     let keys = |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     let sorted = |names: &[&str]| {
         let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -16,7 +17,12 @@ fn error_messages_list_exactly_the_variables_of_the_context() {
     sample::try_each(|bill| {
         let context = context(bill)?;
         let top = context.data();
-        assert_eq!(keys(top), sorted(&TOP));
+        let of_correction = if bill.corrects.is_some() { &correction::TOP[..] } else { &[] };
+        assert_eq!(keys(top), sorted(&[&TOP[..], of_correction].concat()));
+        for line in top.get("lines").into_iter().flat_map(|lines| lines.as_array().unwrap()) {
+            seen_lines += 1;
+            assert_eq!(keys(line), sorted(&correction::IN_LINES));
+        }
         for (list, variables) in IN_LISTS {
             let nested =
                 top["plans"].as_array().unwrap().iter().flat_map(|plan| plan["usage"].as_array().unwrap());
@@ -30,5 +36,5 @@ fn error_messages_list_exactly_the_variables_of_the_context() {
         Ok::<(), ComposeError>(())
     })
     .unwrap();
-    assert!(seen > 20);
+    assert!(seen > 20 && seen_lines > 20);
 }

@@ -25,6 +25,18 @@ fn has_the_headers_of_an_automatic_message() {
 }
 
 #[test]
+fn a_correction_has_the_headers_of_its_own_revision() {
+    let sent = BillFixture::example(Locale::En);
+    let bill = BillFixture::of(Locale::En, vec![of_days(ItemKind::Base, "LTE-33", 22_355, 21)], 0);
+    let mail = bill.correction_mail(&sent);
+    assert_eq!(decoded(mail.header("Subject")), "Corrected bill for October 2026");
+    assert_eq!(mail.header("Message-ID"), "<2026-10.9007199254740993.2@example.com>");
+    assert_eq!(mail.headers.len(), 8, "{:?}", mail.headers);
+    let korean = BillFixture::of(Locale::Ko, bill.lines, 0).correction_mail(&sent);
+    assert_eq!(decoded(korean.header("Subject")), "2026년 10월 요금 청구서 정정 안내");
+}
+
+#[test]
 fn the_envelope_has_the_sender_and_the_member_only() {
     let email = BillFixture::example(Locale::Ko).compose(templates()).unwrap();
     let recipients: Vec<String> = email.envelope().to().iter().map(ToString::to_string).collect();

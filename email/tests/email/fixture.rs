@@ -10,7 +10,7 @@ use domain::locale::Locale;
 use domain::money::MinorUnits;
 use domain::price_book::PriceBook;
 use domain::pricing::{Amounts, Item, ItemKind};
-use email::{ComposeError, Composer, Email, Line, Templates};
+use email::{ComposeError, Composer, Email, Line, SentBill, Templates};
 use secrecy::SecretString;
 
 pub(crate) const FROM: &str = "Monthend <billing@example.com>";
@@ -29,9 +29,15 @@ pub(crate) fn files() -> BTreeMap<String, String> {
     files!(
         "en.body.html.hbs",
         "en.body.txt.hbs",
+        "en.correction.body.html.hbs",
+        "en.correction.body.txt.hbs",
+        "en.correction.subject.hbs",
         "en.subject.hbs",
         "ko.body.html.hbs",
         "ko.body.txt.hbs",
+        "ko.correction.body.html.hbs",
+        "ko.correction.body.txt.hbs",
+        "ko.correction.subject.hbs",
         "ko.subject.hbs"
     )
 }
@@ -90,15 +96,39 @@ impl BillFixture {
     }
 
     pub(crate) fn compose(&self, templates: Templates) -> Result<Email, ComposeError> {
+        self.compose_with(templates, None)
+    }
+
+    /// Composes the correction of `sent`, which is revision 1, to this bill, as revision 2.
+    pub(crate) fn compose_correction(
+        &self,
+        templates: Templates,
+        sent: &Self,
+    ) -> Result<Email, ComposeError> {
+        let sent = SentBill {
+            revision: Revision::FIRST,
+            amounts: sent.amounts,
+            lines: &sent.lines,
+            book: &sent.book,
+        };
+        self.compose_with(templates, Some(sent))
+    }
+
+    fn compose_with(
+        &self,
+        templates: Templates,
+        corrects: Option<SentBill<'_>>,
+    ) -> Result<Email, ComposeError> {
         let bill = email::Bill {
             month: "2026-10".parse().unwrap(),
             member: MemberId::try_from(9_007_199_254_740_993).unwrap(),
-            revision: Revision::FIRST,
+            revision: if corrects.is_some() { 2.try_into().unwrap() } else { Revision::FIRST },
             locale: self.locale,
             name: &self.name,
             amounts: self.amounts,
             lines: &self.lines,
             book: &self.book,
+            corrects,
         };
         let composer = Composer::new(templates, FROM.parse().unwrap());
         composer.compose(&bill, &self.email, "2026-11-02T01:23:45Z".parse().unwrap())
@@ -106,6 +136,10 @@ impl BillFixture {
 
     pub(crate) fn mail(&self) -> Mail {
         Mail::read(self.compose(templates()).unwrap().content().expose())
+    }
+
+    pub(crate) fn correction_mail(&self, sent: &Self) -> Mail {
+        Mail::read(self.compose_correction(templates(), sent).unwrap().content().expose())
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use domain::locale::Locale;
 use domain::pricing::ItemKind;
 
-use crate::fixture::{BillFixture, line, of_days};
+use crate::fixture::{BillFixture, line, of_days, usage};
 
 fn check(name: &str, found: &str) {
     // The golden files have LF line endings.
@@ -25,6 +25,40 @@ fn a_bill_with_every_kind_of_line() {
         let mail = BillFixture::example(locale).mail();
         check(&format!("{locale}.html"), &mail.html);
         check(&format!("{locale}.txt"), &mail.text);
+    }
+}
+
+/// A higher fee, less usage, a discount of more days, an adjustment that is gone, and a new add-on.
+#[test]
+fn a_correction_with_every_kind_of_change() {
+    for locale in Locale::ALL {
+        let sent = BillFixture::example(locale);
+        let lines = vec![
+            of_days(ItemKind::Base, "LTE-33", 24_000, 21),
+            usage("data", 1_685, 37_963, 3_221_225_472, 1_454_746_987),
+            usage("voice", 2_123, 4_203, 7_000, 4_877),
+            of_days(ItemKind::Addon, "MUSIC", 8_690, 31),
+            of_days(ItemKind::Addon, "INSURANCE", 4_900, 31),
+            of_days(ItemKind::Discount, "CONTRACT-25", -7_761, 31),
+            of_days(ItemKind::Discount, "FAMILY", -2_300, 13),
+            line(ItemKind::Rounding, "rounding", -5),
+        ];
+        let mail = BillFixture::of(locale, lines, 6_335).correction_mail(&sent);
+        check(&format!("{locale}-correction.html"), &mail.html);
+        check(&format!("{locale}-correction.txt"), &mail.text);
+    }
+}
+
+#[test]
+fn a_correction_to_a_credit_with_an_exclusive_tax() {
+    for locale in Locale::ALL {
+        let tax = |amount| line(ItemKind::Tax, "tax", amount);
+        let base = of_days(ItemKind::Base, "LTE-33", 1_999, 31);
+        let sent = BillFixture::of(locale, vec![base, tax(200)], 200);
+        let refund = line(ItemKind::Adjustment, "REFUND", -123_456);
+        let mut bill = BillFixture::of(locale, vec![base, refund, tax(-12_146)], -12_146);
+        bill.book.currency = "USD".parse().unwrap();
+        check(&format!("{locale}-correction-credit.txt"), &bill.correction_mail(&sent).text);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Invalid sets of templates, each with its error message.
 
-use email::{FILES, TemplateError, Templates};
+use domain::locale::Locale;
+use email::{ComposeError, FILES, TemplateError, Templates};
 
-use crate::fixture::{files, files_with, templates};
+use crate::fixture::{BillFixture, files, files_with, templates};
 
 fn rejection(file: &str, text: &str) -> String {
     Templates::parse(&files_with(file, text)).unwrap_err().to_string()
@@ -21,6 +22,32 @@ fn names_missing_and_unknown_files() {
             && error.contains("ko.subject.hbs"),
         "{error}"
     );
+}
+
+#[test]
+fn a_set_without_corrections_sends_bills_only() {
+    let mut bills = files();
+    bills.retain(|file, _| !file.contains(".correction."));
+    let parse = || Templates::parse(&bills).unwrap();
+    let error = parse().require_corrections().unwrap_err().to_string();
+    for file in FILES {
+        assert_eq!(error.contains(file), file.contains(".correction."), "{file}: {error}");
+    }
+    templates().require_corrections().unwrap();
+    let bill = BillFixture::example(Locale::Ko);
+    bill.compose(parse()).unwrap();
+    assert_eq!(bill.compose_correction(parse(), &bill).unwrap_err(), ComposeError::NoCorrections);
+}
+
+#[test]
+fn only_corrections_have_the_variables_of_the_old_bill() {
+    for text in ["-{{oldTotal}}", "-{{#each lines}}{{/each}}"] {
+        let error = rejection("en.body.txt.hbs", text);
+        assert!(error.contains("there is no `"), "{error}");
+        Templates::parse(&files_with("en.correction.body.txt.hbs", text)).unwrap();
+    }
+    let error = rejection("en.correction.body.html.hbs", "{{#each lines}}{{oldDays}}{{/each}}");
+    assert!(error.contains("there is no `oldDays` here") && error.contains("in lines name, kind"), "{error}");
 }
 
 #[test]

@@ -59,10 +59,10 @@ grant update (state, billed, quarantined, changed, items, rated_usage, unbillabl
 
 -- The worker selects and publishes the targets of a run, claims deliveries and records outcomes. It cannot begin, resume or end a
 -- run, nor delete a target or a delivery.
-grant insert (notification, member_id, revision, after_attempt, month), update (outcome, reason, ended_at) on notice_target
+grant insert (notification, member_id, revision, after_attempt, corrects, month), update (outcome, reason, ended_at) on notice_target
     to :worker;
 grant update (paced_until, selected, targets) on notification to :worker;
 grant update (published_to, messages, waiting, done_at) on publication to :worker;
 grant insert, update on delivery to :worker;
 grant insert (name, transport), update (trouble, trouble_since, seen_at), delete on consumer to :worker;
-grant execute on function analyze_notices(text) to :worker;
+grant execute on function analyze_notices(text), other_sent_bill(text, bigint, integer) to :worker;

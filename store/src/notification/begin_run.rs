@@ -104,8 +104,9 @@ async fn insert_run(
     .during("cannot store the templates")?;
     let kind = match (request.rehearsal, request.selection) {
         (true, _) => JobKind::Rehearsal,
-        (false, Selection::Ready) => JobKind::Send,
+        // What was attempted before is recovered; the other bills are sent for the first time.
         (false, Selection::Failed | Selection::Unknown) => JobKind::Recovery,
+        (false, Selection::Ready | Selection::Corrected | Selection::Skipped) => JobKind::Send,
     };
     let detail = json!({
         "runUid": request.run_uid.to_string(), "select": request.selection.as_str(), "templates": templates.sha256,

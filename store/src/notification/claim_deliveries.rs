@@ -11,24 +11,24 @@ use super::delivery::{
 };
 use super::held_claims::release_claims;
 use super::notification_error::NotificationError;
-use super::run::{RunFacts, Selection};
+use super::run::RunFacts;
 use crate::error::During as _;
 
 /// The result of [`claim_deliveries`]. A key in none of the three lists has an outcome already.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClaimResult {
     pub claimed: Vec<GrantedClaim>,
-    /// Claimed by another consumer, or not claimable now: the run is not open. The target stays
-    /// open.
+    /// Claimed by another consumer, or not claimable now: the run is not open, or what was handed over
+    /// for the member has no outcome yet. The target stays open.
     pub unavailable: Vec<BillKey>,
     /// The run has no such target.
     pub not_targets: Vec<BillKey>,
 }
 
 /// Claims the targets that no other consumer holds, that no other run has attempted since they were
-/// selected, and whose bill is still live. A run that selects READY bills claims none of a member
-/// to whom another revision's bill was sent meanwhile, or may have been. Skips the targets of which
-/// one of these will never be true again.
+/// selected, and whose bill is still live. The bill that was sent to the member before must still
+/// be the one that the target corrects, or none; while its outcome is not known yet, the target
+/// waits. Skips the targets of which one of these will never be true again.
 ///
 /// # Errors
 /// When the database fails; then nothing was claimed.
@@ -49,6 +49,9 @@ pub async fn claim_deliveries(
     let mut skipped: Vec<(BillKey, &'static str)> = Vec::new();
     let mut refused: Vec<ClaimedDelivery> = Vec::new();
     for (key, verdict) in classify_unclaimed(&mut tx, run, &keys, &claimed).await? {
+        if let Some(claim) = claimed.get(&key) {
+            refused.push(claim.delivery);
+        }
         let reason = match verdict.as_str() {
             "HELD" => {
                 claims.unavailable.push(key);
@@ -60,12 +63,10 @@ pub async fn claim_deliveries(
             }
             "SENT" => reasons::ALREADY_SENT,
             "TAKEN" => reasons::TAKEN,
+            "NOT_SENT" => reasons::NOTHING_TO_CORRECT,
             "SUPERSEDED" => reasons::SUPERSEDED,
             _ => continue,
         };
-        if let Some(claim) = claimed.get(&key) {
-            refused.push(claim.delivery);
-        }
         skipped.push((key, reason));
     }
     if !refused.is_empty() {
@@ -111,7 +112,7 @@ async fn insert_claims(
                before = case d.state when 'CLAIMED' then d.before else d.state end,
                tries = case d.notification when excluded.notification then d.tries else 0 end,
                first_try_at = case d.notification when excluded.notification then d.first_try_at end
-           where (d.state in ('PENDING', 'FAILED', 'UNKNOWN') and d.attempt = excluded.attempt - 1)
+           where (d.state in ('PENDING', 'FAILED', 'UNKNOWN', 'SKIPPED') and d.attempt = excluded.attempt - 1)
               or (d.state = 'CLAIMED' and d.lease_until < clock_timestamp() and d.attempt = excluded.attempt)
            returning d.notification, d.member_id, d.revision, d.attempt, d.tries,
                      (extract(epoch from clock_timestamp() - d.first_try_at) * 1000)::bigint as since_first_try"#,
@@ -134,7 +135,7 @@ async fn insert_claims(
 }
 
 /// Why the other keys were not claimed, and which of the claimed ones must be released: they are no
-/// longer live, or a bill of another revision was sent to the member after the selection.
+/// longer live, or what was sent to the member before is not what it was at the selection.
 async fn classify_unclaimed(
     tx: &mut PgConnection,
     run: &RunFacts,
@@ -151,23 +152,26 @@ async fn classify_unclaimed(
                from revision where month = $2
            ), asked as (
                select a.member_id, a.revision, a.taken,
-                      $6 and (select several from last) and exists (
-                          select from delivery o
-                          where o.month = $2 and o.member_id = a.member_id and o.revision <> a.revision and o.channel = 'EMAIL'
-                            and o.state in ('SENT', 'UNKNOWN', 'HANDED_OVER')) as sent_another,
+                      o.revision as sent, o.state as sent_state,
                       a.revision is distinct from (select revision from last) and not exists (
                           select from live_bill l
                           where l.month = $2 and l.member_id = a.member_id and l.revision = a.revision) as superseded
                from unnest($3::bigint[], $4::int[], $5::bool[]) as a (member_id, revision, taken)
+               left join lateral (
+                   select o.revision, o.state from other_sent_bill($2, a.member_id, a.revision) o
+                   where (select several from last)) o on true
            )
            select a.member_id as "member_id!", a.revision as "revision!",
-                  case when a.taken and a.superseded then 'SUPERSEDED'
-                       when a.taken then 'SENT'
+                  case when a.taken then
+                           case when a.superseded then 'SUPERSEDED'
+                                when a.sent is null then 'NOT_SENT'
+                                when a.sent is distinct from t.corrects then 'SENT'
+                                else 'HELD' end
                        when t.member_id is null then 'NO_TARGET'
                        when t.outcome is not null then 'ENDED'
                        when d.state = 'HANDED_OVER' or d.state = 'CLAIMED' and d.lease_until >= clock_timestamp() then 'HELD'
                        when a.superseded then 'SUPERSEDED'
-                       when d.state = 'SENT' or a.sent_another then 'SENT'
+                       when d.state = 'SENT' or a.sent is not null and a.sent is distinct from t.corrects then 'SENT'
                        when d.attempt - (d.state = 'CLAIMED')::int <> t.after_attempt then 'TAKEN'
                        else 'HELD' end as "verdict!"
            from asked a
@@ -175,13 +179,12 @@ async fn classify_unclaimed(
                                     and t.revision = a.revision
            left join delivery d on d.month = $2 and d.member_id = a.member_id and d.revision = a.revision
                                and d.channel = 'EMAIL'
-           where not a.taken or a.superseded or a.sent_another"#,
+           where not a.taken or a.superseded or a.sent is distinct from t.corrects or a.sent_state = 'HANDED_OVER'"#,
         run.id.0,
         run.month.to_string(),
         &members,
         &revisions,
-        &taken,
-        matches!(run.selection, Selection::Ready | Selection::Failed)
+        &taken
     )
     .fetch_all(tx)
     .await

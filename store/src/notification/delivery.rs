@@ -42,7 +42,7 @@ impl Outcome {
     }
 }
 
-/// The reasons that this crate writes; consumers write others.
+/// The reasons that this crate writes or reads; consumers write others.
 pub mod reasons {
     /// Another run sent the bill, or one of the member's bills of another revision, already.
     pub const ALREADY_SENT: &str = "ALREADY_SENT";
@@ -50,6 +50,10 @@ pub mod reasons {
     pub const TAKEN: &str = "TAKEN";
     /// The bill is no longer the member's live bill.
     pub const SUPERSEDED: &str = "SUPERSEDED";
+    /// The email would be a correction, and the bill that it corrects was not sent after all.
+    pub const NOTHING_TO_CORRECT: &str = "NOTHING_TO_CORRECT";
+    /// The member has no address. Consumers write it.
+    pub const NO_ADDRESS: &str = "NO_ADDRESS";
     /// The delivery was handed over, and its lease expired before an outcome was recorded.
     pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 }

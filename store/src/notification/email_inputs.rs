@@ -8,8 +8,10 @@ use domain::month::BillingMonth;
 use domain::pricing::{Amounts, Item, ItemKind};
 use sqlx::PgConnection;
 
+use super::corrected_bills::{CorrectedBill, read_corrected_bills, read_corrected_keys};
 use super::delivery::{BillKey, key_columns, read_key};
 use super::notification_error::NotificationError;
+use super::run::RunFacts;
 use crate::error::{During as _, StoreError};
 use crate::installation::Locale;
 
@@ -44,6 +46,8 @@ pub struct BillForEmail {
     pub price_book: String,
     /// In order of `line_no`.
     pub items: Vec<BillForEmailItem>,
+    /// The bill that the email corrects. None: the email is the bill.
+    pub corrects: Option<CorrectedBill>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,18 +80,24 @@ impl BillForEmailItem {
     }
 }
 
-/// Reads bills with their items and members, sorted by key. A member is read as of the last
-/// finished load. A bill that is not in the database is left out.
+/// Reads the bills of targets of the run with their items and members, and the bills that they
+/// correct, sorted by key. A member is read as of the last finished load. A bill that is not in the
+/// database is left out.
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
 pub async fn read_bills_for_email(
     connection: &mut PgConnection,
-    month: BillingMonth,
+    run: &RunFacts,
     keys: &[BillKey],
 ) -> Result<Vec<BillForEmail>, NotificationError> {
-    let (members, revisions) = key_columns(keys);
+    let month = run.month;
+    let corrected_keys = read_corrected_keys(connection, run, keys).await?;
+    let sent_before: Vec<BillKey> = corrected_keys.values().copied().collect();
+    let (members, revisions) = key_columns(&[keys, sent_before.as_slice()].concat());
     let mut items = read_items(connection, month, &members, &revisions).await?;
+    let mut corrected = read_corrected_bills(connection, run, &sent_before, &mut items).await?;
+    let (members, revisions) = key_columns(keys);
     let rows = sqlx::query!(
         r#"select b.member_id, b.revision, b.base_amount, b.usage_amount, b.discount_amount, b.adjustment_amount,
                   b.tax_amount, b.rounding_amount, b.total_amount, r.price_book, m.name, m.email, m.locale
@@ -129,6 +139,7 @@ pub async fn read_bills_for_email(
                 },
                 price_book: row.price_book,
                 items: items.remove(&key).unwrap_or_default(),
+                corrects: corrected_keys.get(&key).and_then(|sent_before| corrected.remove(sent_before)),
             })
         })
         .collect()

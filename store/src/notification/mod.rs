@@ -15,6 +15,7 @@
 mod begin_run;
 mod claim_deliveries;
 mod consumers;
+mod corrected_bills;
 mod delivery;
 mod email_inputs;
 mod end_run;
@@ -42,6 +43,7 @@ pub use self::consumers::{
     ConsumerId, ConsumerSeen, delete_stale_consumers, deregister_consumer, record_heartbeat,
     register_consumer,
 };
+pub use self::corrected_bills::CorrectedBill;
 pub use self::delivery::{BillKey, ClaimedDelivery, GrantedClaim, Outcome, reasons};
 pub use self::email_inputs::{
     BillForEmail, BillForEmailItem, TemplateSet, read_bills_for_email, read_price_book, read_templates,

@@ -32,8 +32,8 @@ pub struct DeliveryOutcome {
 pub struct HandOverResult {
     /// Handed over: may be sent now.
     pub granted: Vec<ClaimedDelivery>,
-    /// Must not be sent, and is to be released: the run is not open, the bill is superseded, or the
-    /// lease has expired.
+    /// Must not be sent, and is to be released: the run is not open, the bill is superseded, another
+    /// bill was sent to the member meanwhile, or the lease has expired.
     pub refused: Vec<ClaimedDelivery>,
     /// Outcomes that were written.
     pub recorded: Vec<ClaimedDelivery>,
@@ -43,8 +43,9 @@ pub struct HandOverResult {
 
 /// Hands over the deliveries in `hand_over` and records the outcomes in `ended`, in one
 /// transaction. No delivery may appear twice. A hand-over is granted only while the run is open,
-/// the bill is live and the lease has not expired; it starts a new lease. A repeated call, after an
-/// answer that was lost, returns the same.
+/// the bill is live, the lease has not expired, and the bill that was sent to the member before is
+/// still the one that the target corrects, or none; it starts a new lease. A repeated call, after
+/// an answer that was lost, returns the same.
 ///
 /// # Errors
 /// When the database fails; then nothing was written.
@@ -115,7 +116,7 @@ async fn apply_steps(
         steps.iter().map(|step| step.outcome.and_then(|ended| ended.reason.clone())).collect();
     let rows = sqlx::query!(
         r#"with run as (
-               select id, state, selection from notification where id = any($2) order by id for key share
+               select id, state from notification where id = any($2) order by id for key share
            ), last as (
                select max(revision) filter (where state = 'LIVE') as revision, count(issued_at) > 1 as several
                from revision where month = $1
@@ -140,10 +141,12 @@ async fn apply_steps(
                                and (a.revision = (select revision from last) or exists (
                                        select from live_bill l
                                        where l.month = $1 and l.member_id = a.member_id and l.revision = a.revision))
-                               and not (run.selection in ('READY', 'FAILED') and (select several from last) and exists (
-                                       select from delivery o
-                                       where o.month = $1 and o.member_id = a.member_id and o.revision <> a.revision
-                                         and o.channel = 'EMAIL' and o.state in ('SENT', 'UNKNOWN', 'HANDED_OVER')))
+                               and case when (select several from last) then exists (
+                                       select from notice_target t
+                                       left join lateral other_sent_bill($1, t.member_id, t.revision) o on true
+                                       where t.month = $1 and t.notification = a.run and t.member_id = a.member_id
+                                         and t.revision = a.revision and t.corrects is not distinct from o.revision
+                                         and o.state is distinct from 'HANDED_OVER') else true end
                           else a.outcome in ('FAILED', 'SKIPPED') or d.state = 'HANDED_OVER' end
                returning a.position, a.run, a.member_id, a.revision, a.outcome, a.reason
            ), closed as (

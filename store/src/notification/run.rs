@@ -14,7 +14,9 @@ use crate::error::{During as _, StoreError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NotificationId(pub i64);
 
-/// Which bills a run delivers, by the state of their delivery.
+/// Which bills a run delivers, by the state of their delivery. What the email says does not depend
+/// on it: it is a correction if another amount was sent to the member before, and nothing is sent
+/// if the same amount was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Selection {
     /// Not attempted yet, and certainly nothing was sent to the member for another revision of the
@@ -22,10 +24,15 @@ pub enum Selection {
     Ready,
     Failed,
     Unknown,
+    /// Not attempted yet, and another amount was sent to the member for another revision of the
+    /// month, or may have been.
+    Corrected,
+    /// Skipped because the member had no address, and has one now.
+    Skipped,
 }
 
 impl Selection {
-    pub const ALL: [Self; 3] = [Self::Ready, Self::Failed, Self::Unknown];
+    pub const ALL: [Self; 5] = [Self::Ready, Self::Failed, Self::Unknown, Self::Corrected, Self::Skipped];
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -33,6 +40,8 @@ impl Selection {
             Self::Ready => "READY",
             Self::Failed => "FAILED",
             Self::Unknown => "UNKNOWN",
+            Self::Corrected => "CORRECTED",
+            Self::Skipped => "SKIPPED",
         }
     }
 

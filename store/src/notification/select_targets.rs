@@ -3,6 +3,7 @@
 
 use sqlx::{Connection as _, PgConnection};
 
+use super::delivery::reasons;
 use super::expire_leases::end_expired_leases_on;
 use super::notification_error::NotificationError;
 use super::run::RunFacts;
@@ -129,26 +130,43 @@ async fn select_chunk(
     let row = sqlx::query!(
         r#"with run as (
                select id from notification where id = $1 and not selected and closed_at is null for key share
+           ), issued as (
+               select count(issued_at) > 1 as several from revision where month = $2
            ), page as materialized (
-               select l.member_id, l.revision from live_bill l
+               select l.member_id, l.revision, l.total_amount from live_bill l
                where l.month = $2 and l.member_id > $3 and l.member_id <= $4
                  and ($5::bigint[] is null or l.member_id = any($5))
            ), standing as (
-               select p.member_id, p.revision, coalesce(d.attempt - (d.state = 'CLAIMED')::int, 0) as attempts,
+               select p.member_id, p.revision, p.total_amount, d.reason, coalesce(d.attempt - (d.state = 'CLAIMED')::int, 0) as attempts,
                       case when d.state = 'CLAIMED' and d.lease_until < clock_timestamp() then coalesce(d.before, 'PENDING')
                            else coalesce(d.state, 'PENDING') end as state
                from page p
                left join delivery d on d.month = $2 and d.member_id = p.member_id and d.revision = p.revision
                                    and d.channel = 'EMAIL'
+           ), candidate as (
+               select s.member_id, s.revision, s.attempts, o.revision as corrects,
+                      o.total_amount is distinct from s.total_amount as differs
+               from standing s
+               left join lateral (
+                   select o.revision, b.total_amount
+                   from other_sent_bill($2, s.member_id, s.revision) o
+                   join bill b on b.month = $2 and b.member_id = s.member_id and b.revision = o.revision
+                   where (select several from issued)) o on true
+               where s.state = case when $6 in ('READY', 'CORRECTED') then 'PENDING' else $6 end::delivery_state
+                 and case $6 when 'SKIPPED' then s.reason = $7 and exists (
+                     select from (
+                         select m.email from member m
+                         where m.member_id = s.member_id
+                           and m.load <= (select max(number) from load where load.state = 'FINISHED')
+                         order by m.load desc limit 1) m
+                     where m.email is not null) else true end
            ), chosen as (
-               insert into notice_target (notification, member_id, revision, after_attempt, month)
-               select run.id, s.member_id, s.revision, s.attempts, $2
-               from run cross join standing s
-               where s.state = case $6 when 'READY' then 'PENDING' else $6 end::delivery_state
-                 and ($6 not in ('READY', 'FAILED') or not exists (
-                     select from delivery o
-                     where o.month = $2 and o.member_id = s.member_id and o.revision <> s.revision and o.channel = 'EMAIL'
-                       and o.state in ('SENT', 'UNKNOWN', 'HANDED_OVER')))
+               insert into notice_target (notification, member_id, revision, after_attempt, corrects, month)
+               select run.id, c.member_id, c.revision, c.attempts, c.corrects, $2
+               from run cross join candidate c
+               where case $6 when 'READY' then c.corrects is null
+                             when 'CORRECTED' then c.corrects is not null and c.differs
+                             else c.differs end
                on conflict do nothing
                returning 1
            )
@@ -158,7 +176,8 @@ async fn select_chunk(
         after,
         upto,
         scope.members.as_deref(),
-        run.selection.as_str()
+        run.selection.as_str(),
+        reasons::NO_ADDRESS
     )
     .fetch_one(connection)
     .await

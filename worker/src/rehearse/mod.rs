@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::crypto::Keyring;
 use store::error::DatabaseError;
-use store::notification::{self, BillKey, NotificationError, NotificationState, Outcome, RunFacts};
+use store::notification::{self, BillKey, NotificationError, NotificationState, Outcome, RunFacts, reasons};
 use tokio_util::sync::CancellationToken;
 use worker_cli::RehearseArgs;
 
@@ -158,7 +158,7 @@ async fn rehearse_page(
 ) -> Result<Option<Page>, RehearseError> {
     let keys = notification::read_open_targets(connection, run, after, PAGE_SIZE).await?;
     let Some(last) = keys.last().map(|key| key.member) else { return Ok(None) };
-    let rows = notification::read_bills_for_email(connection, run.month, &keys).await?;
+    let rows = notification::read_bills_for_email(connection, run, &keys).await?;
     let context = composers.batch_context(connection, run, &rows).await?;
     let outcomes = outcomes(&keys, render_all(&context, rows).await);
     let (mut rendered, mut others) = (0, 0);
@@ -176,7 +176,7 @@ fn outcomes(keys: &[BillKey], rendered: Vec<(BillKey, Rendered)>) -> Vec<(BillKe
         .into_iter()
         .map(|(key, rendered)| match rendered {
             Rendered::Email(_) => (key, Outcome::Rendered, None),
-            Rendered::NoAddress => (key, Outcome::Skipped, Some("NO_ADDRESS".to_owned())),
+            Rendered::NoAddress => (key, Outcome::Skipped, Some(reasons::NO_ADDRESS.to_owned())),
             Rendered::Failed(reason) => (key, Outcome::Failed, Some(reason)),
         })
         .collect();

@@ -8,7 +8,7 @@ use api::run::Run as _;
 use api::{NotificationRun, reasons};
 use domain::ids::MemberId;
 use domain::month::BillingMonth;
-use email::Templates;
+use email::{TemplateError, Templates};
 use store::notification::{Rejection, Scope, Selection, TemplateSet};
 
 use crate::controller::blocked::Blocked;
@@ -68,9 +68,8 @@ fn plan(run: &NotificationRun, observed: &Observed) -> Result<BeginPlan, Blocked
         Select::Ready => Selection::Ready,
         Select::Failed => Selection::Failed,
         Select::Unknown => Selection::Unknown,
-        Select::Corrected => {
-            return Err(invalid("spec.select: Corrected is not available in this version".to_owned()));
-        }
+        Select::Corrected => Selection::Corrected,
+        Select::Skipped => Selection::Skipped,
     };
     let scope = scope(run.spec.scope.as_ref()).map_err(invalid)?;
     let not_found =
@@ -80,10 +79,14 @@ fn plan(run: &NotificationRun, observed: &Observed) -> Result<BeginPlan, Blocked
         Some(TemplatesLookup::Missing(message)) => return Err(not_found(message)),
         None => return Err(not_found("the templates have not been read yet")),
     };
-    let templates = Templates::parse(files).map_err(|error| {
+    let invalid_templates = |error: TemplateError| {
         let message = format!("ConfigMap {}: {error}", observed.settings.templates_of(run));
         Blocked::new(reasons::TEMPLATES_INVALID, message, POLL_CLUSTER)
-    })?;
+    };
+    let templates = Templates::parse(files).map_err(invalid_templates)?;
+    if selection == Selection::Corrected {
+        templates.require_corrections().map_err(invalid_templates)?;
+    }
     let templates = TemplateSet { sha256: templates.sha256().to_owned(), files: files.clone() };
     Ok(BeginPlan { month, selection, scope, templates })
 }

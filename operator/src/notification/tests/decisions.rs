@@ -52,6 +52,10 @@ fn decisions_before_the_run_begins() {
     let mut files = default_templates();
     files.insert("ko.subject.hbs".to_owned(), "{{nobody}}".to_owned());
     let invalid = Observed { templates: Some(TemplatesLookup::Found(files)), ..observed(None) };
+    let mut bills_only = default_templates();
+    bills_only.retain(|file, _| !file.contains(".correction."));
+    let without_corrections =
+        Observed { templates: Some(TemplatesLookup::Found(bills_only)), ..observed(None) };
     let month = "2026-10".parse().unwrap();
     let not_billed = Observed { rejection: Some(Rejection::MonthNotBilled { month }), ..observed(None) };
     let range = MemberRange { from: 0, to: 3 };
@@ -86,10 +90,28 @@ fn decisions_before_the_run_begins() {
             "Pending | RequeueAfter | !Started:InvalidSpec",
         ),
         row(
-            "an unavailable selection",
+            "corrections",
             with(|spec| spec.select = Select::Corrected),
             observed(None),
-            "Pending | RequeueAfter | !Started:InvalidSpec",
+            "Pending | Begin(month 2026-10, CORRECTED) | !Started:Starting",
+        ),
+        row(
+            "a rehearsal of corrections",
+            with(|spec| (spec.select, spec.rehearsal) = (Select::Corrected, true)),
+            observed(None),
+            "Pending | Begin(month 2026-10, CORRECTED) | !Started:Starting",
+        ),
+        row(
+            "corrections without their templates",
+            with(|spec| spec.select = Select::Corrected),
+            without_corrections.clone(),
+            "Pending | RequeueAfter | !Started:TemplatesInvalid",
+        ),
+        row(
+            "skipped bills, without templates of corrections",
+            with(|spec| spec.select = Select::Skipped),
+            without_corrections,
+            "Pending | Begin(month 2026-10, SKIPPED) | !Started:Starting",
         ),
         row(
             "no database",

@@ -201,16 +201,10 @@ fn rehearsing(snapshot: Snapshot) -> Snapshot {
 }
 
 fn default_templates() -> BTreeMap<String, String> {
-    [
-        ("ko.subject.hbs", include_str!("../../../../charts/monthend/files/templates/ko.subject.hbs")),
-        ("ko.body.html.hbs", include_str!("../../../../charts/monthend/files/templates/ko.body.html.hbs")),
-        ("ko.body.txt.hbs", include_str!("../../../../charts/monthend/files/templates/ko.body.txt.hbs")),
-        ("en.subject.hbs", include_str!("../../../../charts/monthend/files/templates/en.subject.hbs")),
-        ("en.body.html.hbs", include_str!("../../../../charts/monthend/files/templates/en.body.html.hbs")),
-        ("en.body.txt.hbs", include_str!("../../../../charts/monthend/files/templates/en.body.txt.hbs")),
-    ]
-    .map(|(name, text)| (name.to_owned(), text.to_owned()))
-    .into()
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/monthend/files/templates");
+    email::FILES
+        .map(|file| (file.to_owned(), std::fs::read_to_string(format!("{folder}/{file}")).unwrap()))
+        .into()
 }
 
 /// No Job, valid templates, a topic that was drained 2 s ago.

@@ -320,8 +320,16 @@ async fn after_a_rollback_the_old_bill_is_not_sent_to_a_member_who_was_sent_the_
         fixture.outcomes(&first).await,
         "1 SKIPPED ALREADY_SENT, 2, 3 FAILED 550 no such user, 4 FAILED 550 no such user"
     );
+    // The old bill of member 3 is sent as a correction of the new one.
     let recovery = fixture.run(2, Selection::Failed, &Scope::Everyone).await;
-    assert_eq!(fixture.outcomes(&recovery).await, "4");
+    assert_eq!(fixture.outcomes(&recovery).await, "3, 4");
+    assert_eq!(
+        fixture
+            .database
+            .read_text("select string_agg(concat_ws('/', member_id, corrects), ' ' order by member_id) from notice_target where notification = 2")
+            .await,
+        "3/2 4"
+    );
 }
 
 #[tokio::test]

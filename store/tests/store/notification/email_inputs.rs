@@ -4,7 +4,7 @@ use store::installation::Locale;
 use store::notification::{self, Uuid};
 use store::testing;
 
-use super::fixture::{Fixture, keys, month, templates};
+use super::fixture::{Fixture, keys, templates};
 
 #[tokio::test]
 async fn an_email_shows_the_bill_its_items_and_the_latest_member_data() {
@@ -27,7 +27,8 @@ async fn an_email_shows_the_bill_its_items_and_the_latest_member_data() {
         .await;
     let mut connection = fixture.worker().await;
     let request = [keys(&[3, 77], 1), keys(&[2, 2], 2)].concat();
-    let rows = notification::read_bills_for_email(&mut connection, month(), &request).await.unwrap();
+    let run = fixture.ready(1).await;
+    let rows = notification::read_bills_for_email(&mut connection, &run, &request).await.unwrap();
     assert_eq!(rows.len(), 2);
     let two = &rows[0];
     assert_eq!(
@@ -61,7 +62,6 @@ async fn an_email_shows_the_bill_its_items_and_the_latest_member_data() {
         testing::PRICE_BOOK
     );
 
-    let run = fixture.ready(1).await;
     assert_eq!(notification::read_templates(&mut connection, &run.templates).await.unwrap(), templates());
     assert!(notification::read_templates(&mut connection, "none").await.is_err());
     let names = ["test/run-1".to_owned(), "test/nobody".to_owned()];

@@ -2,9 +2,11 @@
 
 mod claim_deliveries;
 mod consumers;
+mod corrections;
 mod email_inputs;
 mod end_run;
 mod fixture;
+mod hand_over_lock;
 mod month_totals;
 mod privileges;
 mod publish_rounds;

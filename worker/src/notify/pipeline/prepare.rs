@@ -8,7 +8,7 @@ use std::time::Duration;
 use domain::notification_message::NotificationMessage;
 use store::notification::{
     self, BillKey, ClaimResult, ClaimedDelivery, ConsumerId, DeliveryOutcome, GrantedClaim,
-    NotificationState, Outcome, RunFacts,
+    NotificationState, Outcome, RunFacts, reasons,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -148,7 +148,7 @@ impl Preparer {
         let Self { database, composers, .. } = self;
         let keys: Vec<BillKey> = claimed.iter().map(|claimed| claimed.delivery.key).collect();
         let read = retry!(*database, |connection| async {
-            let rows = notification::read_bills_for_email(connection, run.month, &keys).await?;
+            let rows = notification::read_bills_for_email(connection, run, &keys).await?;
             let context = composers.batch_context(connection, run, &rows).await?;
             Ok((context, rows))
         });
@@ -176,7 +176,7 @@ impl Preparer {
                     emails.push(ClaimedEmail { delivery, email, tries, first_try, ack });
                 }
                 Rendered::NoAddress => {
-                    self.end(delivery, Outcome::Skipped, "NO_ADDRESS".to_owned(), ack);
+                    self.end(delivery, Outcome::Skipped, reasons::NO_ADDRESS.to_owned(), ack);
                 }
                 Rendered::Failed(reason) => self.end(delivery, Outcome::Failed, reason, ack),
             }

@@ -3,6 +3,7 @@
 //! received are compared with the database.
 
 mod concurrent_engines;
+mod corrections;
 mod mail_server;
 mod outages;
 mod privacy;
