@@ -104,8 +104,13 @@ pub async fn verify_month(
     report.extend([
         InvariantResult {
             name: "recoveries-only-retry",
-            description: "a recovery run selects only bills that had failed or were unknown, and a Ready or Failed run sends to no member who was sent another revision",
+            description: "a Failed, Unknown or Skipped run selects only bills in that state, and others only bills that were not attempted",
             violations: notifications::check_recoveries(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "corrections-follow-sent-bills",
+            description: "a member is sent one bill of the month, then only corrections, each of the bill sent last and to another amount",
+            violations: notifications::check_corrections(connection, &month).await?,
         },
         InvariantResult {
             name: "revisions-are-unchanged",

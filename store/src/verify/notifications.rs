@@ -11,7 +11,8 @@ pub(super) async fn check_deliveries(
     connection: &mut PgConnection,
     month: &str,
 ) -> Result<Vec<String>, VerifyError> {
-    let untried = [reasons::ALREADY_SENT, reasons::TAKEN, reasons::SUPERSEDED].map(str::to_owned);
+    let untried = [reasons::ALREADY_SENT, reasons::TAKEN, reasons::SUPERSEDED, reasons::NOTHING_TO_CORRECT]
+        .map(str::to_owned);
     let found = sqlx::query_scalar!(
         r#"with targeted as (
                select t.member_id, t.revision, count(*) filter (where t.outcome = 'SENT') as sent,
@@ -49,14 +50,15 @@ pub(super) async fn check_recoveries(
         r#"with ended as (
                select t.notification, t.member_id, t.revision, t.outcome::text as outcome, t.ended_at
                from notice_target t join notification n on n.id = t.notification and not n.rehearsal
-               where t.month = $1 and t.outcome in ('SENT', 'FAILED', 'UNKNOWN')
+               where t.month = $1 and (t.outcome in ('SENT', 'FAILED', 'UNKNOWN')
+                                    or t.outcome = 'SKIPPED' and t.reason = $3)
            )
            select violation as "violation!" from (
                select format('%s (%s) selected member %s revision %s, which was not in that state', n.run, n.selection, t.member_id,
                              t.revision) as violation
                from notice_target t
                join notification n on n.id = t.notification
-               where t.month = $1 and n.selection in ('FAILED', 'UNKNOWN')
+               where t.month = $1 and n.selection in ('FAILED', 'UNKNOWN', 'SKIPPED')
                  and not exists (
                      select from ended e
                      where e.member_id = t.member_id and e.revision = t.revision and e.notification <> t.notification
@@ -70,29 +72,72 @@ pub(super) async fn check_recoveries(
                    where e.member_id = t.member_id and e.revision = t.revision and e.notification <> t.notification
                      and e.outcome = 'SENT' and e.ended_at < t.ended_at)
                union all
-               select format('%s (%s) sent member %s revision %s although revision %s was sent', n.run, n.selection, t.member_id,
-                             t.revision, e.revision)
-               from ended t
-               join notification n on n.id = t.notification and n.selection in ('READY', 'FAILED')
-               join ended e on e.member_id = t.member_id and e.revision <> t.revision and e.outcome in ('SENT', 'UNKNOWN')
-                           and e.ended_at < t.ended_at
-               where t.outcome = 'SENT' and not exists (
-                   select from ended later
-                   where later.member_id = e.member_id and later.revision = e.revision and later.ended_at > e.ended_at
-                     and later.ended_at < t.ended_at)
-               union all
-               select format('%s (READY) selected member %s revision %s after %s attempts', n.run, t.member_id, t.revision,
-                             t.after_attempt)
+               select format('%s (%s) selected member %s revision %s after %s attempts', n.run, n.selection, t.member_id,
+                             t.revision, t.after_attempt)
                from notice_target t
                join notification n on n.id = t.notification
-               where t.month = $1 and n.selection = 'READY' and t.after_attempt <> 0
+               where t.month = $1 and n.selection in ('READY', 'CORRECTED') and t.after_attempt <> 0
            ) v limit $2"#,
         month,
-        LIMIT
+        LIMIT,
+        reasons::NO_ADDRESS
     )
     .fetch_all(connection)
     .await
     .during("cannot read the recovery runs")?;
+    Ok(found)
+}
+
+/// Compares each e-mail that was handed over with the bill of another revision that was sent to the
+/// member last: without one it must be the bill itself, otherwise a correction of that bill, to
+/// another amount.
+pub(super) async fn check_corrections(
+    connection: &mut PgConnection,
+    month: &str,
+) -> Result<Vec<String>, VerifyError> {
+    let found = sqlx::query_scalar!(
+        r#"with ended as (
+               select t.notification, t.member_id, t.revision, t.corrects, t.outcome, t.ended_at
+               from notice_target t join notification n on n.id = t.notification and not n.rehearsal
+               where t.month = $1 and (t.outcome in ('SENT', 'FAILED', 'UNKNOWN')
+                                    or t.outcome = 'SKIPPED' and t.reason = $3)
+           ), earlier as (
+               -- What each bill of another revision had come to before the e-mail; the latest is number 1.
+               select t.notification, t.member_id, t.revision, t.corrects, e.revision as sent, e.ended_at,
+                      coalesce(e.outcome in ('SENT', 'UNKNOWN'), false) and 1 = row_number() over (
+                          partition by t.notification, t.member_id, t.revision, e.revision order by e.ended_at desc) as counts
+               from ended t
+               left join ended e on e.member_id = t.member_id and e.revision <> t.revision and e.ended_at < t.ended_at
+               where t.outcome in ('SENT', 'UNKNOWN')
+           ), told as (
+               select distinct on (notification, member_id, revision) notification, member_id, revision, corrects,
+                      case when counts then sent end as sent
+               from earlier order by notification, member_id, revision, counts desc, ended_at desc
+           )
+           select violation as "violation!" from (
+               select format('%s sent member %s revision %s as %s, after it had %s (totals %s and %s)', n.run, t.member_id,
+                             t.revision, coalesce('a correction of revision ' || t.corrects, 'a bill'),
+                             coalesce('sent revision ' || t.sent, 'sent nothing'), o.total_amount, b.total_amount) as violation
+               from told t
+               join notification n on n.id = t.notification
+               left join bill b on b.month = $1 and b.member_id = t.member_id and b.revision = t.revision and t.sent is not null
+               left join bill o on o.month = $1 and o.member_id = t.member_id and o.revision = t.sent
+               where t.corrects is distinct from t.sent or t.sent is not null and o.total_amount = b.total_amount
+               union all
+               select format('%s (%s) selected member %s revision %s as %s', n.run, n.selection, t.member_id, t.revision,
+                             coalesce('a correction of revision ' || t.corrects, 'a bill'))
+               from notice_target t
+               join notification n on n.id = t.notification
+               where t.month = $1 and (n.selection = 'READY' and t.corrects is not null
+                                    or n.selection = 'CORRECTED' and t.corrects is null)
+           ) v limit $2"#,
+        month,
+        LIMIT,
+        reasons::NO_ADDRESS
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot compare corrections with the bills that were sent before")?;
     Ok(found)
 }
 

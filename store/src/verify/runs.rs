@@ -57,7 +57,7 @@ pub(super) async fn check_notification_log(
                  and (n.selected and n.targets <> c.targets
                    or j.id is null
                    or (j.kind, j.run, j.month) is distinct from
-                      (case when n.rehearsal then 'REHEARSAL' when n.selection = 'READY' then 'SEND' else 'RECOVERY' end,
+                      (case when n.rehearsal then 'REHEARSAL' when n.selection in ('FAILED', 'UNKNOWN') then 'RECOVERY' else 'SEND' end,
                        n.run, n.month)
                    or j.status <> 'RUNNING'
                       and (j.status, j.total, j.succeeded, j.failed, j.skipped) is distinct from

@@ -157,7 +157,7 @@ async fn every_invariant_holds_and_each_violation_is_found() {
     let mut connection = fixture.database.connect_as("monthend_worker").await;
     let report = check(&mut connection).await;
     assert_eq!(violated(&report), [""; 0], "{report:#?}");
-    assert_eq!(report.len(), 19);
+    assert_eq!(report.len(), 20);
 
     let of_run = |uid: u128| format!("(select id from notification where run = 'test/{uid}')");
     let (first, second) = (of_run(11), of_run(12));
@@ -215,6 +215,7 @@ async fn every_invariant_holds_and_each_violation_is_found() {
         ("recoveries-only-retry", format!("insert into notice_target values ({second}, 1, 1, 1, 'SENT', null, now(), '2026-10')")),
         ("recoveries-only-retry", format!("update notice_target set ended_at = ended_at - interval '1 day' where notification = {second}")),
         ("recoveries-only-retry", format!("update notice_target set after_attempt = 1 where notification = {first} and member_id = 1")),
+        ("corrections-follow-sent-bills", format!("update notice_target set corrects = 2 where notification = {first} and member_id = 1")),
         ("revisions-are-unchanged", "update revision set revision = 2".into()),
         ("revisions-are-unchanged", "update revision set digest = repeat('0', 64)".into()),
         ("rollbacks-match-revisions", "update revision set state = 'ROLLED_BACK', closed_at = now()".into()),

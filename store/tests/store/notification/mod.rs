@@ -3,6 +3,7 @@
 mod claim_deliveries;
 mod consumers;
 mod corrections;
+mod corrections_verified;
 mod email_inputs;
 mod end_run;
 mod fixture;
