@@ -15,14 +15,20 @@ pub const TIME_ZONE: &str = "Asia/Seoul";
 pub const CURRENCY: &str = "KRW";
 /// The months of the notification scenarios, which come before the others. Each scenario has a
 /// cohort of one to itself.
-pub const FIRST_NOTIFICATION_MONTH: (u32, u32) = (2024, 2);
-pub const NOTIFICATION_MONTHS: u32 = 5;
+pub const FIRST_NOTIFICATION_MONTH: (u32, u32) = (2024, 1);
+pub const NOTIFICATION_MONTHS: u32 = 6;
+/// The notification month that is corrected after its bills were sent.
+pub const CORRECTED_MONTH: u32 = 4;
 /// The month of the scenario that bills some members again, which comes before all others.
-pub const SCOPES_MONTH: &str = "2024-01";
+pub const SCOPES_MONTH: &str = "2023-12";
 /// Number of members in a cohort. Not all of them get a bill.
 pub const COHORT_SIZE: u64 = 400;
 /// Members without an e-mail address.
 pub const MEMBERS_WITHOUT_ADDRESS: EveryNth = EveryNth { step: 100, offset: 37 };
+/// The id of a member who is loaded in one scenario: without an address at first, then with
+/// [`LATE_ADDRESS`].
+pub const MEMBER_WITH_LATE_ADDRESS: u64 = 3;
+pub const LATE_ADDRESS: &str = "late-address@example.com";
 /// Members whose name is [`MARKUP_NAME`].
 pub const MEMBERS_WITH_MARKUP_NAME: EveryNth = EveryNth { step: 100, offset: 44 };
 /// Members whose bills of the notification months are large enough that a leaked amount is
@@ -36,7 +42,7 @@ pub const MARKUP_NAME: &str = r#"<b>Ann</b> & "Co" {{total}}"#;
 pub const PRICE_BOOK: &str = r#"version: e2e-1
 currency: KRW
 timeZone: Asia/Seoul
-validFrom: 2024-01
+validFrom: 2023-12
 usageKinds: [data, sms, voice]
 plans:
   - code: BASIC-33

@@ -24,6 +24,8 @@ pub struct RecordedDelivery {
     pub unknown: i64,
     pub state: Option<String>,
     pub total_amount: Option<i64>,
+    /// The total of the bill that it corrects.
+    pub corrected_amount: Option<i64>,
     /// A consumer holds its delivery under a lease that has not expired.
     pub in_progress: bool,
 }
@@ -31,11 +33,14 @@ pub struct RecordedDelivery {
 const RECORDED_DELIVERIES: &str = "
     with target as (
         select t.month, t.member_id, t.revision, count(*) filter (where t.outcome = 'SENT') as sent,
-               count(*) filter (where t.outcome = 'UNKNOWN') as unknown
+               count(*) filter (where t.outcome = 'UNKNOWN') as unknown,
+               max(t.corrects) filter (where t.outcome in ('SENT', 'UNKNOWN')) as corrects
         from notice_target t join notification n on n.id = t.notification
         where not n.rehearsal group by 1, 2, 3)
     select month, member_id, revision, coalesce(t.sent, 0) as sent, coalesce(t.unknown, 0) as unknown,
            d.state::text as state, b.total_amount,
+           (select c.total_amount from bill c
+            where c.month = t.month and c.member_id = t.member_id and c.revision = t.corrects) as corrected_amount,
            coalesce(d.state in ('CLAIMED', 'HANDED_OVER') and d.lease_until > clock_timestamp(), false) as in_progress
     from target t
     full join delivery d using (month, member_id, revision)
@@ -94,7 +99,9 @@ fn discrepancy(
     }
     let n = u64::try_from(bill.member_id).ok().and_then(|id| members.get(&id));
     for message in messages {
-        let address = n.map(|n| data::email(*n)).unwrap_or_default();
+        let late = bill.member_id.unsigned_abs() == data::MEMBER_WITH_LATE_ADDRESS;
+        let address =
+            if late { data::LATE_ADDRESS.to_owned() } else { n.map(|n| data::email(*n)).unwrap_or_default() };
         if message.to != [address.as_str()] {
             return Some(format!(
                 "message {} was sent to {:?}, not to {address}",
@@ -103,11 +110,13 @@ fn discrepancy(
         }
         let Some(total) = bill.total_amount else { return Some("the database has no such bill".to_owned()) };
         for (part, text) in [("text", &message.text), ("HTML", &message.html)] {
-            if !text.as_deref().is_some_and(|text| contains_amount(text, total)) {
-                return Some(format!(
-                    "the {part} of message {} does not contain the total {total}",
-                    message.number
-                ));
+            for total in std::iter::once(total).chain(bill.corrected_amount) {
+                if !text.as_deref().is_some_and(|text| contains_amount(text, total)) {
+                    return Some(format!(
+                        "the {part} of message {} does not contain the total {total}",
+                        message.number
+                    ));
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ mod billing_faults;
 mod billing_happy_path;
 mod chart;
 mod consumers;
+mod corrections;
 mod dashboard;
 mod isolation;
 mod kafka_failures;
@@ -39,6 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
     billing_faults::add(&mut suite);
     node_faults::add(&mut suite);
     notification_happy_path::add(&mut suite);
+    corrections::add(&mut suite);
     rehearsals::add(&mut suite);
     smtp_failures::add(&mut suite);
     suspend_delete::add(&mut suite);

@@ -320,6 +320,11 @@ async fn differences_are_found(installation: &Installation) -> Result<()> {
             messages.clone(),
         ),
         (
+            "a correction without the old amount",
+            changed_record(&|recorded| recorded.corrected_amount = Some(123)),
+            messages.clone(),
+        ),
+        (
             "another recipient",
             recorded.clone(),
             changed(&|message| message.to = vec!["m1@example.com".into(), "m2@example.com".into()]),

@@ -26,7 +26,7 @@ fn templates() -> Result<BTreeMap<String, String>> {
         let entry = entry?;
         templates.insert(entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?);
     }
-    ensure!(templates.len() == 6, "the chart has {} templates", templates.len());
+    ensure!(templates.len() == 12, "the chart has {} templates", templates.len());
     Ok(templates)
 }
 
@@ -127,6 +127,7 @@ async fn waits_for_templates(installation: &Installation) -> Result<()> {
         ("en.body.html.hbs", Some("{{#each plans}}{{money amount}}"), "en.body.html.hbs"),
         ("ko.subject.hbs", Some("{{unknownVariable}}"), "ko.subject.hbs"),
         ("en.body.txt.hbs", None, "en.body.txt.hbs"),
+        ("ko.correction.subject.hbs", None, "ko.correction.subject.hbs"),
         ("fr.subject.hbs", Some("Votre facture"), "fr"),
     ] {
         let mut broken = good.clone();

@@ -241,7 +241,6 @@ async fn invalid_notification_runs(installation: &Installation) -> Result<()> {
     for (spec, wanted) in [
         (json!({"month": "2026-13"}), "month must be YYYY-MM from 2000-01 to 2099-12"),
         (json!({"month": null}), "spec.month: Required value"),
-        (json!({"select": "Corrected"}), "select: Corrected is not available in this version"),
         (json!({"select": "Some"}), "supported values: \"Ready\", \"Failed\", \"Unknown\""),
         (json!({"scope": {}}), "scope must have either memberRange or memberIds"),
         (
