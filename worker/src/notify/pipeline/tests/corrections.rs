@@ -46,7 +46,7 @@ async fn a_correction_arrives_with_both_amounts_and_only_once() {
     {
         let email = received(&fixture, member, 2);
         for amount in amounts {
-            assert_eq!(email.matches(amount).count() >= 2, true, "{amount} in both bodies: {email}");
+            assert!(email.matches(amount).count() >= 2, "{amount} in both bodies: {email}");
         }
         assert!(!received(&fixture, member, 1).contains("178,000"), "the bill itself");
     }
