@@ -26,7 +26,7 @@ declare
     parent text;
     leaf text;
 begin
-    foreach parent in array array['bill', 'bill_item'] loop
+    foreach parent in array array['bill', 'bill_item', 'bill_change'] loop
         leaf := parent || '_' || replace(for_month, '-', '_');
         if to_regclass(leaf) is not null then
             execute format('analyze %I', leaf);

@@ -47,6 +47,9 @@ impl<'a> Pair<'a> {
     }
 }
 
+/// Whether a line of the old bill and one of the new bill belong together.
+type Fits<'a> = dyn Fn(&Line<'_>, &Line<'_>) -> bool + 'a;
+
 /// Pairs the lines of two bills by kind and code: of several with the same, first those that did not
 /// change, then those of as many days and the same reason, then in their order. They come in the
 /// order of the new bill; those that it no longer has follow the others of their part.
@@ -55,7 +58,7 @@ fn pairs<'a>(old: &'a [Line<'a>], new: &'a [Line<'a>]) -> Vec<Pair<'a>> {
     let same_line = |a: &Line<'_>, b: &Line<'_>| (a.item.days, a.reason) == (b.item.days, b.reason);
     let mut left: Vec<Option<&Line<'_>>> = old.iter().map(Some).collect();
     let mut pairs: Vec<Pair<'_>> = new.iter().map(|line| Pair { old: None, new: Some(line) }).collect();
-    let criteria: [&dyn Fn(&Line<'_>, &Line<'_>) -> bool; 3] = [
+    let criteria: [&Fits<'_>; 3] = [
         &|a, b| same_name(a, b) && same_line(a, b) && a.item.amount == b.item.amount,
         &|a, b| same_name(a, b) && same_line(a, b),
         &|a, b| same_name(a, b),

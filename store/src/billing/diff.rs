@@ -156,17 +156,21 @@ pub(super) async fn summarize(
 }
 
 /// Compares the summary with the number of outcomes in the tables, and with the month's totals: the
-/// one that is live, and `total` as it will be.
+/// one that is live, and `total` as it will be. What a run with a scope leaves as it is, is not read
+/// again: `kept_by` is then the revision that keeps the live total.
 pub(super) async fn check(
     tx: &mut PgConnection,
     key: &RevisionKey,
     diff: &Diff,
     outcomes: i64,
     total: i128,
+    kept_by: Option<i32>,
 ) -> Result<Check, BillingError> {
     let live = sqlx::query_scalar!(
-        r#"select coalesce(sum(total_amount), 0)::text as "live!" from live_bill where month = $1"#,
-        key.month.to_string()
+        r#"select case when $2::int is null then (select coalesce(sum(total_amount), 0) from live_bill where month = $1)
+                       else (select month_total from revision where month = $1 and revision = $2) end::text as "live!""#,
+        key.month.to_string(),
+        kept_by
     )
     .fetch_one(tx)
     .await

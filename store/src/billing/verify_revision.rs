@@ -64,8 +64,9 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
     if planned.is_rebilling() {
         let changes = read_changes(&mut tx, key, planned.scope).await?;
         checks.push(changes_check(&done, &changes));
+        let kept_by = planned.of_revision.filter(|_| planned.is_scoped);
         let summary = diff::summarize(&mut tx, key, bills.bills + bills.quarantined).await?;
-        checks.push(diff::check(&mut tx, key, &summary, changes.outcomes, month.total).await?);
+        checks.push(diff::check(&mut tx, key, &summary, changes.outcomes, month.total, kept_by).await?);
         diff = Some(summary.to_json());
     }
     let row = sqlx::query!(

@@ -42,12 +42,16 @@ struct Faults {
 impl DatabaseProxy {
     /// Closes the connection instead of answering each of the first `losses` COMMITs, once the
     /// server has committed.
+    ///
+    /// # Panics
+    /// When the address has no host, or no port is free.
     pub async fn start(database: &SecretString, losses: u32) -> Self {
-        let mut url = Url::parse(database.expose_secret()).unwrap();
-        let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        url.set_host(Some("127.0.0.1")).unwrap();
-        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        let mut url = Url::parse(database.expose_secret()).expect("an address");
+        let server = format!("{}:{}", url.host_str().expect("a host"), url.port().unwrap_or(5432));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        url.set_host(Some("127.0.0.1")).expect("an address with a host");
+        let port = listener.local_addr().expect("a bound port").port();
+        url.set_port(Some(port)).expect("an address with a port");
         url.query_pairs_mut().append_pair("sslmode", "disable");
         let lost = Arc::new(AtomicU32::new(0));
         let silence = watch::Sender::new(());
@@ -56,7 +60,7 @@ impl DatabaseProxy {
             Faults { lost: Arc::clone(&lost), losses, silence: silence.subscribe(), cut: Arc::clone(&cut) };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.unwrap();
+                let server = TcpStream::connect(&server).await.expect("the server can be reached");
                 let mut faults = faults.clone();
                 // Only connections that are open when the test asks for silence become silent.
                 faults.silence.mark_unchanged();
@@ -67,13 +71,20 @@ impl DatabaseProxy {
     }
 
     /// Closes the connection at the client's message after the next `passed` ones, once.
+    ///
+    /// # Panics
+    /// When a connection's task panicked.
     pub fn cut_after(&self, passed: u32, how: Cut) {
-        *self.cut.lock().unwrap() = Some((passed, how));
+        *self.cut.lock().expect("no panic while it is locked") = Some((passed, how));
     }
 
     /// Cuts nothing any more. Returns whether the cut was still to come.
+    ///
+    /// # Panics
+    /// When a connection's task panicked.
+    #[must_use]
     pub fn clear_cut(&self) -> bool {
-        self.cut.lock().unwrap().take().is_some()
+        self.cut.lock().expect("no panic while it is locked").take().is_some()
     }
 
     /// From now on the connections that are open pass nothing on, in either direction, and stay
@@ -86,7 +97,7 @@ impl DatabaseProxy {
 impl Faults {
     /// Counts a message of the client, and returns the cut if it is due.
     fn cut_now(&self) -> Option<Cut> {
-        let mut cut = self.cut.lock().unwrap();
+        let mut cut = self.cut.lock().expect("no panic while it is locked");
         match &mut *cut {
             Some((0, _)) => cut.take().map(|(_, how)| how),
             Some((passed, _)) => {
@@ -114,15 +125,15 @@ async fn pass_on(mut client: TcpStream, mut server: TcpStream, mut faults: Fault
                 if cut == Some(Cut::Before) {
                     return;
                 }
-                server.write_all(&to_server[..length]).await.unwrap();
+                server.write_all(&to_server[..length]).await.expect("the server takes it");
                 if cut == Some(Cut::Answered) {
-                    server.read_exact(&mut to_client[..1]).await.unwrap();
+                    server.read_exact(&mut to_client[..1]).await.expect("the server answers");
                     return;
                 }
                 let commit = to_server[..length].windows(7).any(|bytes| bytes == b"COMMIT\0");
                 if commit && faults.lost.load(Ordering::SeqCst) < faults.losses {
                     // The first byte of the answer says that the server has committed.
-                    server.read_exact(&mut to_client[..1]).await.unwrap();
+                    server.read_exact(&mut to_client[..1]).await.expect("the server answers");
                     faults.lost.fetch_add(1, Ordering::SeqCst);
                     return;
                 }

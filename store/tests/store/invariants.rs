@@ -157,7 +157,7 @@ async fn every_invariant_holds_and_each_violation_is_found() {
     let mut connection = fixture.database.connect_as("monthend_worker").await;
     let report = check(&mut connection).await;
     assert_eq!(violated(&report), [""; 0], "{report:#?}");
-    assert_eq!(report.len(), 20);
+    assert_eq!(report.len(), 21);
 
     let of_run = |uid: u128| format!("(select id from notification where run = 'test/{uid}')");
     let (first, second) = (of_run(11), of_run(12));
@@ -223,6 +223,7 @@ async fn every_invariant_holds_and_each_violation_is_found() {
         ("rollbacks-match-revisions", "insert into rollback values ('2026-10', 9, 'a/b', gen_random_uuid(), 'x', 1, now())".into()),
         ("rollbacks-match-revisions", format!("{finished} values ('ROLLBACK', '2026-10', 'SUCCEEDED', now())")),
         ("ended-runs-are-closed", "insert into job_log (kind, month) values ('ROLLBACK', '2026-10')".into()),
+        ("diffs-match-outcomes", "insert into bill_change values (8, 1, 2, 1, 'BILLED', 'BILLED', 'PLAN', '2026-10')".into()),
         ("envelopes-are-valid", "update member set email = '\\x00' where member_id = 4".into()),
         ("envelopes-are-valid", "update member set name = set_byte(name, 2, 50) where member_id = 4".into()),
         ("envelopes-are-valid", "update member set name = (select name from member where member_id = 5) where member_id = 4".into()),
@@ -373,7 +374,13 @@ async fn the_invariants_hold_for_a_month_that_was_billed_again() {
         ("rebillings-write-changes-only", again(8)),
         (
             "rebillings-write-changes-only",
-            format!("{}; update chunk set changed = changed + 1 where revision = 3 and 8 between from_member and to_member", again(8)),
+            format!(
+                r#"{}; update chunk set changed = changed + 1 where revision = 3 and 8 between from_member and to_member;
+                   insert into bill_change select 8, total_amount, total_amount, 3, 'BILLED', 'BILLED', 'PLAN', month
+                       from bill where member_id = 8 and revision = 1;
+                   update revision set diff = diff || '{{"changed": 1}}' where revision = 3"#,
+                again(8)
+            ),
         ),
         ("rebillings-write-changes-only", "insert into quarantined_member select month, member_id, 3, code, detail from quarantined_member where revision = 2".into()),
         ("rebillings-write-changes-only", "insert into ineligible_member values ('2026-10', 5, 3)".into()),
