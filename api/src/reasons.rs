@@ -34,6 +34,8 @@ reasons! {
     PRICE_BOOK_INVALID = "PriceBookInvalid";
     NO_DATA_LOADED = "NoDataLoaded";
     DATA_CUTOFF_UNKNOWN = "DataCutoffUnknown";
+    /// The loads of a required source do not cover the month.
+    INPUTS_INCOMPLETE = "InputsIncomplete";
     /// Another run of the month is unfinished.
     MONTH_LOCKED = "MonthLocked";
     MONTH_ALREADY_BILLED = "MonthAlreadyBilled";

@@ -176,6 +176,7 @@ pub(crate) async fn bill(
             }),
             None => None,
         },
+        require_sources: &[],
     };
     let planning = Instant::now();
     let Started { key, .. } = match billing::begin_run(&pool, &begin).await? {

@@ -75,6 +75,10 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
 /// After the first complete count, only the notifications that can still change are counted again.
 async fn set_totals(pool: &PgPool, metrics: &Metrics, all_counted: bool) -> Result<(), RunError> {
     metrics.set_months(&billing::read_totals(pool).await.doing(|| "add up the months' bills".to_owned())?);
+    let late = billing::read_late_months(pool)
+        .await
+        .doing(|| "count what was loaded after months were billed".to_owned())?;
+    metrics.set_late_rows(&late);
     let totals = notification::read_totals(pool, all_counted)
         .await
         .doing(|| "add up the months' notifications".to_owned())?;

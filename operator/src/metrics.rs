@@ -10,7 +10,7 @@ use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-use store::billing::{MonthTotals, RevisionState};
+use store::billing::{LateMonth, MonthTotals, RevisionState};
 use store::notification::{self, Selection};
 
 use crate::autoscaling::ScalingMetrics;
@@ -48,6 +48,8 @@ struct MonthGauges {
     members: IntGaugeVec,
     chunks: IntGaugeVec,
     usage: IntGaugeVec,
+    not_charged: IntGaugeVec,
+    late: IntGaugeVec,
     total: prometheus::GaugeVec,
 }
 
@@ -121,6 +123,16 @@ impl Metrics {
                 "monthend_billing_usage_rows",
                 "Usage rows of the month's current revision: rated, unbillable, quarantined, late; with a scope, of its members.",
                 &["month", "outcome"],
+            )?,
+            not_charged: gauges(
+                "monthend_billing_not_charged",
+                "What nobody is charged for in the month's current revision: add_ons, adjustments, usage_rows; with a scope, of its members.",
+                &["month", "what"],
+            )?,
+            late: gauges(
+                "monthend_billing_late_rows",
+                "Rows loaded, or taken back, since the cut-off of the month's highest live revision.",
+                &["month", "what"],
             )?,
             total,
         };
@@ -201,11 +213,36 @@ impl Metrics {
             ] {
                 self.months.usage.with_label_values(&[month.as_str(), outcome]).set(rows);
             }
+            for (what, count) in [
+                ("add_ons", of_month.not_charged.add_ons),
+                ("adjustments", of_month.not_charged.adjustments),
+                ("usage_rows", of_month.not_charged.usage_rows),
+            ] {
+                self.months.not_charged.with_label_values(&[month.as_str(), what]).set(count);
+            }
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "Prometheus has only floating-point numbers; the exact total is in the status"
             )]
             self.months.total.with_label_values(&[month.as_str()]).set(of_month.total as f64);
+        }
+    }
+
+    /// Replaces what is late: a month that is no longer live has nothing late.
+    pub(crate) fn set_late_rows(&self, months: &[LateMonth]) {
+        self.months.late.reset();
+        for late in months {
+            let month = late.month.to_string();
+            for (what, rows) in [
+                ("members", late.rows.members),
+                ("subscriptions", late.rows.subscriptions),
+                ("grants", late.rows.grants),
+                ("adjustments", late.rows.adjustments),
+                ("usage_rows", late.rows.usage_rows),
+                ("taken_back", late.rows.taken_back),
+            ] {
+                self.months.late.with_label_values(&[month.as_str(), what]).set(rows);
+            }
         }
     }
 
@@ -260,7 +297,7 @@ fn selection(targets: &notification::TargetTotals) -> &'static str {
 #[cfg(test)]
 mod tests {
     use api::billing_run::Phase;
-    use store::billing::Counts;
+    use store::billing::{Counts, LateRows, NotCharged};
     use store::notification::{NotificationCounts, TargetTotals};
 
     use super::*;
@@ -286,6 +323,7 @@ mod tests {
             chunks_done: 2,
             counts: Counts { billed: 9, quarantined: 1, rated_usage: 50, ..Counts::default() },
             late_usage: 3,
+            not_charged: NotCharged { adjustments: 4, ..NotCharged::default() },
             total: 1 << 70,
         }
     }
@@ -294,6 +332,12 @@ mod tests {
     fn totals_are_labelled_with_the_month_and_never_with_a_run() {
         let metrics = Metrics::new().unwrap();
         metrics.set_months(&[a_month()]);
+        let late = |month: &str, usage_rows| LateMonth {
+            month: month.parse().unwrap(),
+            rows: LateRows { usage_rows, ..LateRows::default() },
+        };
+        metrics.set_late_rows(&[late("2026-09", 5), late("2026-10", 5)]);
+        metrics.set_late_rows(&[late("2026-10", 6)]);
         metrics.set_notification_totals(&[notification_totals()]);
         metrics.count_runs("BillingRun", [Phase::Running, Phase::Running].into_iter());
         metrics.reconciled("BillingRun", Err(ErrorClass::Database), Duration::from_millis(3));
@@ -302,6 +346,9 @@ mod tests {
             r#"monthend_billing_members{month="2026-10",outcome="billed"} 9"#,
             r#"monthend_billing_members{month="2026-10",outcome="quarantined"} 1"#,
             r#"monthend_billing_usage_rows{month="2026-10",outcome="late"} 3"#,
+            r#"monthend_billing_not_charged{month="2026-10",what="adjustments"} 4"#,
+            r#"monthend_billing_late_rows{month="2026-10",what="usage_rows"} 6"#,
+            r#"monthend_billing_late_rows{month="2026-10",what="members"} 0"#,
             r#"monthend_billing_revision_state{month="2026-10",state="LIVE"} 1"#,
             r#"monthend_billing_revision_state{month="2026-10",state="DRAFT"} 0"#,
             r#"monthend_billing_total_minor_units{month="2026-10"} 1180591620717411300000"#,
@@ -318,6 +365,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }
+        assert!(!text.contains(r#"monthend_billing_late_rows{month="2026-09""#), "{text}");
     }
 
     /// The dashboard names only metrics of the operator or the consumers. A metric without a series

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use crate::copy::CopyRows;
 use crate::error::{DatabaseError, During as _};
+use crate::load::read_taken_back;
 use crate::locks::Lock;
 
 /// A table that a seed writes to.
@@ -41,7 +42,7 @@ impl Table {
     }
 }
 
-/// The number of the finished seed with these parameters, if there is one.
+/// The number of the finished seed with these parameters, if there is one that was not taken back.
 ///
 /// # Errors
 /// When the database fails.
@@ -50,7 +51,8 @@ pub async fn find_finished_seed(
     fingerprint: &str,
 ) -> Result<Option<i64>, DatabaseError> {
     sqlx::query_scalar!(
-        r#"select max(number) from load where kind = 'SEED' and state = 'FINISHED' and fingerprint = $1"#,
+        "select max(number) from load
+         where kind = 'SEED' and state = 'FINISHED' and taken_back_by is null and fingerprint = $1",
         fingerprint
     )
     .fetch_one(connection)
@@ -58,15 +60,31 @@ pub async fn find_finished_seed(
     .during("cannot look for an earlier seed")
 }
 
-/// Whether the database contains any member.
+/// Whether the database contains any member, except members of loads that were taken back.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn has_members(connection: &mut PgConnection) -> Result<bool, DatabaseError> {
-    sqlx::query_scalar!(r#"select exists (select member_id from member) as "exists!""#)
-        .fetch_one(connection)
+    let taken_back = read_taken_back(connection, i64::MAX).await?;
+    sqlx::query_scalar!(
+        r#"select exists (select member_id from member where load <> all($1)) as "exists!""#,
+        &taken_back
+    )
+    .fetch_one(connection)
+    .await
+    .during("cannot look for members")
+}
+
+/// Records what the seed wrote, before it is finished.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record_totals(connection: &mut PgConnection, number: i64) -> Result<(), DatabaseError> {
+    sqlx::query!("select record_load_totals($1)", number)
+        .execute(connection)
         .await
-        .during("cannot look for members")
+        .during("cannot record what the seed wrote")?;
+    Ok(())
 }
 
 /// Marks this session as one that writes for a seed: the rows of a dead seed are deleted only when

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::diff::{CauseShare, ChangeCause, Diff};
 pub use self::status::{
-    Amounts, BillingRunStatus, Counts, Phase, PinnedPriceBook, Progress, VerificationCheck,
+    Amounts, BillingRunStatus, Counts, Late, NotCharged, Phase, PinnedPriceBook, Progress, VerificationCheck,
 };
 use crate::limit::Limit;
 use crate::member_range::MemberRange;
@@ -92,12 +92,14 @@ impl_run!(BillingRun, BillingRunSpec, BillingRunStatus, Phase);
         .message("scope cannot be changed; delete this run and create another with the other scope").field_path(".scope"),
     validation = Rule::new("has(self.priceBookRef) || has(self.rollback)")
         .message("priceBookRef must name the ConfigMap with the price book; only a run with rollback has none").field_path(".priceBookRef").reason(Reason::FieldValueRequired),
-    validation = Rule::new("!has(self.rollback) || !(has(self.priceBookRef) || has(self.rebill) || has(self.scope) || has(self.approval) || has(self.limits) || has(self.dataCutoff) || self.approvalPolicy != 'Automatic')")
-        .message("a run with rollback bills nothing: it must be without priceBookRef, rebill, scope, approval, limits and dataCutoff, and its approvalPolicy must be Automatic").field_path(".rollback"),
+    validation = Rule::new("!has(self.rollback) || !(has(self.priceBookRef) || has(self.rebill) || has(self.scope) || has(self.approval) || has(self.limits) || has(self.dataCutoff) || has(self.requireSources) || self.approvalPolicy != 'Automatic')")
+        .message("a run with rollback bills nothing: it must be without priceBookRef, rebill, scope, approval, limits, dataCutoff and requireSources, and its approvalPolicy must be Automatic").field_path(".rollback"),
     validation = Rule::new("has(self.rollback) == has(oldSelf.rollback) && (!has(self.rollback) || self.rollback == oldSelf.rollback)")
         .message("rollback cannot be changed; delete this run and create another").field_path(".rollback"),
     validation = Rule::new("has(self.dataCutoff) == has(oldSelf.dataCutoff) && (!has(self.dataCutoff) || self.dataCutoff == oldSelf.dataCutoff)")
         .message("dataCutoff cannot be changed; delete this run and create another with the other cut-off").field_path(".dataCutoff"),
+    validation = Rule::new("has(self.requireSources) == has(oldSelf.requireSources) && (!has(self.requireSources) || self.requireSources == oldSelf.requireSources)")
+        .message("requireSources cannot be changed; delete this run and create another with the other sources").field_path(".requireSources"),
     validation = Rule::new("has(self.limits) == has(oldSelf.limits) && (!has(self.limits) || self.limits == oldSelf.limits)")
         .message("limits cannot be changed; delete this run and create another with the other limits, or approve its draft").field_path(".limits")
 )]
@@ -155,6 +157,14 @@ pub struct BillingRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1").message("dataCutoff must be the number of a finished load, 1 or more; leave it out for the last finished load"))]
     pub data_cutoff: Option<i64>,
+
+    /// The sources of the input files, as their manifests name them. The run waits until finished
+    /// loads of each of these sources cover every day of the month. Default: the run does not wait
+    /// for input. Immutable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 256)))]
+    #[x_kube(validation = Rule::new("self.all(source, source.size() >= 1 && source.size() <= 64 && !source.matches(r'\\p{Cc}'))").message("requireSources must be names as in manifest.yaml: 1 to 64 characters without control characters, such as cdr-a"))]
+    pub require_sources: Vec<String>,
 
     /// The number of shards that the month's members are divided into, which is the number of
     /// completions of the worker Job. Immutable.

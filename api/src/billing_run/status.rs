@@ -34,6 +34,14 @@ pub struct BillingRunStatus {
     /// Members and usage rows by outcome. With spec.scope, of the scope's members only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
+    /// What nobody is charged for, because the member has no base plan in the month or is not
+    /// known. The view not_charged has it by member. With spec.scope, of the scope's members only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_charged: Option<NotCharged>,
+    /// What was loaded after the cut-off and concerns the month. Known once the run is verified.
+    /// With spec.scope, of the scope's members only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<Late>,
     /// Sums over all bills, in minor units of the currency. With spec.scope, over the bills of the
     /// scope's members only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,6 +175,38 @@ pub struct Counts {
     pub unbillable_usage: i64,
     /// Usage rows that are billed, free usage included.
     pub rated_usage: i64,
+}
+
+/// Add-ons, adjustments and usage of members without a base plan in the month, or who are not known.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct NotCharged {
+    /// Subscriptions of add-ons.
+    pub add_ons: i64,
+    /// Adjustments of the month.
+    pub adjustments: i64,
+    /// The sum of these adjustments, in minor units of the currency.
+    pub adjustment_amount: String,
+    /// Usage rows; a part of counts.unbillableUsage.
+    pub usage_rows: i64,
+}
+
+/// Rows that were loaded after the cut-off, of loads that were not taken back.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Late {
+    /// New members, whatever their months.
+    pub members: i64,
+    /// Subscriptions that begin, end or change in the month or cover it.
+    pub subscriptions: i64,
+    /// Grants that begin, end or change in the month or cover it.
+    pub grants: i64,
+    /// Adjustments of the month.
+    pub adjustments: i64,
+    /// Usage rows of the month; the same as counts.lateUsage.
+    pub usage_rows: i64,
+    /// Rows within the cut-off whose load was taken back after it.
+    pub taken_back: i64,
 }
 
 /// Sums over all bills, in minor units of the currency, as decimal strings.

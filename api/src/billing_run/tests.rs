@@ -7,7 +7,7 @@ use crate::tests::{columns, messages, schema};
 
 #[test]
 fn every_rule_is_present() {
-    assert_eq!(messages(&schema::<BillingRun>()).len(), 36, "a rule was added or removed: change the number");
+    assert_eq!(messages(&schema::<BillingRun>()).len(), 38, "a rule was added or removed: change the number");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_rollback_needs_no_price_book() {
     assert_eq!(rule(".priceBookRef"), ["has(self.priceBookRef) || has(self.rollback)"]);
     // What a run bills, and how it is approved, has no meaning for a rollback.
     let [exclusion, immutable] = rule(".rollback")[..] else { panic!("{rules:?}") };
-    for field in ["priceBookRef", "rebill", "scope", "approval", "limits", "dataCutoff"] {
+    for field in ["priceBookRef", "rebill", "scope", "approval", "limits", "dataCutoff", "requireSources"] {
         assert!(exclusion.contains(&format!("has(self.{field})")), "{field}: {exclusion}");
     }
     assert!(exclusion.contains("self.approvalPolicy != 'Automatic'"), "{exclusion}");

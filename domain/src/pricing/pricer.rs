@@ -4,7 +4,7 @@ use super::calculation;
 use super::inputs::{Adjustment, Grant, Subscription, UsageSum};
 use super::outcome::Outcome;
 use super::segments::{self, Eligibility};
-use crate::price_book::PriceBook;
+use crate::price_book::{PlanKind, PriceBook};
 use crate::zone::ZonedMonth;
 
 /// Prices the members of one month with one price book.
@@ -22,6 +22,11 @@ impl<'a> Pricer<'a> {
 
     pub fn book(&self) -> &'a PriceBook {
         self.book
+    }
+
+    /// Whether the price book has an add-on with this code.
+    pub fn is_add_on(&self, code: &str) -> bool {
+        self.book.plan(code).is_some_and(|plan| plan.kind == PlanKind::Addon)
     }
 
     /// Stage 1: whether the member gets a bill, and the segments of the month. The subscriptions

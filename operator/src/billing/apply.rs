@@ -62,6 +62,7 @@ async fn begin(
             reason: &rebill.reason,
             scope: &rebill.scope,
         }),
+        require_sources: &run.spec.require_sources,
     };
     match billing::begin_run(&runs.database.pool, &request)
         .await

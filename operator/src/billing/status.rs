@@ -1,7 +1,8 @@
 //! The status of a billing run, from the database's snapshot of it. Pure.
 
 use api::billing_run::{
-    Amounts, CauseShare, ChangeCause, Counts, Diff, Phase, PinnedPriceBook, Progress, VerificationCheck,
+    Amounts, CauseShare, ChangeCause, Counts, Diff, Late, NotCharged, Phase, PinnedPriceBook, Progress,
+    VerificationCheck,
 };
 use api::conditions::{ConditionUpdate, STARTED};
 use api::{BillingRun, BillingRunStatus, reasons};
@@ -30,6 +31,8 @@ pub(super) fn builder<'a>(
         data_cutoff: Some(revision.data_cutoff.get()),
         progress: Some(progress(revision)),
         counts: Some(counts(revision)),
+        not_charged: Some(not_charged(revision)),
+        late: late(revision),
         amounts: Some(amounts(revision)),
         verification: checks(revision),
         diff: revision.diff.as_ref().map(diff),
@@ -79,11 +82,32 @@ fn counts(revision: &RunSnapshot) -> Counts {
     Counts {
         billed: revision.counts.billed,
         quarantined: revision.counts.quarantined,
-        late_usage: revision.verification.as_ref().map(|verification| verification.late_usage),
+        late_usage: revision.verification.as_ref().map(|verification| verification.late.usage_rows),
         quarantined_usage: revision.counts.quarantined_usage,
         unbillable_usage: revision.counts.unbillable_usage,
         rated_usage: revision.counts.rated_usage,
     }
+}
+
+fn not_charged(revision: &RunSnapshot) -> NotCharged {
+    NotCharged {
+        add_ons: revision.not_charged.add_ons,
+        adjustments: revision.not_charged.adjustments,
+        adjustment_amount: revision.not_charged.adjustment_amount.to_string(),
+        usage_rows: revision.not_charged.usage_rows,
+    }
+}
+
+fn late(revision: &RunSnapshot) -> Option<Late> {
+    let late = revision.verification.as_ref()?.late;
+    Some(Late {
+        members: late.members,
+        subscriptions: late.subscriptions,
+        grants: late.grants,
+        adjustments: late.adjustments,
+        usage_rows: late.usage_rows,
+        taken_back: late.taken_back,
+    })
 }
 
 fn amounts(revision: &RunSnapshot) -> Amounts {

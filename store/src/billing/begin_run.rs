@@ -10,11 +10,13 @@ use sqlx::types::Uuid;
 use sqlx::{PgConnection, PgPool};
 
 use super::billing_error::BillingError;
+use super::input_coverage::{describe_missing, find_missing_input};
 use super::plan_chunks::plan_chunks;
 use super::revision::RevisionKey;
 use super::scope::{Scope, ScopeKind, list_members};
 use crate::decode::read_number;
 use crate::error::{During as _, StoreError, expect_rows_affected};
+use crate::load::DataVersion;
 
 /// What a run asks for.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub struct BeginRequest<'a> {
     pub shards: i32,
     /// None: the month's first billing.
     pub rebill: Option<Rebilling<'a>>,
+    /// The sources whose loads must cover the month.
+    pub require_sources: &'a [String],
 }
 
 /// Bill a live month again.
@@ -87,6 +91,8 @@ pub enum Rejection {
     NoDataLoaded,
     #[error("dataCutoff {asked} is no finished load; the last finished load is {last}")]
     CutoffUnknown { asked: LoadNumber, last: LoadNumber },
+    #[error("the input of month {month} is incomplete: {missing}")]
+    InputsIncomplete { month: BillingMonth, missing: String },
 }
 
 fn live_revision(live: Option<&(Revision, String)>) -> String {
@@ -120,6 +126,11 @@ pub async fn begin_run(pool: &PgPool, request: &BeginRequest<'_>) -> Result<Begi
         Ok(cutoff) => cutoff,
         Err(rejection) => return Ok(BeginResult::Rejected(rejection)),
     };
+    let data = DataVersion::read(&mut tx, data_cutoff).await?;
+    let missing = find_missing_input(&mut tx, request.month, request.require_sources, &data).await?;
+    if let Some(missing) = missing {
+        return Ok(BeginResult::Rejected(Rejection::InputsIncomplete { month: request.month, missing }));
+    }
     let key = open_revision(&mut tx, request, data_cutoff, fence).await?;
     let scope = request.rebill.map_or(&Scope::Everyone, |rebill| rebill.scope);
     list_members(&mut tx, &key, scope, data_cutoff).await?;
@@ -127,7 +138,7 @@ pub async fn begin_run(pool: &PgPool, request: &BeginRequest<'_>) -> Result<Begi
         &mut tx,
         &key,
         scope.kind().rule(),
-        data_cutoff,
+        &data,
         request.price_book,
         request.chunk_size,
         request.shards,
@@ -233,7 +244,12 @@ async fn check_preconditions(
     .fetch_one(tx)
     .await
     .during("cannot read the finished loads")?;
-    let Some(last) = loads.last else { return Ok(Err(Rejection::NoDataLoaded)) };
+    let Some(last) = loads.last else {
+        return Ok(Err(match describe_missing(month, request.require_sources, &[]) {
+            Some(missing) => Rejection::InputsIncomplete { month, missing },
+            None => Rejection::NoDataLoaded,
+        }));
+    };
     let last = read_number("load.number", last)?;
     Ok(match request.data_cutoff {
         None => Ok(last),

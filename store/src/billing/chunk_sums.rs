@@ -5,7 +5,9 @@ use sqlx::PgConnection;
 
 use super::amounts::{AmountTexts, Amounts, Counts};
 use super::billing_error::BillingError;
+use super::not_charged::NotCharged;
 use super::revision::RevisionKey;
+use crate::decode::read_amount;
 use crate::error::During as _;
 
 /// The chunks of a revision. Counts and amounts are those of the chunks that are done.
@@ -24,6 +26,7 @@ pub(super) struct ChunkSums {
     pub(super) changed: i64,
     /// The versions of the pricing rules of the workers, ascending.
     pub(super) pricing_versions: Vec<i32>,
+    pub(super) not_charged: NotCharged,
 }
 
 /// Sums the chunks of a revision.
@@ -48,7 +51,11 @@ pub(super) async fn sum_chunks(
                   coalesce(sum(total_amount), 0)::text as "total!",
                   coalesce(sum(coalesce(changed, billed + quarantined)), 0)::bigint as "changed!",
                   coalesce(array_agg(distinct pricing_version) filter (where pricing_version is not null), '{}')
-                      as "pricing_versions!"
+                      as "pricing_versions!",
+                  coalesce(sum(not_charged_add_ons), 0)::bigint as "not_charged_add_ons!",
+                  coalesce(sum(not_charged_adjustments), 0)::bigint as "not_charged_adjustments!",
+                  coalesce(sum(not_charged_adjustment_amount), 0)::text as "not_charged_adjustment_amount!",
+                  coalesce(sum(not_charged_usage), 0)::bigint as "not_charged_usage!"
            from chunk where month = $1 and revision = $2"#,
         key.month.to_string(),
         key.revision.get()
@@ -82,5 +89,14 @@ pub(super) async fn sum_chunks(
         amounts: amounts.parse()?,
         changed: row.changed,
         pricing_versions: row.pricing_versions,
+        not_charged: NotCharged {
+            add_ons: row.not_charged_add_ons,
+            adjustments: row.not_charged_adjustments,
+            adjustment_amount: read_amount(
+                "chunk.not_charged_adjustment_amount",
+                &row.not_charged_adjustment_amount,
+            )?,
+            usage_rows: row.not_charged_usage,
+        },
     })
 }

@@ -5,6 +5,7 @@ use sqlx::PgPool;
 
 use super::amounts::Counts;
 use super::billing_error::BillingError;
+use super::not_charged::NotCharged;
 use super::revision::RevisionState;
 use crate::decode::{read_amount, read_month};
 use crate::error::During as _;
@@ -21,6 +22,7 @@ pub struct MonthTotals {
     pub chunks_done: i64,
     pub counts: Counts,
     pub late_usage: i64,
+    pub not_charged: NotCharged,
     /// Minor units; can exceed 64 bits.
     pub total: i128,
 }
@@ -39,6 +41,10 @@ pub async fn read_totals(pool: &PgPool) -> Result<Vec<MonthTotals>, BillingError
                   coalesce(sum(c.items), 0)::bigint as "items!", coalesce(sum(c.rated_usage), 0)::bigint as "rated!",
                   coalesce(sum(c.unbillable_usage), 0)::bigint as "unbillable!",
                   coalesce(sum(c.quarantined_usage), 0)::bigint as "quarantined_usage!",
+                  coalesce(sum(c.not_charged_add_ons), 0)::bigint as "not_charged_add_ons!",
+                  coalesce(sum(c.not_charged_adjustments), 0)::bigint as "not_charged_adjustments!",
+                  coalesce(sum(c.not_charged_adjustment_amount), 0)::text as "not_charged_adjustment_amount!",
+                  coalesce(sum(c.not_charged_usage), 0)::bigint as "not_charged_usage!",
                   coalesce(r.live_total, sum(c.total_amount), 0)::text as "total!"
            from (select distinct on (month) *, case state when 'LIVE' then month_billed end as live_billed,
                         case state when 'LIVE' then month_quarantined end as live_quarantined,
@@ -70,12 +76,26 @@ pub async fn read_totals(pool: &PgPool) -> Result<Vec<MonthTotals>, BillingError
                     quarantined_usage: row.quarantined_usage,
                 },
                 late_usage: row.late_usage,
+                not_charged: NotCharged {
+                    add_ons: row.not_charged_add_ons,
+                    adjustments: row.not_charged_adjustments,
+                    adjustment_amount: read_amount(
+                        "chunk.not_charged_adjustment_amount",
+                        &row.not_charged_adjustment_amount,
+                    )?,
+                    usage_rows: row.not_charged_usage,
+                },
                 total: read_amount("chunk.total_amount", &row.total)?,
             };
             Ok(match state {
-                RevisionState::RolledBack => {
-                    MonthTotals { members: 0, counts: Counts::default(), late_usage: 0, total: 0, ..totals }
-                }
+                RevisionState::RolledBack => MonthTotals {
+                    members: 0,
+                    counts: Counts::default(),
+                    late_usage: 0,
+                    not_charged: NotCharged::default(),
+                    total: 0,
+                    ..totals
+                },
                 _ => totals,
             })
         })

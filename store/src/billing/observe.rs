@@ -9,10 +9,12 @@ use super::amounts::{Amounts, Counts};
 use super::billing_error::BillingError;
 use super::chunk_sums::sum_chunks;
 use super::diff::Diff;
+use super::late_rows::LateRows;
 use super::month_figures::{Baselines, read_baselines};
+use super::not_charged::NotCharged;
 use super::revision::{RevisionKey, RevisionState};
 use super::scope::ScopeKind;
-use super::verification::{Verification, read_checks};
+use super::verification::{Verification, read_checks, read_late_rows};
 use crate::decode::{read_month, read_number};
 use crate::error::During as _;
 
@@ -38,6 +40,7 @@ pub struct RunSnapshot {
     pub chunks_done: i64,
     pub counts: Counts,
     pub amounts: Amounts,
+    pub not_charged: NotCharged,
     pub opened_at: Timestamp,
     /// When the first chunk that is done was claimed.
     pub first_claim_at: Option<Timestamp>,
@@ -105,7 +108,8 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         .during("cannot open the transaction that observes a run")?;
     let Some(row) = sqlx::query!(
         r#"select r.month, r.revision, r.run, r.state, r.fence, r.data_cutoff, r.price_book, b.version, r.chunk_size, r.shards, r.pricing_version,
-                  r.members, r.of_revision, r.scope, r.scope_from, r.scope_to, r.verification, r.late_usage, r.digest, r.diff, r.decided_by, r.reason,
+                  r.members, r.of_revision, r.scope, r.scope_from, r.scope_to, r.verification, r.late_usage, r.late, r.digest, r.diff,
+                  r.decided_by, r.reason,
                   r.opened_at as "opened_at: jiff_sqlx::Timestamp", r.verified_at as "verified_at: jiff_sqlx::Timestamp",
                   r.issued_at as "issued_at: jiff_sqlx::Timestamp", r.closed_at as "closed_at: jiff_sqlx::Timestamp",
                   coalesce(l.fence = r.fence and l.run_uid = r.run_uid, false) as "holds_lock!",
@@ -146,7 +150,12 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         .transpose()?;
     let verification = match (row.verified_at, row.verification, row.digest, row.late_usage) {
         (Some(at), Some(checks), Some(digest), Some(late_usage)) => {
-            Some(Verification { checks: read_checks(checks)?, digest, late_usage, at: at.to_jiff() })
+            // An earlier version counted the usage only.
+            let late = match row.late {
+                Some(late) => read_late_rows(late)?,
+                None => LateRows { usage_rows: late_usage, ..LateRows::default() },
+            };
+            Some(Verification { checks: read_checks(checks)?, digest, late, at: at.to_jiff() })
         }
         _ => None,
     };
@@ -166,6 +175,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         chunks_done: sums.chunks_done,
         counts: sums.counts,
         amounts: sums.amounts,
+        not_charged: sums.not_charged,
         opened_at: row.opened_at.to_jiff(),
         first_claim_at: sums.first_claim_at,
         last_done_at: sums.last_done_at,

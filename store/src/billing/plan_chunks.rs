@@ -1,6 +1,5 @@
 //! Divides the member ids of a revision into chunks, and the chunks among shards.
 
-use domain::ids::LoadNumber;
 use domain::price_book::{PlanKind, PriceBook};
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
@@ -9,6 +8,7 @@ use super::billing_error::BillingError;
 use super::revision::RevisionKey;
 use super::scope::ScopeRule;
 use crate::error::{During as _, expect_rows_affected};
+use crate::load::DataVersion;
 
 /// Divides the ids of the scope into chunks of `chunk_size` eligible members, gives each shard
 /// consecutive chunks, and returns the numbers of chunks and of eligible members.
@@ -21,7 +21,7 @@ pub(super) async fn plan_chunks(
     tx: &mut PgConnection,
     key: &RevisionKey,
     scope: ScopeRule,
-    data_cutoff: LoadNumber,
+    data: &DataVersion,
     price_book: &PriceBook,
     chunk_size: i32,
     shards: i32,
@@ -43,7 +43,7 @@ pub(super) async fn plan_chunks(
         r#"with subscribed as (
                select distinct on (member_id, plan_code, from_date) member_id, from_date, to_date
                from subscription
-               where load <= $3 and from_date < $5
+               where load <= $3 and load <> all($13) and from_date < $5
                  and (plan_code = any($6) or plan_code <> all($7)) and member_id between $10 and $11
                  and (not $12::boolean or member_id in (
                      select s.member_id from scope_member s where s.month = $1 and s.revision = $2))
@@ -52,7 +52,8 @@ pub(super) async fn plan_chunks(
                select member_id, row_number() over (order by member_id) - 1 as position
                from (select distinct member_id from subscribed
                      where to_date is null or to_date > greatest(from_date, $4)) in_month
-               where exists (select from member where member.member_id = in_month.member_id and member.load <= $3)
+               where exists (select from member m
+                             where m.member_id = in_month.member_id and m.load <= $3 and m.load <> all($13))
            ), cut as (
                select (position / $8)::int as piece, min(member_id) as first_member, count(*)::int as members
                from eligible group by 1
@@ -73,7 +74,7 @@ pub(super) async fn plan_chunks(
            select count(*) as "chunks!", sum(members)::bigint as "members!" from planned"#,
         key.month.to_string(),
         key.revision.get(),
-        data_cutoff.get(),
+        data.cutoff.get(),
         key.month.first_day().to_sqlx() as _,
         key.month.next_first_day().to_sqlx() as _,
         &codes(Some(PlanKind::Base)),
@@ -82,17 +83,20 @@ pub(super) async fn plan_chunks(
         shards,
         scope.from,
         scope.to,
-        scope.listed
+        scope.listed,
+        &data.taken_back
     )
     .fetch_one(&mut *tx)
     .await
     .during("cannot divide the month's members into chunks")?;
     let counted = sqlx::query!(
-        "update revision set members = $4 where month = $1 and revision = $2 and run_uid = $3 and state = 'DRAFT'",
+        "update revision set members = $4, add_ons = $5
+         where month = $1 and revision = $2 and run_uid = $3 and state = 'DRAFT'",
         key.month.to_string(),
         key.revision.get(),
         key.run_uid,
-        cut.members
+        cut.members,
+        &codes(Some(PlanKind::Addon))
     )
     .execute(tx)
     .await

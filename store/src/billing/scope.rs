@@ -5,7 +5,6 @@
 use std::fmt;
 
 use domain::ids::{LoadNumber, MemberId};
-use jiff_sqlx::ToSqlx as _;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
@@ -27,7 +26,7 @@ pub enum Scope {
     Members(Vec<MemberId>),
     /// Who is in quarantine.
     Quarantined,
-    /// Of whom something was loaded after the cut-off of the highest live revision.
+    /// Of whom something was loaded or taken back after the cut-off of the highest live revision.
     Late,
 }
 
@@ -169,47 +168,22 @@ pub(super) async fn list_members(
 }
 
 /// Lists the members of whom usage or adjustments of the month, or subscriptions or grants that
-/// touch it, were loaded after the cut-off of the highest live revision, and up to the run's
-/// cut-off. A subscription or grant touches the month if it or the version before it has a day in
-/// it: one that is taken back is late too.
+/// touch it, were loaded or taken back after the cut-off of the highest live revision, and up to
+/// the run's cut-off.
 async fn list_late_members(
     tx: &mut PgConnection,
     key: &RevisionKey,
     data_cutoff: LoadNumber,
 ) -> Result<(), BillingError> {
     sqlx::query!(
-        "with live as materialized (
-             select data_cutoff as cutoff from revision where month = $1 and state = 'LIVE' order by revision desc limit 1
-         )
-         insert into scope_member (month, revision, member_id)
-         select $1, $2::int, member_id from usage
-         where month = $1 and load > (select cutoff from live) and load <= $3
-         union
-         select $1, $2, member_id from adjustment
-         where month = $1 and load > (select cutoff from live) and load <= $3
-         union
-         select $1, $2, s.member_id from subscription s
-         where s.load > (select cutoff from live) and s.load <= $3 and s.from_date < $5
-           and (s.to_date is null or s.to_date > greatest(s.from_date, $4) or exists (
-               select from (select b.to_date from subscription b
-                            where b.member_id = s.member_id and b.plan_code = s.plan_code and b.from_date = s.from_date
-                              and b.load < s.load
-                            order by b.load desc limit 1) before
-               where before.to_date is null or before.to_date > greatest(s.from_date, $4)))
-         union
-         select $1, $2, g.member_id from discount_grant g
-         where g.load > (select cutoff from live) and g.load <= $3 and g.from_date < $5
-           and (g.to_date is null or g.to_date > greatest(g.from_date, $4) or exists (
-               select from (select b.to_date from discount_grant b
-                            where b.member_id = g.member_id and b.discount_code = g.discount_code
-                              and b.from_date = g.from_date and b.load < g.load
-                            order by b.load desc limit 1) before
-               where before.to_date is null or before.to_date > greatest(g.from_date, $4)))",
+        "insert into scope_member (month, revision, member_id)
+         select distinct $1, $2::int, late.member_id
+         from highest_live_revision live
+         cross join lateral late_row(live.month, live.data_cutoff, $3) late
+         where live.month = $1 and late.file <> 'members'",
         key.month.to_string(),
         key.revision.get(),
-        data_cutoff.get(),
-        key.month.first_day().to_sqlx() as _,
-        key.month.next_first_day().to_sqlx() as _
+        data_cutoff.get()
     )
     .execute(tx)
     .await

@@ -7,18 +7,22 @@
 //! a re-billing; otherwise the planner leaves the live ones out. `$4` to `$6` are the scope: what
 //! is outside of it is not read.
 
+use domain::ids::LoadNumber;
 use sqlx::{PgConnection, PgPool};
 
-use super::amounts::{AmountTexts, Amounts, Counts};
+use super::amounts::{AmountTexts, Amounts};
 use super::billing_error::BillingError;
 use super::chunk_sums::{ChunkSums, sum_chunks};
 use super::diff;
+use super::late_rows::{count_late_rows, count_late_rows_of_scope};
 use super::month_figures::{KeptFigures, figures_over};
 use super::revision::{RevisionKey, RevisionState};
 use super::scope::{ScopeKind, ScopeRule};
 use super::verification::{Check, Verification, read_checks};
-use crate::decode::read_amount;
+use super::verify_usage::{loads_check, total_input, usage_check};
+use crate::decode::{read_amount, read_number};
 use crate::error::{During as _, StoreError, expect_rows_affected};
+use crate::load::DataVersion;
 
 /// Verifies the revision when all its chunks are done, stores the result with it and returns it.
 ///
@@ -48,12 +52,19 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
     let tiling = read_tiling(&mut tx, key, planned.scope).await?;
     let bills = sum_bills(&mut tx, key, &planned).await?;
     let items = sum_items(&mut tx, key, &planned).await?;
-    let usage = count_usage(&mut tx, key, &planned).await?;
+    let data = DataVersion::read(&mut tx, planned.data_cutoff).await?;
+    let input = total_input(&mut tx, key, planned.scope, &data).await?;
+    let late = if planned.is_scoped {
+        count_late_rows_of_scope(&mut tx, key, planned.scope, planned.data_cutoff).await?
+    } else {
+        count_late_rows(&mut tx, key.month, planned.data_cutoff).await?
+    };
     let mut checks = vec![
         members_check(planned.members, &bills),
         bills_check(&done, &bills),
         items_check(&done, &items),
-        usage_check(&done, &usage),
+        usage_check(&done.counts, &input, late.usage_rows),
+        loads_check(&input),
         chunks_check(&done, &tiling, planned.scope),
     ];
     let month = match planned.of_revision {
@@ -72,19 +83,20 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
     let row = sqlx::query!(
         r#"update revision
            set verified_at = clock_timestamp(), verification = $4, late_usage = $5, digest = $6, diff = $7,
-               month_billed = $8, month_quarantined = $9, month_total = $10::text::numeric
+               month_billed = $8, month_quarantined = $9, month_total = $10::text::numeric, late = $11
            where month = $1 and revision = $2 and fence = $3 and state = 'DRAFT'
            returning verified_at as "verified_at!: jiff_sqlx::Timestamp""#,
         key.month.to_string(),
         key.revision.get(),
         key.fence,
         serde_json::json!(checks),
-        usage.late,
+        late.usage_rows,
         tiling.digest,
         diff,
         month.billed,
         month.quarantined,
-        month.total.to_string()
+        month.total.to_string(),
+        serde_json::json!(late)
     )
     .fetch_all(&mut *tx)
     .await
@@ -92,7 +104,7 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
     expect_rows_affected("storing the verification", row.len() as u64, 1)?;
     tx.commit().await.during("cannot commit the verification")?;
     let at = row[0].verified_at.to_jiff();
-    Ok(Verification { checks, digest: tiling.digest, late_usage: usage.late, at })
+    Ok(Verification { checks, digest: tiling.digest, late, at })
 }
 
 /// Fails unless the draft was verified and every check passed.
@@ -147,7 +159,7 @@ async fn share_month(tx: &mut PgConnection, key: &RevisionKey) -> Result<(), Bil
 
 struct Planned {
     members: i64,
-    data_cutoff: i64,
+    data_cutoff: LoadNumber,
     of_revision: Option<i32>,
     is_scoped: bool,
     scope: ScopeRule,
@@ -176,7 +188,7 @@ async fn read_plan(tx: &mut PgConnection, key: &RevisionKey) -> Result<Planned, 
             let scope = ScopeKind::read(&row.scope, row.scope_from, row.scope_to)?;
             Ok(Planned {
                 members: row.members,
-                data_cutoff: row.data_cutoff,
+                data_cutoff: read_number("revision.data_cutoff", row.data_cutoff)?,
                 of_revision: row.of_revision,
                 is_scoped: scope != ScopeKind::Everyone,
                 scope: scope.rule(),
@@ -381,36 +393,6 @@ async fn read_changes(
     Ok(changes)
 }
 
-struct UsageTotals {
-    within: i64,
-    late: i64,
-}
-
-async fn count_usage(
-    tx: &mut PgConnection,
-    key: &RevisionKey,
-    planned: &Planned,
-) -> Result<UsageTotals, BillingError> {
-    let row = sqlx::query!(
-        r#"select count(*) filter (where load <= $2) as "within!", count(*) filter (where load > $2) as "late!"
-           from (select load from usage where month = $1 and not $3::boolean and member_id between $4 and $5
-                 union all
-                 select u.load
-                 from scope_member s join usage u on u.month = $1 and u.member_id = s.member_id
-                 where $3 and s.month = $1 and s.revision = $6) u"#,
-        key.month.to_string(),
-        planned.data_cutoff,
-        planned.scope.listed,
-        planned.scope.from,
-        planned.scope.to,
-        key.revision.get()
-    )
-    .fetch_one(tx)
-    .await
-    .during("cannot count the month's usage")?;
-    Ok(UsageTotals { within: row.within, late: row.late })
-}
-
 fn check(name: &str, passed: bool, detail: String) -> Check {
     Check { check: name.to_owned(), passed, detail }
 }
@@ -448,16 +430,6 @@ fn items_check(done: &ChunkSums, items: &ItemTotals) -> Check {
         items.items, items.total, done.counts.items, total, items.unbalanced
     );
     check("items", passed, detail)
-}
-
-fn usage_check(done: &ChunkSums, usage: &UsageTotals) -> Check {
-    let Counts { rated_usage, unbillable_usage, quarantined_usage, .. } = done.counts;
-    let passed = usage.within == rated_usage + unbillable_usage + quarantined_usage;
-    let detail = format!(
-        "{} rows within the cut-off; {rated_usage} rated, {unbillable_usage} unbillable and {quarantined_usage} quarantined; {} late",
-        usage.within, usage.late
-    );
-    check("usage", passed, detail)
 }
 
 fn chunks_check(done: &ChunkSums, tiling: &ChunkTiling, scope: ScopeRule) -> Check {

@@ -1,5 +1,6 @@
 //! Merges the staging tables into the tables: new content becomes rows of this load, known content
-//! is skipped, and contradicting lines are reported as conflicts. All of it is set-based, except
+//! is skipped, and contradicting lines are reported as conflicts. Rows of loads that were taken
+//! back are not known. What is written is recorded in `load_total`. All of it is set-based, except
 //! that encrypted columns are compared here, as two envelopes of one text differ.
 
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use secrecy::ExposeSecret as _;
 use sqlx::PgConnection;
 
+use super::data_version::read_taken_back;
 use crate::crypto::{Column, Keyring, OpenError};
 use crate::error::{DatabaseError, During as _, StoreError};
 
@@ -106,16 +108,17 @@ pub async fn merge_staged_rows(
     keys: Option<&Keyring>,
 ) -> Result<Written, StoreError> {
     let mut written = Written::default();
+    let taken_back = read_taken_back(connection, number).await?;
     if let Some(keys) = keys {
-        written.members = merge_members(connection, number, keys).await?;
+        written.members = merge_members(connection, number, &taken_back, keys).await?;
     }
     written.subscriptions =
-        merge_subscriptions(connection, number).await.during("cannot merge subscriptions")?;
-    written.grants = merge_grants(connection, number).await.during("cannot merge grants")?;
+        merge_subscriptions(connection, number, &taken_back).await.during("cannot merge subscriptions")?;
+    written.grants = merge_grants(connection, number, &taken_back).await.during("cannot merge grants")?;
     (written.adjustments, written.conflicting_adjustments) =
-        merge_adjustments(connection, number).await.during("cannot merge adjustments")?;
+        merge_adjustments(connection, number, &taken_back).await.during("cannot merge adjustments")?;
     for month in months {
-        let (rows, conflicts) = merge_usage(connection, number, source, *month)
+        let (rows, conflicts) = merge_usage(connection, number, &taken_back, source, *month)
             .await
             .during(format!("cannot merge the usage of {month}"))?;
         written.usage += rows;
@@ -127,6 +130,7 @@ pub async fn merge_staged_rows(
 async fn merge_members(
     connection: &mut PgConnection,
     number: i64,
+    taken_back: &[i64],
     keys: &Keyring,
 ) -> Result<u64, StoreError> {
     const OPERATION: &str = "cannot merge members";
@@ -138,16 +142,27 @@ async fn merge_members(
     .execute(&mut *connection)
     .await
     .during(OPERATION)?;
-    delete_unchanged(connection, keys).await?;
-    let inserted = sqlx::query!(
-        "insert into member (member_id, load, locale, name, email, phone)
-         select member_id, $1, locale, name, email, phone from staged_member order by member_id",
-        number
+    delete_unchanged(connection, taken_back, keys).await?;
+    let written = sqlx::query_scalar!(
+        r#"with totals as (
+               insert into load_total (load, file, kind, from_month, to_month, rows)
+               select $1, 'members', case when known then 'CHANGED' else 'NEW' end, '2000-01', '2099-12', count(*)
+               from (select exists (select from member m where m.member_id = s.member_id and m.load <> all($2)) as known
+                     from staged_member s) staged
+               group by known
+               returning rows
+           ), written as (
+               insert into member (member_id, load, locale, name, email, phone)
+               select member_id, $1, locale, name, email, phone from staged_member order by member_id
+           )
+           select coalesce(sum(rows), 0)::bigint as "rows!" from totals"#,
+        number,
+        taken_back
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await
     .during(OPERATION)?;
-    Ok(inserted.rows_affected())
+    Ok(written.unsigned_abs())
 }
 
 /// A staged member and its current version.
@@ -164,7 +179,11 @@ struct Pair {
     phone: Option<Vec<u8>>,
 }
 
-async fn delete_unchanged(connection: &mut PgConnection, keys: &Keyring) -> Result<(), StoreError> {
+async fn delete_unchanged(
+    connection: &mut PgConnection,
+    taken_back: &[i64],
+    keys: &Keyring,
+) -> Result<(), StoreError> {
     const OPERATION: &str = "cannot compare members with their current versions";
     // A cursor keeps its snapshot: rows that are deleted meanwhile do not shift it.
     sqlx::query!(
@@ -173,7 +192,9 @@ async fn delete_unchanged(connection: &mut PgConnection, keys: &Keyring) -> Resu
                 s.name as staged_name, s.email as staged_email, s.phone as staged_phone, m.name, m.email, m.phone
          from staged_member s
          cross join lateral (select locale, name, email, phone from member m
-                             where m.member_id = s.member_id order by load desc limit 1) m"
+                             where m.member_id = s.member_id and m.load <> all($1)
+                             order by load desc limit 1) m",
+        taken_back
     )
     .execute(&mut *connection)
     .await
@@ -224,42 +245,83 @@ impl Pair {
     }
 }
 
-async fn merge_subscriptions(connection: &mut PgConnection, number: i64) -> sqlx::Result<u64> {
-    let inserted = sqlx::query!(
-        "insert into subscription (member_id, plan_code, from_date, to_date, load)
-         select s.member_id, s.plan_code, s.from_date, s.to_date, $1
-         from (select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
-               from staged_subscription order by member_id, plan_code, from_date, line_no desc) s
-         left join lateral (select true as known, to_date from subscription c
-                            where c.member_id = s.member_id and c.plan_code = s.plan_code and c.from_date = s.from_date
-                            order by load desc limit 1) c on true
-         where c.known is null or c.to_date is distinct from s.to_date",
-        number
+/// A version that replaces another one concerns the months from the earlier of the two ends to the
+/// later one; a new one concerns all its months.
+async fn merge_subscriptions(
+    connection: &mut PgConnection,
+    number: i64,
+    taken_back: &[i64],
+) -> sqlx::Result<u64> {
+    let written = sqlx::query_scalar!(
+        r#"with merged as materialized (
+               select s.member_id, s.plan_code, s.from_date, s.to_date,
+                      case when c.known then least(s.to_date, c.to_date) else s.from_date end as changed_from,
+                      case when s.to_date is not null and (c.known is null or c.to_date is not null)
+                           then greatest(s.to_date, c.to_date) - 1 end as last_changed
+               from (select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
+                     from staged_subscription order by member_id, plan_code, from_date, line_no desc) s
+               left join lateral (select true as known, to_date from subscription c
+                                  where c.member_id = s.member_id and c.plan_code = s.plan_code
+                                    and c.from_date = s.from_date and c.load <> all($2)
+                                  order by load desc limit 1) c on true
+               where c.known is null or c.to_date is distinct from s.to_date
+           ), written as (
+               insert into subscription (member_id, plan_code, from_date, to_date, load)
+               select member_id, plan_code, from_date, to_date, $1 from merged
+           ), totals as (
+               insert into load_total (load, file, from_month, to_month, rows)
+               select $1, 'subscriptions', to_char(changed_from, 'YYYY-MM'),
+                      coalesce(to_char(greatest(changed_from, last_changed), 'YYYY-MM'), '2099-12'), count(*)
+               from merged group by 3, 4
+               returning rows
+           )
+           select coalesce(sum(rows), 0)::bigint as "rows!" from totals"#,
+        number,
+        taken_back
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(inserted.rows_affected())
+    Ok(written.unsigned_abs())
 }
 
-async fn merge_grants(connection: &mut PgConnection, number: i64) -> sqlx::Result<u64> {
-    let inserted = sqlx::query!(
-        "insert into discount_grant (member_id, discount_code, from_date, to_date, load)
-         select s.member_id, s.discount_code, s.from_date, s.to_date, $1
-         from (select distinct on (member_id, discount_code, from_date) member_id, discount_code, from_date, to_date
-               from staged_grant order by member_id, discount_code, from_date, line_no desc) s
-         left join lateral (select true as known, to_date from discount_grant c
-                            where c.member_id = s.member_id and c.discount_code = s.discount_code
-                              and c.from_date = s.from_date
-                            order by load desc limit 1) c on true
-         where c.known is null or c.to_date is distinct from s.to_date",
-        number
+async fn merge_grants(connection: &mut PgConnection, number: i64, taken_back: &[i64]) -> sqlx::Result<u64> {
+    let written = sqlx::query_scalar!(
+        r#"with merged as materialized (
+               select s.member_id, s.discount_code, s.from_date, s.to_date,
+                      case when c.known then least(s.to_date, c.to_date) else s.from_date end as changed_from,
+                      case when s.to_date is not null and (c.known is null or c.to_date is not null)
+                           then greatest(s.to_date, c.to_date) - 1 end as last_changed
+               from (select distinct on (member_id, discount_code, from_date) member_id, discount_code, from_date, to_date
+                     from staged_grant order by member_id, discount_code, from_date, line_no desc) s
+               left join lateral (select true as known, to_date from discount_grant c
+                                  where c.member_id = s.member_id and c.discount_code = s.discount_code
+                                    and c.from_date = s.from_date and c.load <> all($2)
+                                  order by load desc limit 1) c on true
+               where c.known is null or c.to_date is distinct from s.to_date
+           ), written as (
+               insert into discount_grant (member_id, discount_code, from_date, to_date, load)
+               select member_id, discount_code, from_date, to_date, $1 from merged
+           ), totals as (
+               insert into load_total (load, file, from_month, to_month, rows)
+               select $1, 'grants', to_char(changed_from, 'YYYY-MM'),
+                      coalesce(to_char(greatest(changed_from, last_changed), 'YYYY-MM'), '2099-12'), count(*)
+               from merged group by 3, 4
+               returning rows
+           )
+           select coalesce(sum(rows), 0)::bigint as "rows!" from totals"#,
+        number,
+        taken_back
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(inserted.rows_affected())
+    Ok(written.unsigned_abs())
 }
 
-async fn merge_adjustments(connection: &mut PgConnection, number: i64) -> sqlx::Result<(u64, u64)> {
+async fn merge_adjustments(
+    connection: &mut PgConnection,
+    number: i64,
+    taken_back: &[i64],
+) -> sqlx::Result<(u64, u64)> {
     // A line is compared with the stored row, or else with the first line of the file that has its id.
     let conflicts = sqlx::query!(
         "insert into staged_conflict (file, line_no, other_load, other_line)
@@ -267,30 +329,43 @@ async fn merge_adjustments(connection: &mut PgConnection, number: i64) -> sqlx::
          from staged_adjustment s
          join (select distinct on (adjustment_id) * from staged_adjustment order by adjustment_id, line_no) first
            on first.adjustment_id = s.adjustment_id
-         left join adjustment known on known.adjustment_id = s.adjustment_id
+         left join adjustment known on known.adjustment_id = s.adjustment_id and known.load <> all($1)
          where case when known.load is null
                     then (s.member_id, s.month, s.code, s.amount, s.reason)
                          <> (first.member_id, first.month, first.code, first.amount, first.reason)
                     else (s.member_id, s.month, s.code, s.amount, s.reason)
-                         <> (known.member_id, known.month, known.code, known.amount, known.reason) end"
+                         <> (known.member_id, known.month, known.code, known.amount, known.reason) end",
+        taken_back
     )
     .execute(&mut *connection)
     .await?;
-    let inserted = sqlx::query!(
-        "insert into adjustment (adjustment_id, member_id, month, code, amount, reason, load)
-         select distinct on (adjustment_id) adjustment_id, member_id, month, code, amount, reason, $1
-         from staged_adjustment order by adjustment_id, line_no
-         on conflict (adjustment_id) do nothing",
-        number
+    let written = sqlx::query_scalar!(
+        r#"with written as (
+               insert into adjustment (adjustment_id, member_id, month, code, amount, reason, load)
+               select distinct on (adjustment_id) adjustment_id, member_id, month, code, amount, reason, $1
+               from staged_adjustment s
+               where not exists (
+                   select from adjustment known where known.adjustment_id = s.adjustment_id and known.load <> all($2))
+               order by adjustment_id, line_no
+               returning month, amount
+           ), totals as (
+               insert into load_total (load, file, from_month, to_month, rows, quantity)
+               select $1, 'adjustments', month, month, count(*), sum(amount) from written group by month
+               returning rows
+           )
+           select coalesce(sum(rows), 0)::bigint as "rows!" from totals"#,
+        number,
+        taken_back
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok((inserted.rows_affected(), conflicts.rows_affected()))
+    Ok((written.unsigned_abs(), conflicts.rows_affected()))
 }
 
 async fn merge_usage(
     connection: &mut PgConnection,
     number: i64,
+    taken_back: &[i64],
     source: &str,
     month: BillingMonth,
 ) -> sqlx::Result<(u64, u64)> {
@@ -303,6 +378,7 @@ async fn merge_usage(
          select 'usage.csv', s.line_no, known.load, null::bigint
          from staged_usage s
          join usage known on known.month = $1 and known.source = $2 and known.usage_id = s.usage_id
+                             and known.load <> all($3)
          where s.month = $1
            and (s.member_id, s.kind, s.quantity, s.started_at)
                <> (known.member_id, known.kind, known.quantity, known.started_at)
@@ -314,9 +390,11 @@ async fn merge_usage(
          where (s.member_id, s.kind, s.quantity, s.started_at)
                <> (first.member_id, first.kind, first.quantity, first.started_at)
            and not exists (select from usage known
-                           where known.month = $1 and known.source = $2 and known.usage_id = s.usage_id)",
+                           where known.month = $1 and known.source = $2 and known.usage_id = s.usage_id
+                             and known.load <> all($3))",
         month,
-        source
+        source,
+        taken_back
     )
     .execute(&mut *connection)
     .await?;
@@ -330,14 +408,52 @@ async fn merge_usage(
          where s.month = $1
            and not exists (select from again where again.usage_id = s.usage_id and again.first_line <> s.line_no)
            and not exists (select from usage known
-                           where known.month = $1 and known.source = $2 and known.usage_id = s.usage_id)",
+                           where known.month = $1 and known.source = $2 and known.usage_id = s.usage_id
+                             and known.load <> all($4))",
         month,
         source,
-        number
+        number,
+        taken_back
     )
-    .execute(connection)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    if inserted > 0 {
+        record_usage(connection, number, &month, inserted).await?;
+    }
+    Ok((inserted, conflicts.rows_affected()))
+}
+
+/// Records what was written of a month. If it is all that was staged, the staging table tells it,
+/// however large the month is.
+async fn record_usage(
+    connection: &mut PgConnection,
+    number: i64,
+    month: &str,
+    inserted: u64,
+) -> sqlx::Result<()> {
+    let recorded = sqlx::query!(
+        "with staged as (
+             select kind, count(*) as rows, sum(quantity) as quantity from staged_usage where month = $2 group by kind)
+         insert into load_total (load, file, kind, from_month, to_month, rows, quantity)
+         select $1, 'usage', kind, $2, $2, rows, quantity from staged where (select sum(rows) from staged) = $3::bigint",
+        number,
+        month,
+        inserted.cast_signed()
+    )
+    .execute(&mut *connection)
     .await?;
-    Ok((inserted.rows_affected(), conflicts.rows_affected()))
+    if recorded.rows_affected() == 0 {
+        sqlx::query!(
+            "insert into load_total (load, file, kind, from_month, to_month, rows, quantity)
+             select $1, 'usage', kind, $2, $2, count(*), sum(quantity) from usage where month = $2 and load = $1 group by kind",
+            number,
+            month
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// The conflicting lines of a file, in order.

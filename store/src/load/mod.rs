@@ -2,21 +2,30 @@
 //! Owns `load`, the staging tables and every statement that writes members, subscriptions, grants,
 //! adjustments or usage. Parses no file.
 //!
+//! A load can be taken back: from the number of the take-back on, its rows do not count
+//! ([`DataVersion`]).
+//!
 //! A load is written by the session that holds the lock. If the session is lost, the load is dead.
 
+mod data_version;
 mod merge;
 mod stage;
+mod take_back;
 
 use jiff::Timestamp;
-use jiff_sqlx::Timestamp as SqlTimestamp;
+use jiff::civil::Date;
+use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx as _};
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
+pub use self::data_version::DataVersion;
+pub(crate) use self::data_version::read_taken_back;
 pub use self::merge::{
     Conflict, EarlierContent, Written, analyze_reference_data, index_usage, merge_staged_rows,
     open_usage_partition, read_conflicts,
 };
 pub use self::stage::{Batch, StagingTable, clear_staging, copy_to_staging};
+pub use self::take_back::{TakeBackRejection, TakeBackResult, TakenBack, take_back_load};
 use crate::error::{DatabaseError, During as _, StoreError};
 use crate::job_log::{self, JobCounts, JobKind, JobStatus};
 use crate::locks::Lock;
@@ -27,6 +36,21 @@ pub struct StartedLoad {
     pub number: i64,
     /// Its row in `job_log`.
     pub job: i64,
+}
+
+/// A load or seed that begins.
+#[derive(Debug, Clone)]
+pub struct NewLoad<'a> {
+    pub kind: JobKind,
+    pub source: &'a str,
+    /// A seed's parameters.
+    pub fingerprint: Option<&'a str>,
+    /// The month of a seed.
+    pub month: Option<&'a str>,
+    /// The local dates that it covers; the second one is exclusive.
+    pub days: Option<(Date, Date)>,
+    /// For `job_log`.
+    pub detail: &'a Value,
 }
 
 /// The load or seed that holds the lock, as its rows describe it.
@@ -132,23 +156,21 @@ async fn discard(connection: &mut PgConnection, number: i64, kind: &str) -> sqlx
 /// When the database fails.
 pub async fn begin_load(
     connection: &mut PgConnection,
-    kind: JobKind,
-    source: &str,
-    fingerprint: Option<&str>,
-    month: Option<&str>,
-    detail: &Value,
+    new_load: &NewLoad<'_>,
 ) -> Result<StartedLoad, StoreError> {
     const OPERATION: &str = "cannot begin the load";
     let mut tx = connection.begin().await.during(OPERATION)?;
-    let job = job_log::start(&mut tx, kind, None, month, detail).await?;
+    let job = job_log::start(&mut tx, new_load.kind, None, new_load.month, new_load.detail).await?;
     job_log::hold_process_lock(&mut tx, job).await?;
     let number = sqlx::query_scalar!(
-        "insert into load (number, kind, source, fingerprint, job)
-         select coalesce(max(number), 0) + 1, $1, $2, $3, $4 from load returning number",
-        kind.as_str(),
-        source,
-        fingerprint,
+        "insert into load (number, kind, source, fingerprint, job, days_from, days_to)
+         select coalesce(max(number), 0) + 1, $1, $2, $3, $4, $5, $6 from load returning number",
+        new_load.kind.as_str(),
+        new_load.source,
+        new_load.fingerprint,
         job,
+        new_load.days.map(|(from, _)| from.to_sqlx()) as _,
+        new_load.days.map(|(_, to)| to.to_sqlx()) as _,
     )
     .fetch_one(&mut *tx)
     .await

@@ -10,10 +10,12 @@ grant usage on schema public to :operator, :worker;
 grant select on _sqlx_migrations, installation, load, job_log, price_book, month_lock, revision, chunk, bill, bill_item,
     quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine,
     template_set, notification, publication, notice_target, delivery, consumer, rollback, ineligible_member, outcome,
-    revision_layer, scope_member, bill_digest, bill_change, bill_diff, bill_diff_histogram, bill_diff_movers
+    revision_layer, scope_member, bill_digest, bill_change, bill_diff, bill_diff_histogram, bill_diff_movers,
+    load_total, loads, highest_live_revision, last_billing, not_charged
     to :operator, :worker;
 grant execute on function bill_as_of(text, integer, boolean, boolean, bigint, bigint),
-    bill_item_as_of(text, integer, boolean, boolean, bigint, bigint), quarantine_as_of(text, integer, boolean, boolean, bigint, bigint) to :operator, :worker;
+    bill_item_as_of(text, integer, boolean, boolean, bigint, bigint), quarantine_as_of(text, integer, boolean, boolean, bigint, bigint),
+    late_row(text, bigint, bigint) to :operator, :worker;
 
 -- job_log: no role deletes, and a trigger keeps completed rows unchanged.
 grant insert (kind, run, month, detail), update (status, ended_at, total, succeeded, failed, skipped, detail) on job_log
@@ -39,13 +41,14 @@ grant update (outcome, reason, ended_at) on notice_target to :operator;
 grant delete on consumer to :operator;
 grant execute on function open_notice_month(text) to :operator;
 
--- The worker loads. Loaded rows are never changed or deleted, except the rows of a dead seed.
+-- The worker loads and takes loads back. Loaded rows are never changed or deleted, except the rows of a dead seed.
 grant select on member to :worker;
-grant insert on load, member, subscription, discount_grant, adjustment, usage to :worker;
-grant update (state, finished_at) on load to :worker;
+grant insert on load, load_total, member, subscription, discount_grant, adjustment, usage to :worker;
+grant update (state, finished_at, taken_back_by) on load to :worker;
 grant select, insert, delete, truncate on staged_member, staged_subscription, staged_grant, staged_adjustment, staged_usage,
     staged_conflict to :worker;
-grant execute on function open_usage_month(text), index_usage_month(text), analyze_reference_data(), sweep_dead_load(bigint)
+grant execute on function open_usage_month(text), index_usage_month(text), analyze_reference_data(), sweep_dead_load(bigint),
+    record_load_totals(bigint)
     to :worker;
 
 -- The worker bills: it adds bills and writes the result of its chunk. It locks the month's row in share mode, which requires the
@@ -54,7 +57,7 @@ grant insert on bill, bill_item, quarantined_member, ineligible_member, bill_cha
 grant update (since) on month_lock to :worker;
 grant update (state, billed, quarantined, changed, items, rated_usage, unbillable_usage, quarantined_usage, base_amount, usage_amount,
     discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount, digest, worker, started_at, done_at,
-    pricing_version)
+    pricing_version, not_charged_add_ons, not_charged_adjustments, not_charged_adjustment_amount, not_charged_usage)
     on chunk to :worker;
 
 -- The worker selects and publishes the targets of a run, claims deliveries and records outcomes. It cannot begin, resume or end a

@@ -81,8 +81,8 @@ impl BillForEmailItem {
 }
 
 /// Reads the bills of targets of the run with their items and members, and the bills that they
-/// correct, sorted by key. A member is read as of the last finished load. A bill that is not in the
-/// database is left out.
+/// correct, sorted by key. A member is read as of the last finished load; one of whom all versions
+/// were taken back has no address. A bill that is not in the database is left out.
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
@@ -100,14 +100,17 @@ pub async fn read_bills_for_email(
     let (members, revisions) = key_columns(keys);
     let rows = sqlx::query!(
         r#"select b.member_id, b.revision, b.base_amount, b.usage_amount, b.discount_amount, b.adjustment_amount,
-                  b.tax_amount, b.rounding_amount, b.total_amount, r.price_book, m.name, m.email, m.locale
+                  b.tax_amount, b.rounding_amount, b.total_amount, r.price_book, m.name,
+                  case when m.counts then m.email end as email, m.locale
            from (select distinct member_id, revision from unnest($2::bigint[], $3::int[]) as k (member_id, revision)) a
            join bill b on b.month = $1 and b.member_id = a.member_id and b.revision = a.revision
            join revision r on r.month = $1 and r.revision = a.revision
            cross join lateral (
-               select name, email, locale from member
+               select name, email, locale, not exists (
+                   select from load v where v.number = member.load and v.taken_back_by is not null) as counts
+               from member
                where member_id = a.member_id and load <= (select max(number) from load where state = 'FINISHED')
-               order by load desc limit 1) m
+               order by counts desc, load desc limit 1) m
            order by b.member_id, b.revision"#,
         month.to_string(),
         &members,
@@ -206,6 +209,7 @@ async fn add_adjustment_reasons(
            from unnest($2::bigint[], $3::int[]) as k (member_id, revision)
            join revision r on r.month = $1 and r.revision = k.revision
            join adjustment a on a.month = $1 and a.member_id = k.member_id and a.load <= r.data_cutoff
+               and not exists (select from load l where l.number = a.load and l.taken_back_by <= r.data_cutoff)
            order by k.member_id, k.revision, a.adjustment_id"#,
         month.to_string(),
         &members,

@@ -158,6 +158,7 @@ async fn select_chunk(
                          select m.email from member m
                          where m.member_id = s.member_id
                            and m.load <= (select max(number) from load where load.state = 'FINISHED')
+                           and not exists (select from load v where v.number = m.load and v.taken_back_by is not null)
                          order by m.load desc limit 1) m
                      where m.email is not null) else true end
            ), chosen as (

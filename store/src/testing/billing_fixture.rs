@@ -12,6 +12,7 @@ use crate::billing::{
     self, BeginRequest, BeginResult, Rebilling, RevisionKey, RollbackRequest, RollbackResult, RunSnapshot,
     Scope, Started, Uuid, Verification,
 };
+use crate::load::{TakeBackResult, TakenBack, take_back_load};
 
 /// A database without loads, the operator's sessions, and the price book of [`sample_month`].
 #[derive(Debug)]
@@ -52,9 +53,22 @@ impl BillingFixture {
                  insert into load (number, kind, source, state, finished_at, job)
                  select {number}, 'LOAD', 'default', 'FINISHED', now(), id from job;
                  select open_usage_month('{month}');
-                 {statements};"
+                 {statements};
+                 select record_load_totals({number});"
             ))
             .await;
+    }
+
+    /// Takes a load back.
+    ///
+    /// # Panics
+    /// When it is rejected.
+    pub async fn take_back(&self, number: i64) -> TakenBack {
+        let mut worker = self.database.connect_as("monthend_worker").await;
+        match take_back_load(&mut worker, number, Some("a wrong file")).await {
+            Ok(TakeBackResult::TakenBack(taken_back)) => taken_back,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Begins a run with 2 shards, or returns why it cannot begin.
@@ -63,6 +77,19 @@ impl BillingFixture {
     /// When the database fails.
     pub async fn try_begin(&self, run: &str, uid: u128, cutoff: Option<i64>) -> BeginResult {
         self.begin_with(run, uid, cutoff, None, &self.price_book, &Scope::Everyone).await
+    }
+
+    /// Begins a run that needs input of these sources, or returns why it cannot begin.
+    ///
+    /// # Panics
+    /// When the database fails.
+    pub async fn try_begin_requiring(
+        &self,
+        uid: u128,
+        cutoff: Option<i64>,
+        sources: &[String],
+    ) -> BeginResult {
+        self.begin_request("test/run", uid, cutoff, &self.price_book, None, sources).await
     }
 
     /// Begins a run that bills the month again, or returns why it cannot begin.
@@ -80,12 +107,24 @@ impl BillingFixture {
         price_book_text: &str,
         scope: &Scope,
     ) -> BeginResult {
-        let price_book = PriceBook::parse(price_book_text).expect("a valid price book");
         let rebill = of_revision.map(|number| Rebilling {
             of_revision: Revision::try_from(i64::from(number)).expect("a revision"),
             reason: "a correction",
             scope,
         });
+        self.begin_request(run, uid, cutoff, price_book_text, rebill, &[]).await
+    }
+
+    async fn begin_request(
+        &self,
+        run: &str,
+        uid: u128,
+        cutoff: Option<i64>,
+        price_book_text: &str,
+        rebill: Option<Rebilling<'_>>,
+        require_sources: &[String],
+    ) -> BeginResult {
+        let price_book = PriceBook::parse(price_book_text).expect("a valid price book");
         let request = BeginRequest {
             run,
             run_uid: Uuid::from_u128(uid),
@@ -96,6 +135,7 @@ impl BillingFixture {
             chunk_size: self.chunk_size,
             shards: 2,
             rebill,
+            require_sources,
         };
         billing::begin_run(&self.operator, &request).await.expect("a run can begin or is rejected")
     }

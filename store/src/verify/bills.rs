@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 
 use super::report::{LIMIT, MAX_VIOLATIONS, VerifyError};
 use crate::error::During as _;
+use crate::load::read_taken_back;
 
 pub(super) async fn check_sums(
     connection: &mut PgConnection,
@@ -103,16 +104,17 @@ pub(super) async fn check_members(
 ) -> Result<Vec<String>, VerifyError> {
     let mut all = Vec::new();
     for live in read_live_revisions(connection, month).await? {
+        let taken_back = read_taken_back(connection, live.data_cutoff).await?;
         let found = sqlx::query_scalar!(
             r#"with known as (
                    select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
-                   from subscription where load <= $2
+                   from subscription where load <= $2 and load <> all($9)
                    order by member_id, plan_code, from_date, load desc
                ), eligible as (
                    select distinct k.member_id from known k
                    where greatest(k.from_date, $3) < least(coalesce(k.to_date, 'infinity'), $4)
                      and (k.plan_code = any($5) or k.plan_code <> all($6))
-                     and exists (select from member m where m.member_id = k.member_id and m.load <= $2)
+                     and exists (select from member m where m.member_id = k.member_id and m.load <= $2 and m.load <> all($9))
                ), outcome as (
                    select member_id from live_bill where month = $1
                    union all
@@ -141,7 +143,8 @@ pub(super) async fn check_members(
             &live.base_plans,
             &live.plans,
             LIMIT,
-            live.revision
+            live.revision,
+            &taken_back
         )
         .fetch_all(&mut *connection)
         .await
@@ -157,20 +160,25 @@ pub(super) async fn check_usage(
     month: &str,
 ) -> Result<Vec<String>, VerifyError> {
     let found = sqlx::query_scalar!(
-        r#"with loaded as materialized (select load, count(*) as rows from usage where month = $1 group by load)
+        r#"with loaded as materialized (
+               select load, rows, taken_back_by
+               from (select load, count(*) as rows from usage where month = $1 group by load) u left join load l on l.number = u.load
+           )
            select format('revision %s: %s rows within the cut-off, of which %s are counted; %s late rows, of which %s are counted',
                          r.revision, u.within, c.counted, u.late, coalesce(r.late_usage::text, 'none')) as "violation!"
            from revision r
            cross join lateral (
-               select coalesce(sum(rows) filter (where load <= r.data_cutoff), 0) as within,
+               select coalesce(sum(rows) filter (where load <= r.data_cutoff and not coalesce(taken_back_by <= r.data_cutoff, false)),
+                               0) as within,
                       coalesce(sum(rows) filter (where load > r.data_cutoff), 0) as late
-               from (select load, rows from loaded where r.scope = 'EVERYONE'
+               from (select load, rows, taken_back_by from loaded where r.scope = 'EVERYONE'
                      union all
-                     select load, 1 from usage
-                     where r.scope = 'RANGE' and month = $1 and member_id between r.scope_from and r.scope_to
+                     select i.load, 1, l.taken_back_by from usage i left join load l on l.number = i.load
+                     where r.scope = 'RANGE' and i.month = $1 and i.member_id between r.scope_from and r.scope_to
                      union all
-                     select i.load, 1
+                     select i.load, 1, l.taken_back_by
                      from scope_member s join usage i on i.month = $1 and i.member_id = s.member_id
+                     left join load l on l.number = i.load
                      where r.scope_listed and s.month = $1 and s.revision = r.revision) of_scope) u
            cross join lateral (
                select coalesce(sum(rated_usage + unbillable_usage + quarantined_usage), 0) as counted

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use domain::change_cause::{ChangeCause, ComparedUsage, Comparison, Inputs};
-use domain::ids::{LoadNumber, MemberId, Revision};
+use domain::ids::{MemberId, Revision};
 use domain::money::MinorUnits;
 use domain::price_book::{PriceBook, PriceBookError};
 use domain::pricing::{Adjustment, Grant, Pricer, Subscription, UsageSum};
@@ -13,28 +13,29 @@ use domain::zone::ZonedMonth;
 use sqlx::PgConnection;
 use store::billing::BillingError;
 use store::billing::chunk::{self, Change, InputRows, PriorRevision, UsageBoundaries};
+use store::load::DataVersion;
 
 /// What the outcomes of a live revision were priced from.
 #[derive(Debug)]
 pub(super) struct Prior {
     revision: Revision,
-    cutoff: LoadNumber,
+    data: DataVersion,
     book: PriceBook,
 }
 
 impl Prior {
-    pub(super) fn parse(revision: &PriorRevision) -> Result<Self, PriceBookError> {
+    pub(super) fn parse(revision: PriorRevision) -> Result<Self, PriceBookError> {
         Ok(Self {
             revision: revision.revision,
-            cutoff: revision.data_cutoff,
             book: PriceBook::parse(&revision.price_book)?,
+            data: revision.data,
         })
     }
 }
 
-/// The cause of each change, in their order. `pricer` and `cutoff` are those of the re-billing;
-/// `prior` are the revisions below it, from the highest to the first billing. If both cut-offs are
-/// the same, only the price books can differ, and nothing is read.
+/// The cause of each change, in their order. `pricer` and `data` are those of the re-billing;
+/// `prior` are the revisions below it, from the highest to the first billing. If both versions of the
+/// data are the same, only the price books can differ, and nothing is read.
 ///
 /// # Errors
 /// The database fails.
@@ -42,7 +43,7 @@ pub(super) async fn find_causes(
     tx: &mut PgConnection,
     pricer: &Pricer<'_>,
     month: &ZonedMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
     prior: &[Prior],
     changes: &[Change],
 ) -> Result<Vec<ChangeCause>, BillingError> {
@@ -55,7 +56,7 @@ pub(super) async fn find_causes(
     let mut causes = BTreeMap::new();
     for (position, members) in by_prior {
         let before = &prior[position];
-        if before.cutoff == cutoff {
+        if before.data == *data {
             let cause = if before.book.sha256 == pricer.book().sha256 {
                 ChangeCause::Calculation
             } else {
@@ -63,7 +64,7 @@ pub(super) async fn find_causes(
             };
             causes.extend(members.into_iter().map(|member| (member, cause)));
         } else {
-            causes.extend(compare(tx, pricer, month, cutoff, before, &members).await?);
+            causes.extend(compare(tx, pricer, month, data, before, &members).await?);
         }
     }
     Ok(changes
@@ -81,7 +82,7 @@ async fn find_prior(
     members: &[MemberId],
 ) -> Result<Vec<usize>, BillingError> {
     let has_the_same_inputs =
-        |one: &Prior, other: &Prior| (one.cutoff, one.book.sha256) == (other.cutoff, other.book.sha256);
+        |one: &Prior, other: &Prior| (&one.data, one.book.sha256) == (&other.data, other.book.sha256);
     if members.is_empty() || prior.windows(2).all(|two| has_the_same_inputs(&two[0], &two[1])) {
         return Ok(vec![0; members.len()]);
     }
@@ -99,12 +100,12 @@ async fn compare(
     tx: &mut PgConnection,
     pricer: &Pricer<'_>,
     month: &ZonedMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
     prior: &Prior,
     members: &[MemberId],
 ) -> Result<Vec<(MemberId, ChangeCause)>, BillingError> {
-    let before = chunk::read_inputs_of(tx, members, month.month(), prior.cutoff).await?;
-    let after = chunk::read_inputs_of(tx, members, month.month(), cutoff).await?;
+    let before = chunk::read_inputs_of(tx, members, month.month(), &prior.data).await?;
+    let after = chunk::read_inputs_of(tx, members, month.month(), data).await?;
     let prior_pricer = Pricer::new(&prior.book, month);
     let mut cuts = UsageBoundaries::default();
     let comparisons: Vec<(MemberId, Comparison<'_>)> = members
@@ -116,7 +117,7 @@ async fn compare(
             (*member, comparison)
         })
         .collect();
-    let usage = chunk::read_compared_usage(tx, members, month.month(), prior.cutoff, cutoff, &cuts).await?;
+    let usage = chunk::read_compared_usage(tx, members, month.month(), &prior.data, data, &cuts).await?;
     let causes = comparisons.into_iter().map(|(member, comparison)| {
         let own: Vec<ComparedUsage<'_>> = rows_of(&usage, member, |row| row.usage.member_id)
             .iter()

@@ -1,7 +1,7 @@
 //! Bills one chunk in one transaction: claims it, reads it, prices its members and writes their
 //! bills. Repeats nothing and opens no connection: the caller does both.
 
-use domain::ids::{LoadNumber, Revision};
+use domain::ids::Revision;
 use domain::price_book::{PriceBook, PriceBookError};
 use domain::pricing::Pricer;
 use domain::zone::ZonedMonth;
@@ -10,6 +10,7 @@ use store::billing::chunk::{self, ChunkClaim, ClaimedChunk, ShardTotals};
 use store::billing::{BillingError, Counts, RevisionKey};
 use store::error::{DatabaseError, During as _, StoreError};
 use store::installation;
+use store::load::DataVersion;
 
 use super::causes::{Prior, find_causes};
 use super::price::price_chunk;
@@ -60,7 +61,7 @@ impl Retryable for ChunkError {
 struct Pinned {
     price_book: PriceBook,
     month: ZonedMonth,
-    cutoff: LoadNumber,
+    data: DataVersion,
     of_revision: Option<Revision>,
     /// What the live outcomes were priced from. Empty for a first billing.
     prior: Vec<Prior>,
@@ -111,11 +112,11 @@ impl<'a> ChunkProcessor<'a> {
         };
         let pricer = Pricer::new(&pinned.price_book, &pinned.month);
         let mut outcomes =
-            price_chunk(&mut tx, &pricer, &self.key, &span, pinned.cutoff, pinned.of_revision).await?;
+            price_chunk(&mut tx, &pricer, &self.key, &span, &pinned.data, pinned.of_revision).await?;
         if pinned.of_revision.is_some() {
             let changes = outcomes.changes();
             let causes =
-                find_causes(&mut tx, &pricer, &pinned.month, pinned.cutoff, &pinned.prior, changes).await?;
+                find_causes(&mut tx, &pricer, &pinned.month, &pinned.data, &pinned.prior, changes).await?;
             outcomes.explain(causes);
         }
         let counts = *outcomes.counts();
@@ -146,8 +147,8 @@ async fn read_pinned(
     let mut prior = Vec::new();
     if let Some(of_revision) = of_revision {
         for layer in chunk::read_prior_revisions(connection, key.month, of_revision).await? {
-            prior.push(Prior::parse(&layer)?);
+            prior.push(Prior::parse(layer)?);
         }
     }
-    Ok(Pinned { price_book, month, cutoff: pinned.data_cutoff, of_revision, prior })
+    Ok(Pinned { price_book, month, data: pinned.data, of_revision, prior })
 }

@@ -7,6 +7,7 @@
 
 mod causes;
 mod chunk_processor;
+mod not_charged;
 mod price;
 #[cfg(test)]
 mod tests;

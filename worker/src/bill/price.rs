@@ -2,7 +2,7 @@
 //! to the pricer. For a re-billing it also reads the live outcomes, of which those that stay the
 //! same are not written again. Writes nothing.
 
-use domain::ids::{LoadNumber, MemberId, Revision};
+use domain::ids::{MemberId, Revision};
 use domain::money::MinorUnits;
 use domain::pricing::{Adjustment, Eligibility, Grant, Pricer, Subscription, UsageSum};
 use sqlx::PgConnection;
@@ -10,8 +10,11 @@ use store::billing::chunk::{
     self, AdjustmentRow, ChunkOutcomes, ClaimedChunk, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow,
 };
 use store::billing::{BillingError, RevisionKey};
+use store::load::DataVersion;
 
-/// Reads the chunk's rows as of the cut-off and prices its members. `of_revision` is the live
+use super::not_charged::count_not_charged;
+
+/// Reads the chunk's rows of this version of the data and prices its members. `of_revision` is the live
 /// revision that this one bills again.
 ///
 /// # Errors
@@ -21,18 +24,20 @@ pub(super) async fn price_chunk(
     pricer: &Pricer<'_>,
     key: &RevisionKey,
     span: &ClaimedChunk,
-    cutoff: LoadNumber,
+    data: &DataVersion,
     of_revision: Option<Revision>,
 ) -> Result<ChunkOutcomes, BillingError> {
     let month = key.month;
-    let members = chunk::read_members(tx, span, cutoff).await?;
-    let subscriptions = chunk::read_subscriptions(tx, span, month, cutoff).await?;
+    let members = chunk::read_members(tx, span, data).await?;
+    let subscriptions = chunk::read_subscriptions(tx, span, month, data).await?;
     let (coverages, cuts) = cover(pricer, &members, &subscriptions);
-    let grants = chunk::read_grants(tx, span, month, cutoff).await?;
-    let adjustments = chunk::read_adjustments(tx, span, month, cutoff).await?;
-    let usage = chunk::read_usage(tx, span, month, cutoff, &cuts).await?;
+    let grants = chunk::read_grants(tx, span, month, data).await?;
+    let adjustments = chunk::read_adjustments(tx, span, month, data).await?;
+    let usage = chunk::read_usage(tx, span, month, data, &cuts).await?;
     let live = chunk::read_live_outcomes(tx, span, month, of_revision).await?;
-    let outcomes = ChunkOutcomes::new(key, live);
+    let mut outcomes = ChunkOutcomes::new(key, live);
+    outcomes.not_charged =
+        count_not_charged(pricer, &members, &coverages, &subscriptions, &adjustments, &usage);
     price_members(pricer, outcomes, &members, &coverages, &grants, &adjustments, &usage)
 }
 

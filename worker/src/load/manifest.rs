@@ -152,6 +152,11 @@ impl Manifest {
         Ok(Self { source, claims })
     }
 
+    /// The local dates that the load covers; the second one is exclusive.
+    pub(crate) fn days(&self) -> Option<(Date, Date)> {
+        self.claims.get(&File::Usage)?.days.as_ref().map(|days| (days.from, days.to))
+    }
+
     /// Whether checking it needs the sums of quantities and the days.
     pub(crate) fn needs_sums(&self) -> bool {
         self.claims.values().any(|claim| claim.quantity.is_some() || claim.days.is_some())

@@ -1,6 +1,6 @@
 //! `monthend load FOLDER`: loads files into the database, as one numbered load that becomes visible
-//! as a whole or not at all. Owns the order of the steps. Its modules own the formats, the store
-//! owns the SQL.
+//! as a whole or not at all; with `--take-back`, voids one. Owns the order of the steps. Its modules
+//! own the formats, the store owns the SQL.
 
 mod abandon;
 mod csv;
@@ -13,6 +13,7 @@ mod parse;
 mod progress;
 mod rejects;
 mod summary;
+mod take_back;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ use store::crypto::Keyring;
 use store::error::{DatabaseError, During as _};
 use store::installation::{self, Installation};
 use store::job_log::{JobCounts, JobKind};
-use store::load::{self, EarlierContent, StartedLoad, Written};
+use store::load::{self, EarlierContent, NewLoad, StartedLoad, Written};
 use store::migrate::check_version;
 use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
@@ -59,14 +60,26 @@ use crate::output::{format_duration, group_digits, print_line};
 /// A pricebook.yaml in the folder is checked, not loaded: billing runs read theirs from a
 /// ConfigMap. A manifest.yaml states how many rows the files have; if they have not, nothing is
 /// loaded.
+///
+/// With --take-back, loads nothing and takes an earlier load back: its rows do not count for any
+/// run that begins from then on. Nothing is deleted, and live bills stay as they are.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  monthend load /data/2026-10 --rejects-dir /data/rejects")]
+#[command(
+    after_help = "Examples:\n  monthend load /data/2026-10 --rejects-dir /data/rejects\n  monthend load --take-back 5 --reason 'the file of another month'"
+)]
 pub(crate) struct Load {
     /// Folder with the files
-    folder: PathBuf,
+    #[arg(required_unless_present = "take_back")]
+    folder: Option<PathBuf>,
     /// Folder that FILE.rejects.csv is written to [default: the folder of the files]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", requires = "folder")]
     rejects_dir: Option<PathBuf>,
+    /// Take the load or seed with this number back; the view loads lists them
+    #[arg(long, value_name = "NUMBER", conflicts_with = "folder", value_parser = clap::value_parser!(i64).range(1..))]
+    take_back: Option<i64>,
+    /// Why the load is taken back, which the view loads shows
+    #[arg(long, value_name = "TEXT", requires = "take_back", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: Option<String>,
 }
 
 /// Everything that is read and checked before anything is written.
@@ -80,7 +93,11 @@ struct Prepared {
 
 impl Load {
     pub(crate) async fn run(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
-        let prepared = self.prepare(global).or_exit(ExitStatus::Usage)?;
+        let Some(folder) = &self.folder else {
+            let number = self.take_back.expect("the command line has either a folder or --take-back");
+            return take_back::take_back(global, number, self.reason.as_deref(), stop).await;
+        };
+        let prepared = self.prepare(folder, global).or_exit(ExitStatus::Usage)?;
         let url = global.database_url()?;
         let mut connection = connect_one(url, "monthend load").await?;
         check_version(&mut connection).await?;
@@ -122,8 +139,8 @@ impl Load {
         }
     }
 
-    fn prepare(&self, global: &GlobalOptions) -> anyhow::Result<Prepared> {
-        let folder = Folder::open(&self.folder)?;
+    fn prepare(&self, folder: &Path, global: &GlobalOptions) -> anyhow::Result<Prepared> {
+        let folder = Folder::open(folder)?;
         let manifest = match &folder.manifest {
             Some(text) => Manifest::read(text)?,
             None => Manifest::default(),
@@ -149,8 +166,18 @@ async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> CommandRes
         "process": std::process::id(),
         "source": prepared.manifest.source,
     });
-    let new_load =
-        load::begin_load(connection, JobKind::Load, &prepared.manifest.source, None, None, &detail).await?;
+    let new_load = load::begin_load(
+        connection,
+        &NewLoad {
+            kind: JobKind::Load,
+            source: &prepared.manifest.source,
+            fingerprint: None,
+            month: None,
+            days: prepared.manifest.days(),
+            detail: &detail,
+        },
+    )
+    .await?;
     tracing::info!(load = new_load.number, folder = %folder.display(), "loading");
     Ok(new_load)
 }

@@ -20,7 +20,7 @@ use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use store::error::During as _;
 use store::job_log::{JobCounts, JobKind};
-use store::load::{self, StartedLoad};
+use store::load::{self, NewLoad, StartedLoad};
 use store::migrate::check_version;
 use store::pool::connect_one;
 use store::{installation, seed};
@@ -99,11 +99,14 @@ impl Seed {
         let (month, source) = (self.month.to_string(), generate::SOURCE);
         let new_load = load::begin_load(
             &mut connection,
-            JobKind::Seed,
-            source,
-            Some(&fingerprint),
-            Some(&month),
-            &detail,
+            &NewLoad {
+                kind: JobKind::Seed,
+                source,
+                fingerprint: Some(&fingerprint),
+                month: Some(&month),
+                days: None,
+                detail: &detail,
+            },
         )
         .await?;
         tracing::info!(load = new_load.number, members = self.members, "seeding");
@@ -211,6 +214,7 @@ async fn finish(
     load::analyze_reference_data(connection).await?;
     let counts = JobCounts { succeeded: rows.try_into().unwrap_or(i64::MAX), ..JobCounts::default() };
     let mut tx = connection.begin().await.during(OPERATION)?;
+    seed::record_totals(&mut tx, new_load.number).await?;
     load::finish_load(&mut tx, new_load, counts, &json!({ "members": plan.members })).await?;
     tx.commit().await.during(OPERATION)?;
     Ok(())

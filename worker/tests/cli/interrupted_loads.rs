@@ -4,7 +4,7 @@ use std::process::Child;
 
 use sqlx::{Connection as _, PgConnection};
 use store::job_log::JobKind;
-use store::load;
+use store::load::{self, NewLoad};
 
 use crate::harness::{Site, ended, signal};
 
@@ -67,9 +67,16 @@ async fn a_load_removes_the_rows_of_a_dead_seed() {
     let site = Site::new().await;
     let mut dead = site.database.connect_as("monthend_worker").await;
     assert!(load::try_lock(&mut dead).await.unwrap());
-    load::begin_load(&mut dead, JobKind::Seed, "seed", None, Some("2026-10"), &serde_json::json!({}))
-        .await
-        .unwrap();
+    let detail = serde_json::json!({});
+    let seed = NewLoad {
+        kind: JobKind::Seed,
+        source: "seed",
+        fingerprint: None,
+        month: Some("2026-10"),
+        days: None,
+        detail: &detail,
+    };
+    load::begin_load(&mut dead, &seed).await.unwrap();
     sqlx::raw_sql(
         "select open_usage_month('2026-10');
          insert into member (member_id, load, name) values (5, 1, '');
@@ -95,7 +102,15 @@ async fn a_second_load_waits_and_logs_what_it_waits_for() {
     let mut first = site.database.connect().await;
     assert!(load::try_lock(&mut first).await.unwrap());
     let detail = serde_json::json!({"folder": "/data/first", "host": "pod-1", "progress": {"step": "merging", "rows": 7}});
-    load::begin_load(&mut first, JobKind::Load, "default", None, None, &detail).await.unwrap();
+    let new_load = NewLoad {
+        kind: JobKind::Load,
+        source: "default",
+        fingerprint: None,
+        month: None,
+        days: None,
+        detail: &detail,
+    };
+    load::begin_load(&mut first, &new_load).await.unwrap();
     let folder = site.folder("in", &FILES);
     let child = site.command(&["load", folder.to_str().unwrap()]).spawn().unwrap();
     // It has looked for whom it waits: its session has asked for the lock and got no for an answer.

@@ -11,4 +11,5 @@ mod migrations;
 mod notifications;
 mod privacy;
 mod seeds;
+mod take_backs;
 mod verify;

@@ -195,6 +195,7 @@ fn rejected(run: &BillingRun, observed: &Observed, rejection: &Rejection) -> Bil
         Rejection::MonthLocked { .. } => reasons::MONTH_LOCKED,
         Rejection::NoDataLoaded => reasons::NO_DATA_LOADED,
         Rejection::CutoffUnknown { .. } => reasons::DATA_CUTOFF_UNKNOWN,
+        Rejection::InputsIncomplete { .. } => reasons::INPUTS_INCOMPLETE,
     };
     pending(run, observed, Blocked::new(reason, rejection.to_string(), POLL_DATABASE))
 }
@@ -221,7 +222,10 @@ fn is_retry(run: &BillingRun) -> bool {
     conditions::find(run.conditions(), STARTED).is_some_and(|started| {
         matches!(
             started.reason.as_str(),
-            reasons::MONTH_LOCKED | reasons::NO_DATA_LOADED | reasons::DATA_CUTOFF_UNKNOWN
+            reasons::MONTH_LOCKED
+                | reasons::NO_DATA_LOADED
+                | reasons::DATA_CUTOFF_UNKNOWN
+                | reasons::INPUTS_INCOMPLETE
         )
     })
 }

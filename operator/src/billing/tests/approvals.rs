@@ -111,6 +111,15 @@ fn scoped() -> RunSnapshot {
     RunSnapshot {
         amounts: Amounts { total: 600, ..Amounts::default() },
         rebilling: Some(RebillingSnapshot { of_revision, scope: ScopeKind::Late, changed: 3 }),
+        diff: Some(Diff {
+            changed: 3,
+            unchanged: 7,
+            added: 0,
+            removed: 0,
+            increase: 150,
+            decrease: -50,
+            causes: Vec::new(),
+        }),
         baselines: Some(Baselines {
             draft: MonthFigures { members: 1_000, total: 50_100 },
             live: Some(MonthFigures { members: 1_000, total: 50_000 }),

@@ -47,6 +47,7 @@ fn decisions_before_the_run_begins() {
         asked: "1".parse().unwrap(),
         live: Some(("2".parse().unwrap(), "billing/other".to_owned())),
     };
+    let incomplete = Rejection::InputsIncomplete { month, missing: "source a: nothing is loaded".to_owned() };
     let cutoff = Rejection::CutoffUnknown { asked: "9".parse().unwrap(), last: "3".parse().unwrap() };
     assert_decisions(&[
         ("new", without_finalizer(run()), observed(None), "Planning | AddFinalizer | !Started:Planning"),
@@ -100,6 +101,12 @@ fn decisions_before_the_run_begins() {
             run(),
             begin_rejected(cutoff),
             "Pending | RequeueAfter | !Started:DataCutoffUnknown",
+        ),
+        (
+            "input is missing",
+            run(),
+            begin_rejected(incomplete),
+            "Pending | RequeueAfter | !Started:InputsIncomplete",
         ),
         (
             "already billed",

@@ -16,7 +16,8 @@ use api::{BillingRun, BillingRunSpec, BillingRunStatus, conditions};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use store::billing::{
-    Amounts, Check, Counts, PricingVersions, RevisionKey, RevisionState, RunSnapshot, Uuid, Verification,
+    Amounts, Check, Counts, LateRows, NotCharged, PricingVersions, RevisionKey, RevisionState, RunSnapshot,
+    Uuid, Verification,
 };
 use store::installation::{Installation, Locale};
 
@@ -58,6 +59,7 @@ fn run() -> BillingRun {
         approval: None,
         limits: None,
         data_cutoff: None,
+        require_sources: Vec::new(),
         shards: 4,
         parallelism: 2,
         chunk_size: 100,
@@ -122,6 +124,7 @@ fn draft() -> RunSnapshot {
         chunks_done: 1,
         counts: Counts { billed: 2, quarantined: 1, ..Counts::default() },
         amounts: Amounts { total: 1 << 70, ..Amounts::default() },
+        not_charged: NotCharged { adjustments: 1, adjustment_amount: -(1 << 70), ..NotCharged::default() },
         opened_at: time("2026-11-02T00:00:00Z"),
         first_claim_at: Some(time("2026-11-02T00:00:10Z")),
         last_done_at: Some(time("2026-11-02T00:00:11Z")),
@@ -153,7 +156,7 @@ fn verified(passed: bool) -> RunSnapshot {
         verification: Some(Verification {
             checks: vec![check],
             digest: DIGEST.to_owned(),
-            late_usage: 2,
+            late: LateRows { usage_rows: 2, adjustments: 1, ..LateRows::default() },
             at: time("2026-11-02T00:00:16Z"),
         }),
         ..all_done()

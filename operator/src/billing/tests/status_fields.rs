@@ -24,6 +24,11 @@ fn the_status_has_the_databases_figures() {
         (counts.billed, counts.quarantined, counts.rated_usage, counts.late_usage),
         (9, 1, 50, Some(2))
     );
+    let late = status.late.unwrap();
+    assert_eq!((late.usage_rows, late.adjustments, late.members), (2, 1, 0));
+    let not_charged = status.not_charged.unwrap();
+    assert_eq!((not_charged.adjustments, not_charged.add_ons), (1, 0));
+    assert_eq!(not_charged.adjustment_amount, "-1180591620717411303424");
     assert_eq!(status.verification[0].check, "members");
     assert_eq!(status.observed_generation, Some(1));
     // Kubernetes keeps times to the second.
@@ -72,7 +77,7 @@ fn the_status_of_a_rebilling_says_what_it_changes() {
 fn unknown_figures_are_absent() {
     let status = status_of(draft());
     assert_eq!((status.digest, status.completion_time), (None, None));
-    assert_eq!(status.counts.unwrap().late_usage, None);
+    assert_eq!((status.counts.unwrap().late_usage, status.late), (None, None));
     assert!(status.verification.is_empty());
 }
 

@@ -1,7 +1,7 @@
-//! Reads what pricing a chunk's members needs, as of the run's cut-off. The number of statements does not
-//! depend on the number of members, and each returns its rows sorted by member.
+//! Reads what pricing a chunk's members needs, of the run's version of the data. The number of
+//! statements does not depend on the number of members, and each returns its rows sorted by member.
 
-use domain::ids::{AdjustmentId, LoadNumber, MemberId};
+use domain::ids::{AdjustmentId, MemberId};
 use domain::month::BillingMonth;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -12,6 +12,7 @@ use super::claim_chunk::ClaimedChunk;
 use crate::billing::billing_error::BillingError;
 use crate::decode::{read_amount, read_number};
 use crate::error::{During as _, StoreError};
+use crate::load::DataVersion;
 
 /// Reads the ids of the known members, ascending.
 ///
@@ -20,15 +21,17 @@ use crate::error::{During as _, StoreError};
 pub async fn read_members(
     tx: &mut PgConnection,
     chunk: &ClaimedChunk,
-    cutoff: LoadNumber,
+    data: &DataVersion,
 ) -> Result<Vec<MemberId>, BillingError> {
     let ids = sqlx::query_scalar!(
         "select distinct member_id from member
-         where member_id between $1 and $2 and ($4::bigint[] is null or member_id = any($4)) and load <= $3
+         where member_id between $1 and $2 and ($5::bigint[] is null or member_id = any($5))
+           and load <= $3 and load <> all($4)
          order by member_id",
         chunk.from_member,
         chunk.to_member,
-        cutoff.get(),
+        data.cutoff.get(),
+        &data.taken_back,
         chunk.members.as_deref()
     )
     .fetch_all(tx)
@@ -53,22 +56,23 @@ pub async fn read_subscriptions(
     tx: &mut PgConnection,
     chunk: &ClaimedChunk,
     month: BillingMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
 ) -> Result<Vec<SubscriptionRow>, BillingError> {
     let rows = sqlx::query!(
         r#"select member_id, plan_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
            from (select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
                  from subscription
-                 where member_id between $1 and $2 and ($6::bigint[] is null or member_id = any($6))
-                   and load <= $3 and from_date < $5
+                 where member_id between $1 and $2 and ($7::bigint[] is null or member_id = any($7))
+                   and load <= $3 and load <> all($6) and from_date < $5
                  order by member_id, plan_code, from_date, load desc) as_of_cutoff
            where to_date is null or to_date > greatest(from_date, $4)
            order by member_id"#,
         chunk.from_member,
         chunk.to_member,
-        cutoff.get(),
+        data.cutoff.get(),
         month.first_day().to_sqlx() as _,
         month.next_first_day().to_sqlx() as _,
+        &data.taken_back,
         chunk.members.as_deref()
     )
     .fetch_all(tx)
@@ -102,22 +106,23 @@ pub async fn read_grants(
     tx: &mut PgConnection,
     chunk: &ClaimedChunk,
     month: BillingMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
 ) -> Result<Vec<GrantRow>, BillingError> {
     let rows = sqlx::query!(
         r#"select member_id, discount_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
            from (select distinct on (member_id, discount_code, from_date) member_id, discount_code, from_date, to_date
                  from discount_grant
-                 where member_id between $1 and $2 and ($6::bigint[] is null or member_id = any($6))
-                   and load <= $3 and from_date < $5
+                 where member_id between $1 and $2 and ($7::bigint[] is null or member_id = any($7))
+                   and load <= $3 and load <> all($6) and from_date < $5
                  order by member_id, discount_code, from_date, load desc) as_of_cutoff
            where to_date is null or to_date > greatest(from_date, $4)
            order by member_id"#,
         chunk.from_member,
         chunk.to_member,
-        cutoff.get(),
+        data.cutoff.get(),
         month.first_day().to_sqlx() as _,
         month.next_first_day().to_sqlx() as _,
+        &data.taken_back,
         chunk.members.as_deref()
     )
     .fetch_all(tx)
@@ -151,17 +156,19 @@ pub async fn read_adjustments(
     tx: &mut PgConnection,
     chunk: &ClaimedChunk,
     month: BillingMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
 ) -> Result<Vec<AdjustmentRow>, BillingError> {
     let rows = sqlx::query!(
         "select member_id, adjustment_id, code, amount
          from adjustment
-         where month = $1 and member_id between $2 and $3 and ($5::bigint[] is null or member_id = any($5)) and load <= $4
+         where month = $1 and member_id between $2 and $3 and ($6::bigint[] is null or member_id = any($6))
+           and load <= $4 and load <> all($5)
          order by member_id, adjustment_id",
         month.to_string(),
         chunk.from_member,
         chunk.to_member,
-        cutoff.get(),
+        data.cutoff.get(),
+        &data.taken_back,
         chunk.members.as_deref()
     )
     .fetch_all(tx)
@@ -224,7 +231,7 @@ pub async fn read_usage(
     tx: &mut PgConnection,
     chunk: &ClaimedChunk,
     month: BillingMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
     boundaries: &UsageBoundaries,
 ) -> Result<Vec<UsageRow>, BillingError> {
     let rows = sqlx::query!(
@@ -237,16 +244,17 @@ pub async fn read_usage(
                   coalesce(width_bucket(u.started_at, cut.instants), 0) as "bucket!",
                   count(*) as "rows!", sum(u.quantity)::text as "quantity!"
            from usage u left join cut on cut.member_id = u.member_id
-           where u.month = $1 and u.member_id between $2 and $3 and ($7::bigint[] is null or u.member_id = any($7))
-             and u.load <= $4
+           where u.month = $1 and u.member_id between $2 and $3 and ($8::bigint[] is null or u.member_id = any($8))
+             and u.load <= $4 and u.load <> all($7)
            group by 1, 2, 3
            order by 1"#,
         month.to_string(),
         chunk.from_member,
         chunk.to_member,
-        cutoff.get(),
+        data.cutoff.get(),
         &boundaries.members,
         &boundaries.instants as &[jiff_sqlx::Timestamp],
+        &data.taken_back,
         chunk.members.as_deref()
     )
     .fetch_all(tx)

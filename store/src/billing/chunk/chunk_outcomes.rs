@@ -12,6 +12,7 @@ use super::comparison::{LiveOutcome, is_unchanged};
 use super::live_outcomes::LiveOutcomes;
 use crate::billing::amounts::{Amounts, Counts};
 use crate::billing::billing_error::BillingError;
+use crate::billing::not_charged::NotCharged;
 use crate::billing::revision::RevisionKey;
 use crate::copy::CopyRows;
 use crate::error::StoreError;
@@ -34,6 +35,8 @@ pub struct ChunkOutcomes {
     pub(super) explained: Option<CopyRows>,
     pub(super) counts: Counts,
     pub(super) amounts: Amounts,
+    /// Set by the caller: it is not derived from the outcomes.
+    pub not_charged: NotCharged,
     pub(super) digest: ChunkDigest,
     pub(super) bills: CopyRows,
     pub(super) items: CopyRows,
@@ -62,6 +65,7 @@ impl ChunkOutcomes {
             explained: None,
             counts: Counts::default(),
             amounts: Amounts::default(),
+            not_charged: NotCharged::default(),
             digest: ChunkDigest::new(),
             bills: CopyRows::default(),
             items: CopyRows::default(),

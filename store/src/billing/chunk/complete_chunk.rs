@@ -24,8 +24,18 @@ pub async fn complete_chunk(
     let month = key.month.to_string();
     outcomes.end_rest();
     let changed = outcomes.changed();
-    let ChunkOutcomes { counts, amounts, digest, bills, items, quarantined, ineligible, explained, .. } =
-        outcomes;
+    let ChunkOutcomes {
+        counts,
+        amounts,
+        not_charged,
+        digest,
+        bills,
+        items,
+        quarantined,
+        ineligible,
+        explained,
+        ..
+    } = outcomes;
     if bills.rows() > 0 {
         let sent = (bills.rows(), bills.send(tx, COPY_BILLS).await.during("cannot copy the bills")?);
         expect_rows_affected("copying the bills", sent.1, sent.0)?;
@@ -78,7 +88,9 @@ pub async fn complete_chunk(
              billed = $7, quarantined = $8, items = $9, rated_usage = $10, unbillable_usage = $11, quarantined_usage = $12,
              base_amount = $13::text::numeric, usage_amount = $14::text::numeric, discount_amount = $15::text::numeric,
              adjustment_amount = $16::text::numeric, tax_amount = $17::text::numeric,
-             rounding_amount = $18::text::numeric, total_amount = $19::text::numeric, changed = $20, pricing_version = $21
+             rounding_amount = $18::text::numeric, total_amount = $19::text::numeric, changed = $20, pricing_version = $21,
+             not_charged_add_ons = $22, not_charged_adjustments = $23,
+             not_charged_adjustment_amount = $24::text::numeric, not_charged_usage = $25
          where month = $1 and revision = $2 and chunk_no = $3 and state = 'PENDING'",
         month,
         key.revision.get(),
@@ -100,7 +112,11 @@ pub async fn complete_chunk(
         amounts.rounding.to_string(),
         amounts.total.to_string(),
         changed,
-        pricing::VERSION
+        pricing::VERSION,
+        not_charged.add_ons,
+        not_charged.adjustments,
+        not_charged.adjustment_amount.to_string(),
+        not_charged.usage_rows
     )
     .execute(tx)
     .await

@@ -1,10 +1,10 @@
 //! Reads what the members whose outcome changes were priced from before, and what they are priced
-//! from now, as of any cut-off: the causes of the changes are found with it. The number of
+//! from now, of any version of the data: the causes of the changes are found with it. The number of
 //! statements does not depend on the number of members, and each returns its rows sorted by member.
 
 use std::collections::BTreeMap;
 
-use domain::ids::{LoadNumber, MemberId, Revision};
+use domain::ids::{MemberId, Revision};
 use domain::month::BillingMonth;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
@@ -13,12 +13,13 @@ use super::chunk_inputs::{AdjustmentRow, GrantRow, SubscriptionRow, UsageBoundar
 use crate::billing::billing_error::BillingError;
 use crate::decode::{read_amount, read_number};
 use crate::error::{During as _, StoreError};
+use crate::load::DataVersion;
 
 /// A revision that live outcomes can be of, with the inputs that it pinned.
 #[derive(Debug, Clone)]
 pub struct PriorRevision {
     pub revision: Revision,
-    pub data_cutoff: LoadNumber,
+    pub data: DataVersion,
     /// The text of the price book.
     pub price_book: String,
 }
@@ -42,18 +43,19 @@ pub async fn read_prior_revisions(
         month.to_string(),
         of_revision.get()
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await
     .during("cannot read the inputs of the revisions that are billed again")?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(PriorRevision {
-                revision: read_number("revision.revision", row.revision.into())?,
-                data_cutoff: read_number("revision.data_cutoff", row.data_cutoff)?,
-                price_book: row.content,
-            })
-        })
-        .collect()
+    let mut prior = Vec::with_capacity(rows.len());
+    for row in rows {
+        let data_cutoff = read_number("revision.data_cutoff", row.data_cutoff)?;
+        prior.push(PriorRevision {
+            revision: read_number("revision.revision", row.revision.into())?,
+            data: DataVersion::read(connection, data_cutoff).await?,
+            price_book: row.content,
+        });
+    }
+    Ok(prior)
 }
 
 /// Reads, for each of the members, the highest of the revisions that has an outcome for it.
@@ -84,7 +86,7 @@ pub async fn read_outcome_revisions(
         .collect()
 }
 
-/// What members are priced from as of a cut-off, without their usage.
+/// What members are priced from, without their usage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InputRows {
     /// The members that are known.
@@ -94,8 +96,8 @@ pub struct InputRows {
     pub adjustments: Vec<AdjustmentRow>,
 }
 
-/// Reads what these members are priced from as of a cut-off: the same rows as those that their chunk
-/// is priced from.
+/// Reads what these members are priced from with this version of the data: the same rows as those
+/// that their chunk is priced from.
 ///
 /// # Errors
 /// When the database fails.
@@ -103,26 +105,27 @@ pub async fn read_inputs_of(
     tx: &mut PgConnection,
     members: &[MemberId],
     month: BillingMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
 ) -> Result<InputRows, BillingError> {
     let ids = ids(members);
     Ok(InputRows {
-        members: read_members(tx, &ids, cutoff).await?,
-        subscriptions: read_subscriptions(tx, &ids, month, cutoff).await?,
-        grants: read_grants(tx, &ids, month, cutoff).await?,
-        adjustments: read_adjustments(tx, &ids, month, cutoff).await?,
+        members: read_members(tx, &ids, data).await?,
+        subscriptions: read_subscriptions(tx, &ids, month, data).await?,
+        grants: read_grants(tx, &ids, month, data).await?,
+        adjustments: read_adjustments(tx, &ids, month, data).await?,
     })
 }
 
 async fn read_members(
     tx: &mut PgConnection,
     ids: &[i64],
-    cutoff: LoadNumber,
+    data: &DataVersion,
 ) -> Result<Vec<MemberId>, BillingError> {
     let known = sqlx::query_scalar!(
-        "select distinct member_id from member where member_id = any($1) and load <= $2 order by member_id",
+        "select distinct member_id from member where member_id = any($1) and load <= $2 and load <> all($3) order by member_id",
         ids,
-        cutoff.get()
+        data.cutoff.get(),
+        &data.taken_back
     )
     .fetch_all(tx)
     .await
@@ -134,20 +137,21 @@ async fn read_subscriptions(
     tx: &mut PgConnection,
     ids: &[i64],
     month: BillingMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
 ) -> Result<Vec<SubscriptionRow>, BillingError> {
     let rows = sqlx::query!(
         r#"select member_id, plan_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
            from (select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
                  from subscription
-                 where member_id = any($1) and load <= $2 and from_date < $4
+                 where member_id = any($1) and load <= $2 and load <> all($5) and from_date < $4
                  order by member_id, plan_code, from_date, load desc) as_of_cutoff
            where to_date is null or to_date > greatest(from_date, $3)
            order by member_id"#,
         ids,
-        cutoff.get(),
+        data.cutoff.get(),
         month.first_day().to_sqlx() as _,
-        month.next_first_day().to_sqlx() as _
+        month.next_first_day().to_sqlx() as _,
+        &data.taken_back
     )
     .fetch_all(tx)
     .await
@@ -168,20 +172,21 @@ async fn read_grants(
     tx: &mut PgConnection,
     ids: &[i64],
     month: BillingMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
 ) -> Result<Vec<GrantRow>, BillingError> {
     let rows = sqlx::query!(
         r#"select member_id, discount_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
            from (select distinct on (member_id, discount_code, from_date) member_id, discount_code, from_date, to_date
                  from discount_grant
-                 where member_id = any($1) and load <= $2 and from_date < $4
+                 where member_id = any($1) and load <= $2 and load <> all($5) and from_date < $4
                  order by member_id, discount_code, from_date, load desc) as_of_cutoff
            where to_date is null or to_date > greatest(from_date, $3)
            order by member_id"#,
         ids,
-        cutoff.get(),
+        data.cutoff.get(),
         month.first_day().to_sqlx() as _,
-        month.next_first_day().to_sqlx() as _
+        month.next_first_day().to_sqlx() as _,
+        &data.taken_back
     )
     .fetch_all(tx)
     .await
@@ -202,16 +207,17 @@ async fn read_adjustments(
     tx: &mut PgConnection,
     ids: &[i64],
     month: BillingMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
 ) -> Result<Vec<AdjustmentRow>, BillingError> {
     let rows = sqlx::query!(
         "select member_id, adjustment_id, code, amount
          from adjustment
-         where month = $1 and member_id = any($2) and load <= $3
+         where month = $1 and member_id = any($2) and load <= $3 and load <> all($4)
          order by member_id",
         month.to_string(),
         ids,
-        cutoff.get()
+        data.cutoff.get(),
+        &data.taken_back
     )
     .fetch_all(tx)
     .await
@@ -228,7 +234,7 @@ async fn read_adjustments(
         .collect()
 }
 
-/// Usage that counts as of one cut-off, of the other, or of both.
+/// Usage that counts in one version of the data, in the other, or in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComparedUsageRow {
     pub usage: UsageRow,
@@ -236,8 +242,8 @@ pub struct ComparedUsageRow {
     pub after: bool,
 }
 
-/// Reads the month's usage of these members, summed by member, kind, boundary, and as of which of two
-/// cut-offs it counts.
+/// Reads the month's usage of these members, summed by member, kind, boundary, and in which of two
+/// versions of the data it counts.
 ///
 /// # Errors
 /// When the database fails.
@@ -245,8 +251,8 @@ pub async fn read_compared_usage(
     tx: &mut PgConnection,
     members: &[MemberId],
     month: BillingMonth,
-    before: LoadNumber,
-    after: LoadNumber,
+    before: &DataVersion,
+    after: &DataVersion,
     boundaries: &UsageBoundaries,
 ) -> Result<Vec<ComparedUsageRow>, BillingError> {
     let rows = sqlx::query!(
@@ -257,18 +263,21 @@ pub async fn read_compared_usage(
            )
            select u.member_id as "member_id!", u.kind as "kind!",
                   coalesce(width_bucket(u.started_at, cut.instants), 0) as "bucket!",
-                  u.load <= $3 as "before!", u.load <= $4 as "after!",
+                  u.load <= $3 and u.load <> all($7) as "before!", u.load <= $4 and u.load <> all($8) as "after!",
                   count(*) as "rows!", sum(u.quantity)::text as "quantity!"
            from usage u left join cut on cut.member_id = u.member_id
-           where u.month = $1 and u.member_id = any($2) and (u.load <= $3 or u.load <= $4)
+           where u.month = $1 and u.member_id = any($2)
+             and (u.load <= $3 and u.load <> all($7) or u.load <= $4 and u.load <> all($8))
            group by 1, 2, 3, 4, 5
            order by 1"#,
         month.to_string(),
         &ids(members),
-        before.get(),
-        after.get(),
+        before.cutoff.get(),
+        after.cutoff.get(),
         boundaries.members(),
-        boundaries.instants() as &[jiff_sqlx::Timestamp]
+        boundaries.instants() as &[jiff_sqlx::Timestamp],
+        &before.taken_back,
+        &after.taken_back
     )
     .fetch_all(tx)
     .await

@@ -1,19 +1,20 @@
 //! What a worker of a shard needs besides its chunks: the pinned inputs of the run, the settings of
 //! its connection, the totals of the shard.
 
-use domain::ids::{LoadNumber, Revision};
+use domain::ids::Revision;
 use sqlx::PgConnection;
 
 use crate::billing::billing_error::BillingError;
 use crate::billing::revision::{RevisionKey, RevisionState};
 use crate::decode::read_number;
 use crate::error::{DatabaseError, During as _};
+use crate::load::DataVersion;
 
 /// The inputs that the run pinned when it began. Every chunk is priced from them.
 #[derive(Debug, Clone)]
 pub struct PinnedInputs {
     pub state: RevisionState,
-    pub data_cutoff: LoadNumber,
+    pub data: DataVersion,
     pub shards: i32,
     /// The live revision that this one bills again.
     pub of_revision: Option<Revision>,
@@ -37,13 +38,14 @@ pub async fn read_pinned_inputs(
         key.revision.get(),
         key.run_uid
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await
     .during("cannot read the inputs that the run pinned")?
     .ok_or_else(|| BillingError::no_such_revision(key))?;
+    let cutoff = read_number("revision.data_cutoff", row.data_cutoff)?;
     Ok(PinnedInputs {
         state: RevisionState::parse(&row.state)?,
-        data_cutoff: read_number("revision.data_cutoff", row.data_cutoff)?,
+        data: DataVersion::read(connection, cutoff).await?,
         shards: row.shards,
         of_revision: row
             .of_revision

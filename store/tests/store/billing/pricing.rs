@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::change_cause::ChangeCause;
-use domain::ids::{LoadNumber, MemberId};
+use domain::ids::MemberId;
 use domain::money::MinorUnits;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
@@ -13,6 +13,7 @@ use sqlx::{Connection as _, PgConnection};
 use store::billing::RevisionKey;
 use store::billing::chunk::{self, Change, ChunkClaim, ChunkOutcomes, ClaimedChunk, UsageBoundaries};
 use store::installation;
+use store::load::DataVersion;
 use store::testing::BillingFixture;
 
 /// Begins a run, prices its chunks, verifies and issues the revision. Returns the live bills as
@@ -46,8 +47,7 @@ pub(crate) async fn bill_shard(fixture: &BillingFixture, key: &RevisionKey, shar
         };
         let live = chunk::read_live_outcomes(&mut tx, &claimed, key.month, inputs.of_revision).await.unwrap();
         let outcomes = ChunkOutcomes::new(key, live);
-        let mut outcomes =
-            price_chunk(&mut tx, &pricer, outcomes, &claimed, key.month, inputs.data_cutoff).await;
+        let mut outcomes = price_chunk(&mut tx, &pricer, outcomes, &claimed, key.month, &inputs.data).await;
         if inputs.of_revision.is_some() {
             // The worker finds the causes; here the plan always is.
             let cause = |change: &Change| {
@@ -67,12 +67,12 @@ async fn price_chunk(
     mut outcomes: ChunkOutcomes,
     claimed: &ClaimedChunk,
     month: BillingMonth,
-    cutoff: LoadNumber,
+    data: &DataVersion,
 ) -> ChunkOutcomes {
-    let members = chunk::read_members(tx, claimed, cutoff).await.unwrap();
-    let subscriptions = chunk::read_subscriptions(tx, claimed, month, cutoff).await.unwrap();
-    let grants = chunk::read_grants(tx, claimed, month, cutoff).await.unwrap();
-    let adjustments = chunk::read_adjustments(tx, claimed, month, cutoff).await.unwrap();
+    let members = chunk::read_members(tx, claimed, data).await.unwrap();
+    let subscriptions = chunk::read_subscriptions(tx, claimed, month, data).await.unwrap();
+    let grants = chunk::read_grants(tx, claimed, month, data).await.unwrap();
+    let adjustments = chunk::read_adjustments(tx, claimed, month, data).await.unwrap();
     let mut boundaries = UsageBoundaries::default();
     let mut eligibilities: BTreeMap<MemberId, Eligibility<'_>> = BTreeMap::new();
     for member in &members {
@@ -85,7 +85,7 @@ async fn price_chunk(
         boundaries.add(*member, eligibility.usage_boundaries());
         eligibilities.insert(*member, eligibility);
     }
-    let usage = chunk::read_usage(tx, claimed, month, cutoff, &boundaries).await.unwrap();
+    let usage = chunk::read_usage(tx, claimed, month, data, &boundaries).await.unwrap();
     let everyone: BTreeSet<MemberId> =
         members.into_iter().chain(usage.iter().map(|row| row.member_id)).collect();
     for member in everyone {

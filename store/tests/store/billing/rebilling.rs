@@ -15,7 +15,7 @@ use super::{bill_month, bill_shards};
 
 /// Loaded after the month was billed: member 3 gets another bill, member 4 is in quarantine, member
 /// 5 is not eligible any more.
-const CORRECTIONS: &str = r"
+pub(crate) const CORRECTIONS: &str = r"
 insert into adjustment values (3, 3, '2026-10', 'GOODWILL', -500, 'sorry again', 2);
 insert into subscription (member_id, plan_code, from_date, to_date, load) values
     (4, 'LTE-33', '2026-10-31', null, 2), (5, 'UNLIMITED-89', '2025-01-01', '2025-01-01', 2)";

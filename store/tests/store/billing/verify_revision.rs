@@ -28,6 +28,12 @@ async fn each_check_finds_its_violation() {
             "insert into usage (member_id, started_at, quantity, load, kind, month, source, usage_id)
                    values (1, '2026-10-12T00:00:00+09:00', 1, 1, 'sms', '2026-10', 'default', 'planted')",
         ),
+        // The chunks have the same rows.
+        ("loads", "update usage set quantity = quantity + 1 where usage_id = 'a'"),
+        ("loads", "update usage set kind = 'sms' where usage_id = 'a'"),
+        ("loads", "update adjustment set amount = amount - 1 where adjustment_id = 1"),
+        ("loads", "delete from adjustment where adjustment_id = 1"),
+        ("loads", "delete from usage where usage_id = 'not eligible'"),
         ("chunks", "update chunk set to_member = to_member - 1 where chunk_no = 4"),
         ("chunks", "update chunk set to_member = to_member + 1 where chunk_no = 4"),
         (
@@ -42,7 +48,7 @@ async fn each_check_finds_its_violation() {
     assert!(fixture.verify(&key).await.passed());
     for (check, planted) in cases {
         // Copies of all tables, from which they are restored.
-        let tables = ["revision", "bill", "bill_item", "quarantined_member", "usage", "chunk"];
+        let tables = ["revision", "bill", "bill_item", "quarantined_member", "usage", "adjustment", "chunk"];
         for table in tables {
             fixture.database.execute(&format!("create table kept_{table} as table {table}")).await;
         }
@@ -63,4 +69,13 @@ async fn each_check_finds_its_violation() {
         }
     }
     assert!(fixture.verify(&key).await.passed());
+
+    fixture.database.execute("update usage set quantity = quantity + 1 where usage_id = 'd'").await;
+    let verification = fixture.verify(&key).await;
+    let failed: Vec<_> = verification.checks.iter().filter(|check| !check.passed).collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(
+        failed[0].detail,
+        "load 1, usage of kind sms: 5 rows over 45 in the table, 5 over 44 when it finished"
+    );
 }

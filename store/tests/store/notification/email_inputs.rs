@@ -62,6 +62,18 @@ async fn an_email_shows_the_bill_its_items_and_the_latest_member_data() {
         testing::PRICE_BOOK
     );
 
+    // Of the member's versions the last one that was not taken back counts; without any, no address.
+    let take_back = "delete from member where load = 3;
+                     with job as (insert into job_log (kind) values ('LOAD') returning id)
+                     insert into load (number, kind, source, state, finished_at, job) select 4, 'TAKE_BACK', 'default', 'FINISHED', now(), id from job;
+                     update load set taken_back_by = 4 where number =";
+    fixture.database.execute(&format!("{take_back} 2")).await;
+    let rows = notification::read_bills_for_email(&mut connection, &run, &keys(&[2], 2)).await.unwrap();
+    assert_eq!((rows[0].locale, rows[0].email.as_deref()), (Some(Locale::En), Some(&[2_u8][..])));
+    fixture.database.execute("update load set taken_back_by = 4 where number = 1").await;
+    let rows = notification::read_bills_for_email(&mut connection, &run, &keys(&[3], 1)).await.unwrap();
+    assert_eq!((rows.len(), rows[0].email.as_deref()), (1, None));
+
     assert_eq!(notification::read_templates(&mut connection, &run.templates).await.unwrap(), templates());
     assert!(notification::read_templates(&mut connection, "none").await.is_err());
     let names = ["test/run-1".to_owned(), "test/nobody".to_owned()];

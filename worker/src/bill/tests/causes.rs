@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use domain::change_cause::ChangeCause;
-use store::billing::{CauseShare, Diff, RevisionKey};
+use store::billing::{CauseShare, Diff, RevisionKey, Scope};
 
 use super::Fixture;
 
@@ -158,6 +158,27 @@ async fn each_kind_of_change_and_each_pair_has_its_cause() {
         assert_eq!(causes(&fixture, 3).await, expected("USAGE"));
         assert_eq!((back.changed, back.unchanged, back.added, back.removed), (28, 1, 1, 1));
         assert_eq!((back.increase, back.decrease), (-diff.decrease, -diff.increase));
+    }
+}
+
+#[tokio::test]
+async fn a_load_that_was_taken_back_is_the_cause_of_what_it_no_longer_brings() {
+    for chunk_size in [1000, 3] {
+        let fixture = loaded(chunk_size).await;
+        let corrected = corrected_price_book(&fixture);
+        let second = fixture.rebill(2, 1, &corrected).await;
+        let diff = billed_again(&fixture, &second.key).await;
+        fixture.take_back(2).await;
+        let third = fixture.rebill(3, 2, &fixture.price_book).await;
+        let back = billed_again(&fixture, &third.key).await;
+        assert_eq!(causes(&fixture, 3).await, expected("USAGE"));
+        assert_eq!((back.changed, back.unchanged, back.added, back.removed), (28, 1, 1, 1));
+        assert_eq!((back.increase, back.decrease), (-diff.decrease, -diff.increase));
+
+        // As of load 2 it was not taken back, also when revision 3 is what the member had before.
+        let fourth = fixture.rebill_scope(4, 3, &corrected, &Scope::Everyone, Some(2)).await;
+        billed_again(&fixture, &fourth.key).await;
+        assert_eq!(causes(&fixture, 4).await, expected("LATE_USAGE"));
     }
 }
 

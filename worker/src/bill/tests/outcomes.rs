@@ -1,5 +1,6 @@
 //! Bills, quarantine records and counts that the worker produces.
 
+use store::billing::{self, NotCharged};
 use store::testing::sample_month::EVERYTHING;
 
 use super::Fixture;
@@ -44,6 +45,8 @@ async fn a_month_with_one_member_of_every_kind() {
         fixture.database.read_text("select format('%s %s %s %s %s', status, total, succeeded, failed, skipped) from job_log where kind = 'BILLING'").await,
         "COMPLETED_WITH_FAILURES 16 12 4 0"
     );
+    let not_charged = NotCharged { add_ons: 1, usage_rows: 3, ..NotCharged::default() };
+    assert_eq!(snapshot.not_charged, not_charged);
     assert_eq!(
         fixture.database.read_text("select sum(total_amount) from live_bill").await,
         snapshot.amounts.total.to_string()
@@ -51,7 +54,55 @@ async fn a_month_with_one_member_of_every_kind() {
 }
 
 #[tokio::test]
-async fn data_loaded_after_the_cutoff_is_not_billed_and_late_usage_is_counted() {
+async fn what_is_not_charged_is_counted_and_the_view_shows_it_by_member() {
+    let fixture = Fixture::new().await;
+    fixture.load(1, EVERYTHING).await;
+    // Of members who are unknown (77, 78), have only an add-on (40), or have nothing (42). Members 2 and
+    // 31 are charged or in quarantine.
+    fixture
+        .load(
+            2,
+            r"insert into member (member_id, load, name) values (42, 2, '\x00');
+              insert into subscription (member_id, plan_code, from_date, to_date, load) values
+                  (78, 'INSURANCE', '2026-10-05', '2026-10-07', 2), (78, 'INSURANCE', '2026-10-09', null, 2),
+                  (78, 'INSURANCE', '2026-11-01', null, 2), (78, 'UNLIMITED-89', '2026-01-01', null, 2),
+                  (40, 'INSURANCE', '2025-01-01', '2025-01-01', 2);
+              insert into adjustment values (3, 42, '2026-10', 'FEE', 9000000000000000000, 'x', 2),
+                  (4, 77, '2026-10', 'FEE', 9000000000000000000, 'x', 2), (5, 77, '2026-10', 'FEE', 1, 'x', 2),
+                  (6, 77, '2026-11', 'FEE', 1, 'x', 2), (7, 2, '2026-10', 'FEE', 1, 'x', 2), (8, 31, '2026-10', 'FEE', 1, 'x', 2);
+              insert into usage (member_id, started_at, quantity, load, kind, month, source, usage_id) values
+                  (40, '2026-10-12T00:00:00+09:00', 9, 2, 'sms', '2026-10', 'default', 'again')",
+        )
+        .await;
+    let started = fixture.begin(1).await;
+    fixture.work_all(&started.key).await;
+    let snapshot = fixture.observe(&started.key).await;
+    let expected = NotCharged {
+        add_ons: 3,
+        adjustments: 3,
+        adjustment_amount: 18_000_000_000_000_000_001,
+        usage_rows: 4,
+    };
+    assert_eq!(snapshot.not_charged, expected);
+    assert_eq!(fixture.database.read_text("select count(*) from not_charged").await, "0");
+    fixture.issue(&started.key).await;
+    let view = "select string_agg(concat_ws(' ', member_id, kind, code, rows, quantity, amount), e'\n' order by member_id, kind)
+                from not_charged where month = '2026-10' and revision = 1";
+    let lines = [
+        "40 ADDON INSURANCE 1",
+        "40 USAGE sms 2 10",
+        "42 ADJUSTMENT FEE 1 9000000000000000000",
+        "77 ADJUSTMENT FEE 2 9000000000000000001",
+        "77 USAGE sms 1 1",
+        "78 ADDON INSURANCE 2",
+        "9223372036854775806 USAGE sms 1 1",
+    ];
+    assert_eq!(fixture.database.read_text(view).await, lines.join("\n"));
+    assert_eq!(billing::read_totals(&fixture.operator).await.unwrap()[0].not_charged, expected);
+}
+
+#[tokio::test]
+async fn data_loaded_after_the_cutoff_is_not_billed_and_is_counted_as_late() {
     let fixture = Fixture::new().await;
     fixture.load(1, EVERYTHING).await;
     let undisturbed = fixture.bill().await;
@@ -76,7 +127,10 @@ async fn data_loaded_after_the_cutoff_is_not_billed_and_late_usage_is_counted() 
     fixture.work_all(&started.key).await;
     assert_eq!(fixture.issue(&started.key).await, undisturbed);
     let verification = fixture.observe(&started.key).await.verification.unwrap();
-    assert_eq!(verification.late_usage, 1);
+    let late = verification.late;
+    assert_eq!((late.usage_rows, late.adjustments, late.grants), (1, 1, 1));
+    // The one that ends in 2025 is empty.
+    assert_eq!((late.members, late.subscriptions), (2, 2));
 }
 
 #[tokio::test]

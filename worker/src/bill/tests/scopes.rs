@@ -65,3 +65,27 @@ async fn the_worker_bills_the_members_of_the_scope_only() {
         .unwrap();
     }
 }
+
+#[tokio::test]
+async fn what_is_not_charged_is_counted_for_the_members_of_the_scope_only() {
+    let fixture = Fixture::new().await;
+    fixture.load(1, EVERYTHING).await;
+    fixture.bill().await;
+    // 77 has usage and is not known; nor is the one below the last.
+    for (uid, ids, usage_rows) in [(10, &[1_i64, 77][..], 1), (11, &[1, 2], 0), (12, &[77, i64::MAX - 1], 2)]
+    {
+        let scope = Scope::Members(ids.iter().map(|id| MemberId::try_from(*id).unwrap()).collect());
+        let key = fixture.rebill_scope(uid, 1, &fixture.price_book, &scope, None).await.key;
+        fixture.work_all(&key).await;
+        let snapshot = fixture.observe(&key).await;
+        assert_eq!(snapshot.not_charged.usage_rows, usage_rows, "{ids:?}");
+        store::billing::reject_revision(
+            &fixture.operator,
+            &key,
+            "deleted",
+            store::billing::EndStatus::Cancelled,
+        )
+        .await
+        .unwrap();
+    }
+}
