@@ -93,10 +93,13 @@ impl Installation {
         let of_scope = "exists (select from revision r
                                 where r.month = $1 and r.revision = $2 and member_id between r.scope_from and r.scope_to
                                   and (not r.scope_listed or (r.month, r.revision, member_id) in (table scope_member)))";
+        let taken_back = "exists (select from load l join highest_live_revision r on r.month = $1
+                                  where l.number = u.load and l.taken_back_by <= r.data_cutoff)";
         let counts: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
             "select n from (values (1, (select count(*) from live_bill where month = $1 and {of_scope})),
                                    (2, (select count(*) from quarantine where month = $1 and {of_scope})),
-                                   (3, (select count(*) from usage where month = $1 and {of_scope}))) v(i, n) order by i",
+                                   (3, (select count(*) from usage u where month = $1 and {of_scope} and not {taken_back}))) v(i, n)
+             order by i",
         )))
         .bind(month)
         .bind(live)

@@ -10,6 +10,7 @@ mod chart;
 mod consumers;
 mod corrections;
 mod dashboard;
+mod inputs;
 mod isolation;
 mod kafka_failures;
 mod node_faults;
@@ -34,6 +35,7 @@ fn main() -> anyhow::Result<ExitCode> {
     validation::add(&mut suite);
     preconditions::add(&mut suite);
     approval::add(&mut suite);
+    inputs::add(&mut suite);
     rebilling::add(&mut suite);
     rollback::add(&mut suite);
     scopes::add(&mut suite);

@@ -17,7 +17,7 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
     let month_format = "spec.month: Invalid value: \"string\": month must be YYYY-MM from 2000-01 to 2099-12, such as 2026-10";
     let max_quarantined =
         "limits.maxQuarantined must be a count such as 100 or a percentage from 0% to 100% such as \"0.1%\"";
-    let alone = "a run with rollback bills nothing: it must be without priceBookRef, rebill, scope, approval, limits and dataCutoff, and its approvalPolicy must be Automatic";
+    let alone = "a run with rollback bills nothing: it must be without priceBookRef, rebill, scope, approval, limits, dataCutoff and requireSources, and its approvalPolicy must be Automatic";
     let one_of =
         "scope must have exactly one of memberRange, memberIds and select; leave it out to bill all members";
     let rebill = json!({"ofRevision": 1, "reason": "r"});
@@ -133,6 +133,10 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
             json!({"dataCutoff": 0}),
             "dataCutoff must be the number of a finished load, 1 or more; leave it out for the last finished load",
         ),
+        (
+            json!({"requireSources": ["cdr-a", "two\nlines"]}),
+            "requireSources must be names as in manifest.yaml: 1 to 64 characters without control characters, such as cdr-a",
+        ),
         (json!({"shards": 0}), "shards must be 1 to 1000; 16 is a good value for most months"),
         (
             json!({"parallelism": 0}),
@@ -185,6 +189,10 @@ async fn immutable_fields(installation: &Installation) -> Result<()> {
         (
             json!({"rebill": {"ofRevision": 1, "reason": "r"}}),
             "rebill cannot be changed; delete this run and create another",
+        ),
+        (
+            json!({"requireSources": ["cdr-a"]}),
+            "requireSources cannot be changed; delete this run and create another with the other sources",
         ),
         (
             json!({"dataCutoff": 1}),
