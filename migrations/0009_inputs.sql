@@ -41,11 +41,11 @@ create function record_load_totals(of_load bigint) returns void language sql as 
     select of_load, 'members', 'NEW', '2000-01', '2099-12', count(*), null::numeric from member where load = of_load having count(*) > 0
     union all
     select of_load, 'subscriptions', '', to_char(from_date, 'YYYY-MM'),
-           coalesce(to_char(greatest(from_date, to_date - 1), 'YYYY-MM'), '2099-12'), count(*), null
+           case when to_date is null then '2099-12' else to_char(greatest(from_date, to_date - 1), 'YYYY-MM') end, count(*), null
     from subscription where load = of_load group by 4, 5
     union all
     select of_load, 'grants', '', to_char(from_date, 'YYYY-MM'),
-           coalesce(to_char(greatest(from_date, to_date - 1), 'YYYY-MM'), '2099-12'), count(*), null
+           case when to_date is null then '2099-12' else to_char(greatest(from_date, to_date - 1), 'YYYY-MM') end, count(*), null
     from discount_grant where load = of_load group by 4, 5
     union all
     select of_load, 'adjustments', '', month, month, count(*), sum(amount) from adjustment where load = of_load group by month

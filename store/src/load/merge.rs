@@ -271,7 +271,8 @@ async fn merge_subscriptions(
            ), totals as (
                insert into load_total (load, file, from_month, to_month, rows)
                select $1, 'subscriptions', to_char(changed_from, 'YYYY-MM'),
-                      coalesce(to_char(greatest(changed_from, last_changed), 'YYYY-MM'), '2099-12'), count(*)
+                      case when last_changed is null then '2099-12'
+                           else to_char(greatest(changed_from, last_changed), 'YYYY-MM') end, count(*)
                from merged group by 3, 4
                returning rows
            )
@@ -304,7 +305,8 @@ async fn merge_grants(connection: &mut PgConnection, number: i64, taken_back: &[
            ), totals as (
                insert into load_total (load, file, from_month, to_month, rows)
                select $1, 'grants', to_char(changed_from, 'YYYY-MM'),
-                      coalesce(to_char(greatest(changed_from, last_changed), 'YYYY-MM'), '2099-12'), count(*)
+                      case when last_changed is null then '2099-12'
+                           else to_char(greatest(changed_from, last_changed), 'YYYY-MM') end, count(*)
                from merged group by 3, 4
                returning rows
            )
