@@ -270,7 +270,7 @@ async fn what_is_late_for_some_members_is_what_a_run_of_the_late_bills() {
     // Taken back only now, it is late for those whom it was about.
     fixture.take_back(2).await;
     let (third, _) = late(21, second.revision.get(), range(1, 9), Some(4)).await;
-    assert_eq!(fixture.observe(&third).await.verification.unwrap().late.taken_back, 5);
+    assert_eq!(fixture.observe(&third).await.verification.unwrap().late.taken_back, 4);
     fixture.issue(&third).await;
     let (fourth, _) = late(22, third.revision.get(), Scope::Late, None).await;
     assert_eq!(listed(&fourth).await, "2 10");
