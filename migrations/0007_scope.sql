@@ -26,7 +26,7 @@ alter table revision
     add check (scope = 'EVERYONE' or of_revision is not null);
 comment on column revision.members is 'Eligible members of the scope as counted at planning, before any of them was priced.';
 comment on column revision.late_usage is 'Usage rows of the month, of members of the scope, that were loaded after the cut-off, counted at verification.';
-comment on column revision.scope is 'Which members it bills. LATE: of whom something was loaded after the cut-off with which they were billed last.';
+comment on column revision.scope is 'Which members it bills. LATE: of whom something was loaded after the cut-off of the revision that was the highest live one.';
 comment on column revision.scope_from is 'The first id of the scope; scope_to is the last one.';
 comment on column revision.scope_listed is 'Of the ids from scope_from to scope_to, only those in scope_member are billed.';
 comment on column revision.month_billed is 'Members with a bill in the whole month, once this revision is live: its own outcomes and those of the layers below. Written at verification, like month_quarantined and month_total.';

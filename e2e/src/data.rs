@@ -42,7 +42,7 @@ pub const MARKUP_NAME: &str = r#"<b>Ann</b> & "Co" {{total}}"#;
 pub const PRICE_BOOK: &str = r#"version: e2e-1
 currency: KRW
 timeZone: Asia/Seoul
-validFrom: 2023-12
+validFrom: 2023-11
 usageKinds: [data, sms, voice]
 plans:
   - code: BASIC-33

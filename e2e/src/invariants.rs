@@ -64,9 +64,9 @@ impl Installation {
         self.deliveries_match_mail_server().await
     }
 
-    /// The status of a succeeded run equals what the views show of its scope's members, unless the month was billed again
-    /// since: the views show the highest live revision, and `monthend verify` compares the others
-    /// with their chunks.
+    /// The status of a succeeded run equals what the views show of its scope's members, unless the
+    /// month was billed again since: the views show the highest live revision, and `monthend verify`
+    /// compares the others with their chunks.
     pub async fn billing_status_matches_tables(&self, run: &DynamicObject) -> Result<()> {
         if phase(run) != "Succeeded" {
             return Ok(());

@@ -11,7 +11,7 @@ use e2e::suite::Suite;
 use serde_json::json;
 
 /// Before the months of the data set, so that all usage of the month is this scenario's.
-const MONTH: &str = "2024-01";
+const MONTH: &str = "2023-11";
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.scenario("a_run_waits_for_its_sources_and_bills_without_a_load_that_was_taken_back", inputs);
@@ -48,14 +48,14 @@ async fn inputs(installation: &Installation) -> Result<()> {
     let missing =
         installation.wait_for_condition("needs-input", "Started", "False", "InputsIncomplete").await?;
     ensure!(missing.contains("source cdr-a: nothing is loaded"), "{missing}");
-    load(installation, 600, "2024-01-01", "2024-01-31").await?;
+    load(installation, 600, "2023-11-01", "2023-11-30").await?;
     installation
         .billing_runs()
         .until("needs-input", "without input of one day", |run| {
-            status(run)["conditions"].to_string().contains("source cdr-a: no load covers 2024-01-31")
+            status(run)["conditions"].to_string().contains("source cdr-a: no load covers 2023-11-30")
         })
         .await?;
-    let wrong = load(installation, 50_000, "2024-01-31", "2024-02-01").await?;
+    let wrong = load(installation, 50_000, "2023-11-30", "2023-12-01").await?;
     let run = installation.wait_for_phase("needs-input", "Succeeded").await?;
     ensure!(
         status(&run)["dataCutoff"].as_i64() >= Some(wrong),

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use store::notification::{self, Uuid};
+use store::testing::DatabaseProxy;
 
 use super::*;
 use crate::publish::tests::fixture::{Fixture, RUN};
-use store::testing::DatabaseProxy;
 
 impl Fixture {
     async fn rehearse(&self, uid: u128) -> Completion {
