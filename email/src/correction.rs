@@ -86,13 +86,14 @@ fn part(kind: ItemKind) -> u8 {
     }
 }
 
-/// An amount or a quantity is 0 in the bill that does not have the line.
+/// An amount is 0 in the bill that does not have the line. What was used is known only if both bills
+/// have it: usage within the allowance has no line.
 fn variables(bill: &Bill<'_>, sent: &SentBill<'_>, pair: &Pair<'_>) -> Value {
     let Some(line) = pair.line() else { return Value::Null };
     let book = if pair.new.is_some() { bill.book } else { sent.book };
     let amount = |line: Option<&Line<'_>>| line.map_or(0, |line| line.item.amount.get());
-    let used = |line: Option<&Line<'_>>| line.and_then(|line| line.item.used).unwrap_or_default();
-    let of_usage = |used: i64| if line.item.kind == ItemKind::Usage { used.into() } else { Value::Null };
+    let used = |line: Option<&Line<'_>>| line.and_then(|line| line.item.used);
+    let (old_used, new_used) = used(pair.old).zip(used(pair.new)).unzip();
     let (old, new) = (amount(pair.old), amount(pair.new));
     let partial = line.item.days.is_some_and(|days| i64::from(days) < i64::from(bill.month.days()));
     json!({
@@ -105,8 +106,8 @@ fn variables(bill: &Bill<'_>, sent: &SentBill<'_>, pair: &Pair<'_>) -> Value {
         "amount": new,
         "difference": new.saturating_sub(old),
         "changed": old != new,
-        "oldUsed": of_usage(used(pair.old)),
-        "used": of_usage(used(pair.new)),
+        "oldUsed": old_used,
+        "used": new_used,
     })
 }
 

@@ -136,6 +136,10 @@ fn comparisons<'a>(limits: &'a Limits, revision: &RunSnapshot) -> Vec<Comparison
         let what = part.map_or_else(no_diff, what);
         found.push(Comparison { field: "maxChangedBills", limit, what, part, whole: members });
     }
+    if let (Some(limit), Some(_), None) = (&limits.max_total_delta, &revision.rebilling, &baselines.live) {
+        let what = "the live revision has no figures of the month".to_owned();
+        found.push(Comparison { field: "maxTotalDelta", limit, what, part: None, whole: 0 });
+    }
     if let (Some(limit), Some(live)) = (&limits.max_total_delta, &baselines.live) {
         let what = |_| format!("the month's total changes from {} to {}", live.total, month.total);
         let part = revision.diff.as_ref().map(|diff| diff.total_delta().abs());
