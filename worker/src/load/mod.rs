@@ -78,7 +78,7 @@ pub(crate) struct Load {
     #[arg(long, value_name = "NUMBER", conflicts_with = "folder", value_parser = clap::value_parser!(i64).range(1..))]
     take_back: Option<i64>,
     /// Why the load is taken back, which the view loads shows
-    #[arg(long, value_name = "TEXT", requires = "take_back", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", requires = "take_back", conflicts_with = "folder", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: Option<String>,
 }
 

@@ -16,7 +16,7 @@ async fn a_violation_is_reported_and_the_exit_status_is_4() {
         "{}",
         holds.out
     );
-    assert!(holds.out.ends_with("2026-10: 17 of 17 hold\n"), "{}", holds.out);
+    assert!(holds.out.ends_with("2026-10: 20 of 20 hold\n"), "{}", holds.out);
 
     sqlx::query("insert into job_log (kind, month) values ('BILLING', '2026-10')")
         .execute(&site.database.pool)
