@@ -6,7 +6,7 @@ use e2e::installation::Installation;
 use e2e::runs::{LIMIT, condition, status};
 use e2e::suite::Suite;
 use e2e::wait;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.scenario("a_draft_is_issued_only_when_an_approver_approves_its_own_digest", by_digest);
@@ -92,14 +92,15 @@ fn is_refused(answer: Result<String>, reason: &str) -> Result<()> {
 
 async fn not_by_creator(installation: &Installation) -> Result<()> {
     installation.helm_upgrade(&json!({"approval": {"byCreator": false}})).await?;
-    let run = |creator: &str| {
+    let with = |annotations: Value| {
         json!({
             "apiVersion": "monthend.dev/v1alpha1", "kind": "BillingRun",
-            "metadata": {"name": "created", "annotations": {"monthend.dev/created-by": creator}},
+            "metadata": {"name": "created", "annotations": annotations},
             "spec": {"month": data::month(8), "priceBookRef": {"name": "none"}},
         })
         .to_string()
     };
+    let run = |creator: &str| with(json!({"monthend.dev/created-by": creator}));
     // The API server applies a changed policy a moment after it is stored.
     wait::until_true("a run with the name of another creator to be refused", LIMIT, async || {
         let created = installation.kubectl_apply(&run("someone"), &["--dry-run=server"]).await;
@@ -113,7 +114,13 @@ async fn not_by_creator(installation: &Installation) -> Result<()> {
     is_refused(own, "another person has to approve it")?;
     let annotate = ["annotate", "--overwrite", "brun", "created", "monthend.dev/created-by=someone"];
     is_refused(installation.kubectl(&annotate).await, "cannot be changed")?;
-    installation.delete_run("created").await
+    installation.delete_run("created").await?;
+    // The next scenario creates runs without the annotation.
+    installation.helm_upgrade(&json!({})).await?;
+    wait::until_true("a run without the name of its creator to be accepted", LIMIT, async || {
+        installation.kubectl_apply(&with(json!({})), &["--dry-run=server"]).await.map(|_| true)
+    })
+    .await
 }
 
 async fn over_its_limit(installation: &Installation) -> Result<()> {
