@@ -107,7 +107,8 @@ async fn credit(database: &SecretString, percent: i64) -> anyhow::Result<()> {
          select credited.number * 1000000000 + row_number() over (), member_id, '{MONTH}', 'CREDIT', -1, 'a credit', credited.number
          from credited, (select distinct member_id from member) m where member_id % 100 < {percent}"
     );
-    execute(database, &statement).await
+    execute(database, &statement).await?;
+    execute(database, "select record_load_totals((select max(number) from load))").await
 }
 
 /// Removes all bills, vacuums and checkpoints, so that each measurement starts equally.

@@ -66,7 +66,13 @@ pub async fn prepare_connection(connection: &mut PgConnection) -> Result<(), Dat
     sqlx::query!(
         "select set_config('jit', 'off', false) as jit, set_config('max_parallel_workers_per_gather', '0', false) as parallel"
     )
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
+        .await
+        .during("cannot prepare the connection")?;
+    // A plan for any list of members and of loads that are taken back expects nearly no row, and reads
+    // a chunk by nested loops. Both lists are mostly absent.
+    sqlx::raw_sql("set plan_cache_mode = force_custom_plan")
+        .execute(connection)
         .await
         .during("cannot prepare the connection")?;
     Ok(())
