@@ -86,7 +86,7 @@ begin
     if to_regclass(leaf) is null then
         raise exception 'month % has no usage partition', for_month;
     end if;
-    -- Looked for first: even `if not exists` waits for whoever writes to the table.
+    -- Checked first, because even `if not exists` waits for sessions that write to the table.
     if to_regclass(leaf || '_identity') is null then
         execute format('create unique index if not exists %I on %I (usage_id, source, load)', leaf || '_identity', leaf);
     end if;

@@ -93,7 +93,7 @@ async fn scopes(installation: &Installation) -> Result<()> {
     let listed = ids(installation, LISTED, revision).await?;
     ensure!(listed == late, "late are {late:?}, listed were {listed:?}");
 
-    // Everyone again: whoever was late has the bill already.
+    // All members again: those with late data have their bill already.
     let spec = json!({
         "priceBookRef": {"name": CORRECTED},
         "rebill": {"ofRevision": revision, "reason": "everyone"},
