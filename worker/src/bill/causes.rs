@@ -12,7 +12,7 @@ use domain::pricing::{Adjustment, Grant, Pricer, Subscription, UsageSum};
 use domain::zone::ZonedMonth;
 use sqlx::PgConnection;
 use store::billing::BillingError;
-use store::billing::chunk::{self, Change, InputRows, PriorRevision, UsageBoundaries};
+use store::billing::chunk::{self, Change, ClaimedChunk, InputRows, PriorRevision, UsageBoundaries};
 use store::load::DataVersion;
 
 /// What the outcomes of a live revision were priced from.
@@ -41,6 +41,7 @@ impl Prior {
 /// The database fails.
 pub(super) async fn find_causes(
     tx: &mut PgConnection,
+    span: &ClaimedChunk,
     pricer: &Pricer<'_>,
     month: &ZonedMonth,
     data: &DataVersion,
@@ -64,7 +65,7 @@ pub(super) async fn find_causes(
             };
             causes.extend(members.into_iter().map(|member| (member, cause)));
         } else {
-            causes.extend(compare(tx, pricer, month, data, before, &members).await?);
+            causes.extend(compare(tx, span, pricer, month, data, before, &members).await?);
         }
     }
     Ok(changes
@@ -98,14 +99,15 @@ async fn find_prior(
 /// The causes of members whose live outcomes are of one revision.
 async fn compare(
     tx: &mut PgConnection,
+    span: &ClaimedChunk,
     pricer: &Pricer<'_>,
     month: &ZonedMonth,
     data: &DataVersion,
     prior: &Prior,
     members: &[MemberId],
 ) -> Result<Vec<(MemberId, ChangeCause)>, BillingError> {
-    let before = chunk::read_inputs_of(tx, members, month.month(), &prior.data).await?;
-    let after = chunk::read_inputs_of(tx, members, month.month(), data).await?;
+    let before = chunk::read_inputs_of(tx, span, members, month.month(), &prior.data).await?;
+    let after = chunk::read_inputs_of(tx, span, members, month.month(), data).await?;
     let prior_pricer = Pricer::new(&prior.book, month);
     let mut cuts = UsageBoundaries::default();
     let comparisons: Vec<(MemberId, Comparison<'_>)> = members

@@ -116,7 +116,8 @@ impl<'a> ChunkProcessor<'a> {
         if pinned.of_revision.is_some() {
             let changes = outcomes.changes();
             let causes =
-                find_causes(&mut tx, &pricer, &pinned.month, &pinned.data, &pinned.prior, changes).await?;
+                find_causes(&mut tx, &span, &pricer, &pinned.month, &pinned.data, &pinned.prior, changes)
+                    .await?;
             outcomes.explain(causes);
         }
         let counts = *outcomes.counts();

@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 
 use domain::ids::{MemberId, Revision};
 use domain::month::BillingMonth;
-use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
-use super::chunk_inputs::{AdjustmentRow, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow};
+use super::chunk_inputs::{
+    AdjustmentRow, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow, read_adjustments, read_grants,
+    read_members, read_subscriptions,
+};
+use super::claim_chunk::ClaimedChunk;
 use crate::billing::billing_error::BillingError;
 use crate::decode::{read_amount, read_number};
 use crate::error::{During as _, StoreError};
@@ -96,142 +99,24 @@ pub struct InputRows {
     pub adjustments: Vec<AdjustmentRow>,
 }
 
-/// Reads what these members are priced from with this version of the data: the same rows as those
-/// that their chunk is priced from.
+/// Reads what these members of the chunk are priced from with this version of the data.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn read_inputs_of(
     tx: &mut PgConnection,
+    chunk: &ClaimedChunk,
     members: &[MemberId],
     month: BillingMonth,
     data: &DataVersion,
 ) -> Result<InputRows, BillingError> {
-    let ids = ids(members);
+    let only = ClaimedChunk { members: Some(ids(members)), ..chunk.clone() };
     Ok(InputRows {
-        members: read_members(tx, &ids, data).await?,
-        subscriptions: read_subscriptions(tx, &ids, month, data).await?,
-        grants: read_grants(tx, &ids, month, data).await?,
-        adjustments: read_adjustments(tx, &ids, month, data).await?,
+        members: read_members(tx, &only, data).await?,
+        subscriptions: read_subscriptions(tx, &only, month, data).await?,
+        grants: read_grants(tx, &only, month, data).await?,
+        adjustments: read_adjustments(tx, &only, month, data).await?,
     })
-}
-
-async fn read_members(
-    tx: &mut PgConnection,
-    ids: &[i64],
-    data: &DataVersion,
-) -> Result<Vec<MemberId>, BillingError> {
-    let known = sqlx::query_scalar!(
-        "select distinct member_id from member where member_id = any($1) and load <= $2 and load <> all($3) order by member_id",
-        ids,
-        data.cutoff.get(),
-        &data.taken_back
-    )
-    .fetch_all(tx)
-    .await
-    .during("cannot read which changed members are known")?;
-    known.into_iter().map(|id| Ok(read_number("member.member_id", id)?)).collect()
-}
-
-async fn read_subscriptions(
-    tx: &mut PgConnection,
-    ids: &[i64],
-    month: BillingMonth,
-    data: &DataVersion,
-) -> Result<Vec<SubscriptionRow>, BillingError> {
-    let rows = sqlx::query!(
-        r#"select member_id, plan_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
-           from (select distinct on (member_id, plan_code, from_date) member_id, plan_code, from_date, to_date
-                 from subscription
-                 where member_id = any($1) and load <= $2 and load <> all($5) and from_date < $4
-                 order by member_id, plan_code, from_date, load desc) as_of_cutoff
-           where to_date is null or to_date > greatest(from_date, $3)
-           order by member_id"#,
-        ids,
-        data.cutoff.get(),
-        month.first_day().to_sqlx() as _,
-        month.next_first_day().to_sqlx() as _,
-        &data.taken_back
-    )
-    .fetch_all(tx)
-    .await
-    .during("cannot read the subscriptions of changed members")?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(SubscriptionRow {
-                member_id: read_number("subscription.member_id", row.member_id)?,
-                plan_code: row.plan_code,
-                from_date: row.from_date.to_jiff(),
-                to_date: row.to_date.map(jiff_sqlx::Date::to_jiff),
-            })
-        })
-        .collect()
-}
-
-async fn read_grants(
-    tx: &mut PgConnection,
-    ids: &[i64],
-    month: BillingMonth,
-    data: &DataVersion,
-) -> Result<Vec<GrantRow>, BillingError> {
-    let rows = sqlx::query!(
-        r#"select member_id, discount_code, from_date as "from_date: jiff_sqlx::Date", to_date as "to_date: jiff_sqlx::Date"
-           from (select distinct on (member_id, discount_code, from_date) member_id, discount_code, from_date, to_date
-                 from discount_grant
-                 where member_id = any($1) and load <= $2 and load <> all($5) and from_date < $4
-                 order by member_id, discount_code, from_date, load desc) as_of_cutoff
-           where to_date is null or to_date > greatest(from_date, $3)
-           order by member_id"#,
-        ids,
-        data.cutoff.get(),
-        month.first_day().to_sqlx() as _,
-        month.next_first_day().to_sqlx() as _,
-        &data.taken_back
-    )
-    .fetch_all(tx)
-    .await
-    .during("cannot read the grants of changed members")?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(GrantRow {
-                member_id: read_number("discount_grant.member_id", row.member_id)?,
-                discount_code: row.discount_code,
-                from_date: row.from_date.to_jiff(),
-                to_date: row.to_date.map(jiff_sqlx::Date::to_jiff),
-            })
-        })
-        .collect()
-}
-
-async fn read_adjustments(
-    tx: &mut PgConnection,
-    ids: &[i64],
-    month: BillingMonth,
-    data: &DataVersion,
-) -> Result<Vec<AdjustmentRow>, BillingError> {
-    let rows = sqlx::query!(
-        "select member_id, adjustment_id, code, amount
-         from adjustment
-         where month = $1 and member_id = any($2) and load <= $3 and load <> all($4)
-         order by member_id",
-        month.to_string(),
-        ids,
-        data.cutoff.get(),
-        &data.taken_back
-    )
-    .fetch_all(tx)
-    .await
-    .during("cannot read the adjustments of changed members")?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(AdjustmentRow {
-                member_id: read_number("adjustment.member_id", row.member_id)?,
-                adjustment_id: read_number("adjustment.adjustment_id", row.adjustment_id)?,
-                code: row.code,
-                amount: row.amount,
-            })
-        })
-        .collect()
 }
 
 /// Usage that counts in one version of the data, in the other, or in both.
