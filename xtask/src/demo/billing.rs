@@ -6,7 +6,7 @@ use std::{fs, io};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::follow::{Kind, Run, follow};
+use super::follow::{Kind, Run, Until, follow};
 use super::{Size, sql};
 use crate::cluster::Cluster;
 use crate::exec;
@@ -14,7 +14,7 @@ use crate::paths::Paths;
 use crate::progress::Progress;
 use crate::stack::{self, NAMESPACE};
 
-const PRICE_BOOK: &str = "examples/pricebook.yaml";
+pub(super) const PRICE_BOOK: &str = "examples/pricebook.yaml";
 const CONFIG_MAP: &str = "demo-pricebook";
 
 /// The run that billed the month, now or earlier.
@@ -34,7 +34,7 @@ pub(super) fn ensure(
     price_book(paths, progress, cluster)?;
     seed(paths, progress, cluster, size, month)?;
     run.apply(progress, cluster, &json!({"month": month, "priceBookRef": {"name": CONFIG_MAP}}))?;
-    progress.section("billing", || follow(cluster, &run, |_| Ok(())))?;
+    progress.section("billing", || follow(cluster, &run, Until::End, |_| Ok(())))?;
     Ok(run)
 }
 
@@ -48,13 +48,17 @@ fn price_book(paths: &Paths, progress: &Progress, cluster: &Cluster) -> Result<(
     progress.step("price book", |_| {
         let file = paths.repo.join(PRICE_BOOK);
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        cluster.apply(&json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": CONFIG_MAP, "namespace": NAMESPACE},
-            "data": {"pricebook.yaml": text},
-        }))
+        apply_price_book(cluster, CONFIG_MAP, &text)
     })
+}
+
+pub(super) fn apply_price_book(cluster: &Cluster, config_map: &str, text: &str) -> Result<()> {
+    cluster.apply(&json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": config_map, "namespace": NAMESPACE},
+        "data": {"pricebook.yaml": text},
+    }))
 }
 
 fn seed(paths: &Paths, progress: &Progress, cluster: &Cluster, size: &Size, month: &str) -> Result<()> {

@@ -42,11 +42,16 @@ impl Kind {
         }
     }
 
-    /// Whether a run of this phase is at its end, and as a demonstration wants it.
-    fn ended(self, phase: &str) -> Option<bool> {
+    /// Whether a run of this phase stands still, and as a demonstration wants it.
+    fn stopped(self, phase: &str, until: Until) -> Option<bool> {
         match (self, phase) {
-            (_, "Succeeded") | (Self::Notification, "CompletedWithFailures") => Some(true),
-            (_, "Failed" | "Rejected" | "AwaitingApproval") => Some(false),
+            (_, "Succeeded") | (Self::Notification, "CompletedWithFailures") => {
+                Some(until != Until::Approval)
+            }
+            // The operator has not seen the approval yet.
+            (_, "AwaitingApproval") if until == Until::Issued => None,
+            (_, "AwaitingApproval") => Some(until == Until::Approval),
+            (_, "Failed" | "Rejected") => Some(false),
             _ => None,
         }
     }
@@ -57,6 +62,16 @@ impl Kind {
             Self::Notification => notification_line(run),
         }
     }
+}
+
+/// How far a run is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// It waits for somebody's approval.
+    Approval,
+    /// Its end; it was approved just now.
+    Issued,
+    End,
 }
 
 /// A run, by what it is and its name.
@@ -108,14 +123,15 @@ impl Run {
             "-o",
             "jsonpath={.status.phase}",
         ]))?;
-        Ok(self.kind.ended(&phase) == Some(true))
+        Ok(self.kind.stopped(&phase, Until::End) == Some(true))
     }
 }
 
-/// Shows the run's status until it ends; `look` sees to what goes on besides.
+/// Shows the run's status until it is as far; `look` sees to what goes on besides.
 pub(super) fn follow(
     cluster: &Cluster,
     run: &Run,
+    until: Until,
     mut look: impl FnMut(&mut Screen) -> Result<()>,
 ) -> Result<()> {
     let mut screen = Screen::new();
@@ -125,7 +141,7 @@ pub(super) fn follow(
         screen.progress(&run.kind.line(&object));
         look(&mut screen)?;
         let phase = object["status"]["phase"].as_str().unwrap_or_default();
-        match run.kind.ended(phase) {
+        match run.kind.stopped(phase, until) {
             Some(true) => break Ok(()),
             Some(false) => break Err(anyhow!("the run is {phase}: {}", messages(&object))),
             None => std::thread::sleep(POLL),
@@ -287,9 +303,13 @@ mod tests {
 
     #[test]
     fn failures_end_a_notification_and_a_refusal_ends_a_billing() {
-        assert_eq!(Kind::Notification.ended("CompletedWithFailures"), Some(true));
-        assert_eq!(Kind::Notification.ended("Sending"), None);
-        assert_eq!(Kind::Billing.ended("AwaitingApproval"), Some(false));
-        assert_eq!(Kind::Billing.ended(""), None);
+        assert_eq!(Kind::Notification.stopped("CompletedWithFailures", Until::End), Some(true));
+        assert_eq!(Kind::Notification.stopped("Sending", Until::End), None);
+        assert_eq!(Kind::Billing.stopped("AwaitingApproval", Until::End), Some(false));
+        assert_eq!(Kind::Billing.stopped("AwaitingApproval", Until::Approval), Some(true));
+        assert_eq!(Kind::Billing.stopped("AwaitingApproval", Until::Issued), None);
+        assert_eq!(Kind::Billing.stopped("Succeeded", Until::Approval), Some(false));
+        assert_eq!(Kind::Billing.stopped("Succeeded", Until::Issued), Some(true));
+        assert_eq!(Kind::Billing.stopped("", Until::End), None);
     }
 }

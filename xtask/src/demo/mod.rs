@@ -1,7 +1,8 @@
-//! `cargo xtask demo`: from nothing to a month that is billed and its bills e-mailed,
-//! and what to look at then.
+//! `cargo xtask demo`: from nothing to a month that is billed and its bills e-mailed, then billed
+//! again with a corrected price book and the corrections e-mailed, and what to look at then.
 
 mod billing;
+mod correction;
 mod follow;
 mod notices;
 
@@ -36,24 +37,25 @@ pub(crate) fn run(paths: &Paths, progress: &Progress, cluster: &Cluster, size: &
         Ok(month)
     })?;
     let billed = billing::ensure(paths, progress, cluster, size, &month)?;
-    let sample = notices::sample(progress, cluster, &month)?;
-    let everyone = notices::everyone(paths, progress, cluster, &month)?;
-    summary(cluster, progress, &month, &billed, &[sample, everyone])
+    let mut runs = vec![billed];
+    runs.extend(notices::bills(paths, progress, cluster, &month)?);
+    let correction = correction::run(paths, progress, cluster, &month)?;
+    runs.push(correction.billing);
+    runs.extend(correction.notices);
+    summary(cluster, progress, &month, &runs)
 }
 
-fn summary(cluster: &Cluster, progress: &Progress, month: &str, billed: &Run, notices: &[Run]) -> Result<()> {
+fn summary(cluster: &Cluster, progress: &Progress, month: &str, runs: &[Run]) -> Result<()> {
     let mut text = String::new();
-    for (run, groups) in std::iter::once((billed, &["counts", "amounts"][..]))
-        .chain(notices.iter().map(|run| (run, &["counts"][..])))
-    {
-        report(&mut text, run, &run.get(cluster)?["status"], groups);
+    for run in runs {
+        report(&mut text, run, &run.get(cluster)?["status"]);
     }
     text.push_str("\n  what each part took\n");
     for (step, took) in progress.times().iter().filter(|(_, took)| took.as_millis() >= 100) {
         text.push_str(&format!("    {step:<60} {:>14}\n", seconds(*took)));
     }
     text.push_str(&format!("    {:<60} {:>14}\n", "altogether", seconds(progress.elapsed())));
-    let everyone = notices.last().map_or("", |run| &run.name);
+    let last = runs.last().map_or("", |run| &run.name);
     let (mail, prometheus) = (stack::mail_url(), stack::prometheus_url());
     text.push_str(&format!(
         "
@@ -62,8 +64,9 @@ fn summary(cluster: &Cluster, progress: &Progress, month: &str, billed: &Run, no
     {prometheus}                          the metrics that grafana/monthend.json shows
     eval \"$(cargo xtask env)\"
     kubectl get monthend -n {NAMESPACE}
-    kubectl describe nrun {everyone} -n {NAMESPACE}
+    kubectl describe nrun {last} -n {NAMESPACE}
     psql \"$DATABASE_URL\" -c \"select * from live_bill where month = '{month}' order by member_id limit 5\"
+    psql \"$DATABASE_URL\" -c \"select * from bill_diff_movers where month = '{month}'\"
     psql \"$DATABASE_URL\" -c \"select * from job_log order by id desc limit 5\"
     kubectl logs -n {NAMESPACE} deployment/monthend-operator
     kubectl logs -n {NAMESPACE} deployment/monthend-notify
@@ -81,9 +84,13 @@ fn summary(cluster: &Cluster, progress: &Progress, month: &str, billed: &Run, no
 }
 
 /// A run's figures, as its status has them.
-fn report(text: &mut String, run: &Run, status: &Value, groups: &[&str]) {
+fn report(text: &mut String, run: &Run, status: &Value) {
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     text.push_str(&format!("\n{} {NAMESPACE}/{}: {}\n", run.kind.title(), run.name, shown(&status["phase"])));
+    let groups: &[&str] = match run.kind {
+        Kind::Billing => &["counts", "amounts"],
+        Kind::Notification => &["counts"],
+    };
     for group in groups {
         text.push_str(&format!("\n  {group}\n"));
         for (key, value) in status[group].as_object().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! The month's notices: a few members over the real mail server, then everyone
+//! The month's notices, bills and corrections: a few members over the real mail server, then everyone
 //! through the mock transport, which sends nothing.
 
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::follow::{Kind, Run, Screen, follow};
+use super::follow::{Kind, Run, Screen, Until, follow};
 use super::sql;
 use crate::cluster::Cluster;
 use crate::paths::Paths;
@@ -26,12 +26,60 @@ const SHARE: u64 = 8;
 /// How long consumers may take to become one again.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The first members of the month, over Kafka and SMTP.
-pub(super) fn sample(progress: &Progress, cluster: &Cluster, month: &str) -> Result<Run> {
-    let run = Run::new(Kind::Notification, format!("notices-sample-{month}"));
-    if run.is_done(cluster)? {
-        return Ok(run);
+/// The month's bills: those of the first members over Kafka and SMTP, then everyone's.
+pub(super) fn bills(paths: &Paths, progress: &Progress, cluster: &Cluster, month: &str) -> Result<Vec<Run>> {
+    let bills = count(cluster, &format!("select count(*) from live_bill where month = '{month}'"))?;
+    send(paths, progress, cluster, month, &Notices { name: "notices", select: "Ready", number: bills })
+}
+
+/// Corrections to the members who were sent another amount, the first members' over Kafka and SMTP.
+pub(super) fn corrections(
+    paths: &Paths,
+    progress: &Progress,
+    cluster: &Cluster,
+    month: &str,
+) -> Result<Vec<Run>> {
+    let changed = count(
+        cluster,
+        &format!(
+            "select count(*) from bill_diff where month = '{month}' and state = 'LIVE' and change = 'CHANGED'"
+        ),
+    )?;
+    let notices = Notices { name: "corrections", select: "Corrected", number: changed };
+    send(paths, progress, cluster, month, &notices)
+}
+
+/// What is sent.
+struct Notices {
+    name: &'static str,
+    select: &'static str,
+    /// About how many, which decides on how many consumers.
+    number: u64,
+}
+
+fn count(cluster: &Cluster, query: &str) -> Result<u64> {
+    sql(cluster, query)?.parse().with_context(|| format!("no number answers {query}"))
+}
+
+fn send(
+    paths: &Paths,
+    progress: &Progress,
+    cluster: &Cluster,
+    month: &str,
+    notices: &Notices,
+) -> Result<Vec<Run>> {
+    let sample = Run::new(Kind::Notification, format!("{}-sample-{month}", notices.name));
+    if !sample.is_done(cluster)? {
+        send_sample(progress, cluster, month, notices.select, &sample)?;
     }
+    let everyone = Run::new(Kind::Notification, format!("{}-{month}", notices.name));
+    if !everyone.is_done(cluster)? {
+        pretend_to_send(paths, progress, cluster, month, notices, &everyone)?;
+    }
+    Ok(vec![sample, everyone])
+}
+
+fn send_sample(progress: &Progress, cluster: &Cluster, month: &str, select: &str, run: &Run) -> Result<()> {
     let range = sql(
         cluster,
         &format!(
@@ -41,20 +89,20 @@ pub(super) fn sample(progress: &Progress, cluster: &Cluster, month: &str) -> Res
     )?;
     let (from, to) = range.split_once(' ').with_context(|| format!("{month} has no bills"))?;
     let (from, to): (i64, i64) = (from.parse()?, to.parse()?);
-    let spec = json!({"month": month, "scope": {"memberRange": {"from": from, "to": to}}});
+    let spec = json!({"month": month, "select": select, "scope": {"memberRange": {"from": from, "to": to}}});
     run.apply(progress, cluster, &spec)?;
-    progress.section("e-mails by SMTP", || follow(cluster, &run, |_| Ok(())))?;
-    Ok(run)
+    progress.section("e-mails by SMTP", || follow(cluster, run, Until::End, |_| Ok(())))
 }
 
-/// Sends the bills that are left through the mock transport.
-pub(super) fn everyone(paths: &Paths, progress: &Progress, cluster: &Cluster, month: &str) -> Result<Run> {
-    let run = Run::new(Kind::Notification, format!("notices-{month}"));
-    if run.is_done(cluster)? {
-        return Ok(run);
-    }
-    let bills: u64 =
-        sql(cluster, &format!("select count(*) from live_bill where month = '{month}'"))?.parse()?;
+/// Sends what is left through the mock transport.
+fn pretend_to_send(
+    paths: &Paths,
+    progress: &Progress,
+    cluster: &Cluster,
+    month: &str,
+    notices: &Notices,
+    run: &Run,
+) -> Result<()> {
     progress.step("consumers pretend to send", |step| {
         step.note(PRETENDED);
         stack::configure(
@@ -65,21 +113,20 @@ pub(super) fn everyone(paths: &Paths, progress: &Progress, cluster: &Cluster, mo
                 "sessions": 64,
                 // Out and in again while one looks.
                 "scaling": {
-                    "lagPerReplica": (bills / SHARE).max(500),
+                    "lagPerReplica": (notices.number / SHARE).max(500),
                     "maxReplicas": 4,
                     "cooldownSeconds": 10,
                 },
             }}),
         )
     })?;
-    run.apply(progress, cluster, &json!({"month": month}))?;
+    run.apply(progress, cluster, &json!({"month": month, "select": notices.select}))?;
     let mut consumers = Consumers::new(cluster)?;
     progress.section("e-mails by the mock transport", || {
-        follow(cluster, &run, |screen| consumers.look(screen))?;
+        follow(cluster, run, Until::End, |screen| consumers.look(screen))?;
         consumers.until_one()
     })?;
-    progress.step("consumers send again", |_| stack::configure(paths, cluster, &json!({})))?;
-    Ok(run)
+    progress.step("consumers send again", |_| stack::configure(paths, cluster, &json!({})))
 }
 
 /// How many consumers there are to be, and what was said of it.
