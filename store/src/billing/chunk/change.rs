@@ -6,10 +6,22 @@ use domain::ids::MemberId;
 use domain::pricing::Outcome;
 
 use super::comparison::LiveOutcome;
-use crate::copy::CopyRows;
+use crate::copy::ColumnType::{Enum, Int4, Int8, Text};
+use crate::copy::{CopyRows, Table};
 
-pub(super) const COPY_CHANGES: &str = "copy bill_change (member_id, before_total, after_total, revision, before_outcome, \
-     after_outcome, cause, month) from stdin (format binary)";
+pub(super) const CHANGES: Table = Table {
+    name: "bill_change",
+    columns: &[
+        ("member_id", Int8),
+        ("before_total", Int8),
+        ("after_total", Int8),
+        ("revision", Int4),
+        ("before_outcome", Enum("outcome_kind")),
+        ("after_outcome", Enum("outcome_kind")),
+        ("cause", Enum("change_cause")),
+        ("month", Text),
+    ],
+};
 
 /// A member's outcome before and after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

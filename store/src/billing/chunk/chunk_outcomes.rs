@@ -14,13 +14,42 @@ use crate::billing::amounts::{Amounts, Counts};
 use crate::billing::billing_error::BillingError;
 use crate::billing::not_charged::NotCharged;
 use crate::billing::revision::RevisionKey;
-use crate::copy::CopyRows;
+use crate::copy::ColumnType::{Bytea, Enum, Int4, Int8, Text};
+use crate::copy::{CopyRows, Table};
 use crate::error::StoreError;
 
-pub(super) const COPY_BILLS: &str = "copy bill (member_id, base_amount, usage_amount, discount_amount, adjustment_amount, \
-     tax_amount, rounding_amount, total_amount, revision, month, digest) from stdin (format binary)";
-pub(super) const COPY_ITEMS: &str = "copy bill_item (member_id, quantity, amount, used_quantity, free_allowance, revision, \
-     line_no, days, kind, code, month) from stdin (format binary)";
+pub(super) const BILLS: Table = Table {
+    name: "bill",
+    columns: &[
+        ("member_id", Int8),
+        ("base_amount", Int8),
+        ("usage_amount", Int8),
+        ("discount_amount", Int8),
+        ("adjustment_amount", Int8),
+        ("tax_amount", Int8),
+        ("rounding_amount", Int8),
+        ("total_amount", Int8),
+        ("revision", Int4),
+        ("month", Text),
+        ("digest", Bytea),
+    ],
+};
+pub(super) const ITEMS: Table = Table {
+    name: "bill_item",
+    columns: &[
+        ("member_id", Int8),
+        ("quantity", Int8),
+        ("amount", Int8),
+        ("used_quantity", Int8),
+        ("free_allowance", Int8),
+        ("revision", Int4),
+        ("line_no", Int4),
+        ("days", Int4),
+        ("kind", Enum("item_kind")),
+        ("code", Text),
+        ("month", Text),
+    ],
+};
 
 /// The outcomes of one chunk.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use domain::pricing;
 use sqlx::PgConnection;
 
-use super::change::COPY_CHANGES;
-use super::chunk_outcomes::{COPY_BILLS, COPY_ITEMS, ChunkOutcomes};
+use super::change::CHANGES;
+use super::chunk_outcomes::{BILLS, ChunkOutcomes, ITEMS};
 use super::claim_chunk::ClaimedChunk;
 use crate::billing::billing_error::BillingError;
 use crate::billing::revision::RevisionKey;
@@ -37,10 +37,10 @@ pub async fn complete_chunk(
         ..
     } = outcomes;
     if bills.rows() > 0 {
-        let sent = (bills.rows(), bills.send(tx, COPY_BILLS).await.during("cannot copy the bills")?);
-        expect_rows_affected("copying the bills", sent.1, sent.0)?;
-        let sent = (items.rows(), items.send(tx, COPY_ITEMS).await.during("cannot copy the items")?);
-        expect_rows_affected("copying the items", sent.1, sent.0)?;
+        let sent = (bills.rows(), bills.write(tx, &BILLS).await.during("cannot write the bills")?);
+        expect_rows_affected("writing the bills", sent.1, sent.0)?;
+        let sent = (items.rows(), items.write(tx, &ITEMS).await.during("cannot write the items")?);
+        expect_rows_affected("writing the items", sent.1, sent.0)?;
     }
     if !quarantined.members.is_empty() {
         let written = sqlx::query!(
@@ -78,8 +78,8 @@ pub async fn complete_chunk(
         )?;
     }
     if let Some(changes) = explained.filter(|changes| changes.rows() > 0) {
-        let sent = (changes.rows(), changes.send(tx, COPY_CHANGES).await.during("cannot copy the changes")?);
-        expect_rows_affected("copying the changes", sent.1, sent.0)?;
+        let sent = (changes.rows(), changes.write(tx, &CHANGES).await.during("cannot write the changes")?);
+        expect_rows_affected("writing the changes", sent.1, sent.0)?;
     }
     let digest = digest.finish();
     let done = sqlx::query!(
