@@ -1,4 +1,4 @@
-//! The labels and names of the objects that the operator creates.
+//! The labels, annotations and names of objects that the operator creates or reads.
 
 /// The name of the product, for `app.kubernetes.io/name`.
 pub const APP: &str = "monthend";
@@ -18,3 +18,9 @@ pub const MONTH: &str = "monthend.dev/month";
 
 /// Keeps a deleted run until its workers have stopped and its work is rejected or cancelled.
 pub const FINALIZER: &str = "monthend.dev/run";
+
+/// The ConfigMap with the high-water mark of each month. The chart creates it.
+pub const HIGH_WATER_MARKS: &str = "monthend-high-water-marks";
+/// On a NotificationRun: a person says that it may send although the database was restored from
+/// before this high-water mark.
+pub const SEND_AFTER_RESTORE: &str = "monthend.dev/send-after-restore";

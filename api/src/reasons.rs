@@ -87,6 +87,10 @@ reasons! {
     CANCELLED = "Cancelled";
     /// The database has no record of the run.
     RUN_LOST = "RunLost";
+    /// The database was restored from before something that was billed or sent.
+    DATABASE_RESTORED = "DatabaseRestored";
+    /// The ConfigMap with the high-water marks is missing or has an invalid entry.
+    MARKS_UNUSABLE = "MarksUnusable";
 
     // Events of Deployments that are scaled on lag.
     SCALED_OUT = "ScaledOut";

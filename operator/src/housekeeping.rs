@@ -1,6 +1,7 @@
 //! Regular work of the leader besides the runs: closes the job_log rows of loads and seeds whose
 //! process died, settles bills whose lease expired, cancels the work of runs that were deleted
-//! without their finalizer, and updates the metrics of the months.
+//! without their finalizer, moves the months' high-water marks on, and updates the metrics of the
+//! months.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use store::notification;
 use crate::database::{Database, Schema};
 use crate::error::{Doing as _, RunError};
 use crate::metrics::Metrics;
+use crate::restore_hold;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -46,6 +48,9 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
             }
         };
         metrics.database_up.set(i64::from(up));
+        if let Err(error) = restore_hold::keep_marks(&client, namespace, &database.pool).await {
+            tracing::warn!(error = chain(&error), "cannot move the high-water marks of the months");
+        }
         match close_dead(&database.pool).await {
             Ok(closed) => {
                 for job in closed {

@@ -14,6 +14,7 @@ mod http;
 mod leader;
 mod metrics;
 mod notification;
+mod restore_hold;
 mod serve;
 
 use std::io::Write as _;

@@ -8,6 +8,7 @@ use store::notification::{NotificationId, Scope, Selection, TemplateSet};
 
 use crate::controller::decision::Decision;
 use crate::controller::worker_job::JobAction;
+use crate::restore_hold::Release;
 
 pub(super) type NotificationDecision = Decision<NotificationRunStatus, Action>;
 
@@ -16,6 +17,8 @@ pub(crate) enum Action {
     /// Record the run in the database.
     Begin(Box<BeginPlan>),
     Job(JobAction),
+    /// Let the month's e-mails go, which were held as the database was restored.
+    Release(Release),
     /// Record the changeable fields of the run's spec in the database.
     Adjust {
         id: NotificationId,
@@ -55,6 +58,7 @@ impl fmt::Debug for Action {
         match self {
             Self::Begin(plan) => write!(f, "Begin(month {}, {})", plan.month, plan.selection.as_str()),
             Self::Job(action) => action.fmt(f),
+            Self::Release(release) => write!(f, "Release(month {})", release.month),
             Self::Adjust { suspended, max_per_second, .. } => {
                 let rate = max_per_second.map_or_else(|| "none".to_owned(), |rate| rate.to_string());
                 write!(f, "Adjust(suspended {suspended}, max per second {rate})")

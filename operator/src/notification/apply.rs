@@ -10,6 +10,7 @@ use super::notification_runs::NotificationRuns;
 use crate::controller::run_identity;
 use crate::controller::worker_job::job_client;
 use crate::error::{Doing as _, RunError};
+use crate::restore_hold;
 
 pub(super) async fn apply(
     runs: &NotificationRuns,
@@ -20,6 +21,10 @@ pub(super) async fn apply(
     match action {
         Action::Begin(plan) => return begin(runs, run, &plan).await,
         Action::Job(action) => job_client::apply(&runs.client, run, action).await?,
+        Action::Release(release) => {
+            let namespace = run_identity::namespace(run)?;
+            restore_hold::release(&runs.client, &namespace, pool, release).await?;
+        }
         Action::Adjust { id, suspended, max_per_second } => {
             notification::update_settings(pool, id, suspended, max_per_second)
                 .await

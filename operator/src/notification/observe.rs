@@ -3,6 +3,7 @@
 
 use api::NotificationRun;
 use api::run::Run as _;
+use domain::month::BillingMonth;
 use store::notification::{self, Rejection};
 
 use super::build::Task;
@@ -12,6 +13,7 @@ use crate::controller::cluster_reader::ClusterReader;
 use crate::controller::worker_job::JobLookup;
 use crate::controller::{database_view, run_identity};
 use crate::error::{Doing as _, RunError};
+use crate::restore_hold::{self, Hold};
 
 pub(super) async fn observe(
     runs: &NotificationRuns,
@@ -49,10 +51,12 @@ pub(super) async fn observe(
     let pod_problem = cluster.pod_problem(&job, idle).await?;
     let begun = database.as_ref().map_or(true, |view| view.run.is_some());
     let templates = if begun || deleting { None } else { Some(find_templates(&cluster, runs, run).await?) };
+    let hold = if deleting || database.is_err() { None } else { find_hold(runs, run).await? };
     let kafka = &runs.settings.kafka;
     Ok(Observed {
         now: runs.clock.now(),
         database,
+        hold,
         templates,
         job,
         other_jobs,
@@ -62,6 +66,16 @@ pub(super) async fn observe(
         rejection,
         settings: runs.settings.clone(),
     })
+}
+
+async fn find_hold(runs: &NotificationRuns, run: &NotificationRun) -> Result<Option<Hold>, RunError> {
+    // A month that cannot be parsed keeps the run from beginning.
+    let Ok(month) = run.spec.month.parse::<BillingMonth>() else { return Ok(None) };
+    if run.spec.rehearsal {
+        return Ok(None);
+    }
+    let namespace = run_identity::namespace(run)?;
+    restore_hold::find_hold(&runs.client, &namespace, &runs.database.pool, month).await
 }
 
 async fn find_templates(

@@ -9,6 +9,7 @@ use super::notification_runs::NotificationSettings;
 use crate::autoscaling::LagView;
 use crate::controller::database_view::DatabaseView;
 use crate::controller::worker_job::{JobLookup, JobState};
+use crate::restore_hold::Hold;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
@@ -16,6 +17,8 @@ pub(crate) struct Observed {
     pub(super) now: Timestamp,
     /// The error says why the database cannot be read.
     pub(super) database: Result<DatabaseView<Snapshot>, String>,
+    /// Why nothing of the month is sent. None for a rehearsal, which sends nothing.
+    pub(super) hold: Option<Hold>,
     /// Read only until the run has begun.
     pub(super) templates: Option<TemplatesLookup>,
     /// The Job of the unfinished work.

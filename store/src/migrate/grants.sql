@@ -11,7 +11,7 @@ grant select on _sqlx_migrations, installation, load, job_log, price_book, month
     quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine,
     template_set, notification, publication, notice_target, delivery, consumer, rollback, ineligible_member, outcome,
     revision_layer, scope_member, bill_digest, bill_change, bill_diff, bill_diff_histogram, bill_diff_movers,
-    load_total, loads, highest_live_revision, last_billing, not_charged
+    load_total, loads, highest_live_revision, last_billing, not_charged, high_water_mark
     to :operator, :worker;
 grant execute on function bill_as_of(text, integer, boolean, boolean, bigint, bigint),
     bill_item_as_of(text, integer, boolean, boolean, bigint, bigint), quarantine_as_of(text, integer, boolean, boolean, bigint, bigint),
@@ -40,6 +40,9 @@ grant update (state, attempt, before, holder, lease_until, ended_at, reason) on 
 grant update (outcome, reason, ended_at) on notice_target to :operator;
 grant delete on consumer to :operator;
 grant execute on function open_notice_month(text) to :operator;
+
+-- The operator moves the months' high-water marks.
+grant insert, update on high_water_mark to :operator;
 
 -- The worker loads and takes loads back. Loaded rows are never changed or deleted, except the rows of a dead seed.
 grant select on member to :worker;

@@ -1,6 +1,6 @@
 //! Notification runs: which bills a run delivers, and the state of each bill's delivery. Owns every
-//! statement that writes `template_set`, `notification`, `publication`, `notice_target`, `delivery`
-//! and `consumer`. Decides nothing about runs (the operator does), knows nothing of Kafka or SMTP
+//! statement that writes `template_set`, `notification`, `publication`, `notice_target`, `delivery`,
+//! `consumer` and `high_water_mark`. Decides nothing about runs (the operator does), knows nothing of Kafka or SMTP
 //! (the worker does) and decrypts nothing.
 //!
 //! The outcome of a run's target is stored in `notice_target` only, the state of a bill's delivery
@@ -21,6 +21,7 @@ mod email_inputs;
 mod end_run;
 mod expire_leases;
 mod held_claims;
+mod high_water_mark;
 mod lookup_pool;
 mod month_totals;
 mod notification_error;
@@ -51,6 +52,10 @@ pub use self::email_inputs::{
 pub use self::end_run::{cancel_run, fail_run, finish_run};
 pub use self::expire_leases::{ExpiredLeases, end_expired_leases};
 pub use self::held_claims::{Postponement, postpone_deliveries, release_claims, renew_leases};
+pub use self::high_water_mark::{
+    HighWaterMark, TouchedMonth, advance_high_water_mark, read_high_water_mark, read_touched_months,
+    suspend_month,
+};
 pub use self::lookup_pool::connect_for_lookups;
 pub use self::month_totals::{MonthTotals, TargetTotals, read_totals};
 pub use self::notification_error::NotificationError;

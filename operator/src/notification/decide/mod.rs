@@ -41,6 +41,6 @@ pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> Notification
 /// person has to decide.
 fn run_lost(run: &NotificationRun, observed: &Observed) -> NotificationDecision {
     let message = "the database has no record of this run: it may be another database, or one restored from before the \
-                   run. Restore the right database, or delete this run and create another";
+                   run. Connect the right database, or follow docs/run-books.md, Restore from a backup";
     lifecycle::back_off(run, observed.now, PROGRESSING, reasons::RUN_LOST, message)
 }

@@ -32,6 +32,14 @@ pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> Notification
             next: Next::AwaitChange,
         };
     }
+    if let Some(hold) = &observed.hold {
+        if let Some(release) = hold.released_by(run) {
+            let status = run.status.clone().unwrap_or_default();
+            return Decision { status, next: Next::Apply(Action::Release(release)) };
+        }
+        let status = builder(run, observed).condition(hold.condition(STARTED, run)).build();
+        return Decision { status, next: Next::RequeueAfter(POLL_CLUSTER) };
+    }
     let plan = match plan(run, observed) {
         Ok(plan) => plan,
         Err(blocked) => return pending(run, observed, blocked),

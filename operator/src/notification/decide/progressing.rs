@@ -28,6 +28,9 @@ pub(super) fn condition(run: &NotificationRun, observed: &Observed, snapshot: &S
         |reason: &'static str, message: String| ConditionUpdate::new(PROGRESSING, false, reason, message);
     let active =
         |reason: &'static str, message: &str| ConditionUpdate::new(PROGRESSING, true, reason, message);
+    if let Some(hold) = &observed.hold {
+        return hold.condition(PROGRESSING, run);
+    }
     if run.spec.suspend {
         return waiting(reasons::SUSPENDED, "spec.suspend is true".to_owned());
     }

@@ -49,7 +49,10 @@ fn next_step(
     snapshot: &Snapshot,
 ) -> (Option<ConditionUpdate>, Next<Action>) {
     let facts = &snapshot.facts;
-    let suspend = run.spec.suspend;
+    if let Some(release) = observed.hold.as_ref().and_then(|hold| hold.released_by(run)) {
+        return (None, Next::Apply(Action::Release(release)));
+    }
+    let suspend = run.spec.suspend || observed.hold.is_some();
     if (facts.state == NotificationState::Suspended, facts.max_per_second)
         != (suspend, run.spec.max_per_second)
     {
@@ -64,7 +67,7 @@ fn next_step(
         return (None, Next::Apply(Action::Job(JobAction::Delete(outdated.name.clone()))));
     }
     if let Some(task) = Task::unfinished(snapshot) {
-        return follow_job(run, observed, snapshot, task);
+        return follow_job(run, observed, snapshot, task, suspend);
     }
     let wait = Next::RequeueAfter(POLL_SENDING);
     let next = match &snapshot.publication {
@@ -84,9 +87,10 @@ fn follow_job(
     observed: &Observed,
     snapshot: &Snapshot,
     task: Task,
+    suspend: bool,
 ) -> (Option<ConditionUpdate>, Next<Action>) {
     let name = task.job_name(run);
-    let desired = DesiredJob { name: &name, parallelism: 1, suspend: run.spec.suspend };
+    let desired = DesiredJob { name: &name, parallelism: 1, suspend };
     let build = || build::build(run, snapshot, task, &observed.settings);
     match worker_job::job_progress(desired, &observed.job, observed.pod_problem.as_deref(), build) {
         JobProgress::Active { problem, next } => (problem, next.map(Action::Job)),

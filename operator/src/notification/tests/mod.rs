@@ -3,6 +3,7 @@
 
 mod decisions;
 mod end_decisions;
+mod holds;
 mod status_fields;
 mod status_history;
 mod worker_jobs;
@@ -220,6 +221,7 @@ fn observed(snapshot: Option<Snapshot>) -> Observed {
             },
             run: snapshot,
         }),
+        hold: None,
         templates: Some(TemplatesLookup::Found(default_templates())),
         job: JobLookup::NotFound,
         other_jobs: Vec::new(),

@@ -13,6 +13,8 @@ async fn the_operator_cannot_read_personal_data_and_the_worker_cannot_change_run
         "insert into notice_target (member_id, revision, after_attempt, notification, month) values (1, 1, 1, 1, '2026-10')",
         "delete from delivery",
         "delete from notice_target",
+        "delete from high_water_mark",
+        "select record_sent('2026-10', '{}')",
     ] {
         let refused = sqlx::query(statement).execute(&fixture.operator).await.unwrap_err().to_string();
         assert!(refused.contains("permission denied"), "{statement}: {refused}");
@@ -23,6 +25,8 @@ async fn the_operator_cannot_read_personal_data_and_the_worker_cannot_change_run
         "delete from notice_target",
         "update notice_target set after_attempt = 7",
         "update bill set total_amount = 0",
+        "update high_water_mark set mark = now()",
+        "select record_sent('2026-10', '{}')",
     ] {
         let refused = sqlx::query(statement).execute(&fixture.worker).await.unwrap_err().to_string();
         assert!(refused.contains("permission denied"), "{statement}: {refused}");
