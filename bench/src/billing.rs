@@ -10,7 +10,8 @@ use base64::Engine as _;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use secrecy::SecretString;
-use store::billing::{self, BeginRequest, BeginResult, Rebilling, Scope, Started, Uuid};
+use sqlx::PgPool;
+use store::billing::{self, BeginRequest, BeginResult, Rebilling, RevisionKey, Scope, Started, Uuid};
 
 use crate::progress::print_step;
 use crate::raw_copy::raw_copy;
@@ -118,7 +119,7 @@ async fn reset(database: &SecretString) -> anyhow::Result<()> {
 }
 
 /// Vacuums, analyzes and checkpoints.
-async fn tidy(database: &SecretString) -> anyhow::Result<()> {
+pub(crate) async fn tidy(database: &SecretString) -> anyhow::Result<()> {
     // These statements cannot run in a transaction.
     for statement in ["vacuum analyze", "checkpoint"] {
         execute(database, statement).await?;
@@ -160,9 +161,51 @@ pub(crate) async fn bill(
     of_revision: Option<i32>,
 ) -> anyhow::Result<BillingRun> {
     let pool = store::pool::connect(worker.database, "bench", 4).await?;
+    let run = 1 + u128::from(of_revision.unwrap_or(0).unsigned_abs());
+    let draft = draft(&pool, server, worker, book, text, month, of_revision, run).await?;
+    billing::issue_revision(&pool, &draft.key, None).await?;
+    let micros = format!(
+        "select (extract(epoch from clock_timestamp() - min(started_at)) * 1000000)::bigint from chunk
+         where month = '{MONTH}' and revision = {}",
+        draft.key.revision
+    );
+    let wall = u64::try_from(query_value(worker.database, &micros).await?)
+        .context("the database's clock was set back")?;
+    let cpu = server.cpu()? + process_stats::cpu_of_tree(std::process::id())? - draft.cpu_before;
+    Ok(BillingRun {
+        cost: (Duration::from_micros(wall), cpu),
+        bills: query_value(worker.database, "select count(*) from live_bill").await?,
+        peak_memory: draft.peak_memory,
+        verification: draft.verification,
+        planning: draft.planning,
+    })
+}
+
+/// A verified draft.
+pub(crate) struct Draft {
+    pub(crate) key: RevisionKey,
+    planning: Duration,
+    verification: Duration,
+    peak_memory: u64,
+    /// CPU time of all processes before the first chunk.
+    cpu_before: Duration,
+}
+
+/// A billing run up to the verification.
+#[expect(clippy::too_many_arguments, reason = "what a run is made of")]
+pub(crate) async fn draft(
+    pool: &PgPool,
+    server: &Server,
+    worker: &WorkerProgram<'_>,
+    book: &PriceBook,
+    text: &str,
+    month: BillingMonth,
+    of_revision: Option<i32>,
+    run: u128,
+) -> anyhow::Result<Draft> {
     let begin = BeginRequest {
         run: "bench/run",
-        run_uid: Uuid::from_u128(1 + u128::from(of_revision.unwrap_or(0).unsigned_abs())),
+        run_uid: Uuid::from_u128(run),
         month,
         price_book: book,
         price_book_text: text,
@@ -180,12 +223,12 @@ pub(crate) async fn bill(
         require_sources: &[],
     };
     let planning = Instant::now();
-    let Started { key, .. } = match billing::begin_run(&pool, &begin).await? {
+    let Started { key, .. } = match billing::begin_run(pool, &begin).await? {
         BeginResult::Started(begun) => begun,
         BeginResult::Rejected(refusal) => bail!(refusal),
     };
     let planning = planning.elapsed();
-    let before = server.cpu()? + process_stats::cpu_of_tree(std::process::id())?;
+    let cpu_before = server.cpu()? + process_stats::cpu_of_tree(std::process::id())?;
     let shard = |shard: i32| {
         let order = [
             ("--month", month.to_string()),
@@ -201,24 +244,14 @@ pub(crate) async fn bill(
     };
     let (one_worker, other) = tokio::try_join!(shard(0), shard(1))?;
     let verifying = Instant::now();
-    let verification = billing::verify_revision(&pool, &key).await?;
-    let verifying = verifying.elapsed();
+    let verification = billing::verify_revision(pool, &key).await?;
     anyhow::ensure!(verification.passed(), "verification failed: {:?}", verification.checks);
-    billing::issue_revision(&pool, &key, None).await?;
-    let micros = format!(
-        "select (extract(epoch from clock_timestamp() - min(started_at)) * 1000000)::bigint from chunk
-         where month = '{MONTH}' and revision = {}",
-        key.revision
-    );
-    let wall = u64::try_from(query_value(worker.database, &micros).await?)
-        .context("the database's clock was set back")?;
-    let cpu = server.cpu()? + process_stats::cpu_of_tree(std::process::id())? - before;
-    Ok(BillingRun {
-        cost: (Duration::from_micros(wall), cpu),
-        bills: query_value(worker.database, "select count(*) from live_bill").await?,
-        peak_memory: one_worker.peak_memory.max(other.peak_memory),
-        verification: verifying,
+    Ok(Draft {
+        key,
         planning,
+        verification: verifying.elapsed(),
+        peak_memory: one_worker.peak_memory.max(other.peak_memory),
+        cpu_before,
     })
 }
 

@@ -3,6 +3,7 @@
 //! missed.
 
 mod billing;
+mod issuing;
 mod notify;
 mod process_stats;
 mod progress;
@@ -52,6 +53,9 @@ struct Billing {
     /// measurement out
     #[arg(long, default_value_t = 100_000, value_name = "MEMBERS")]
     heavy_members: u64,
+    /// The number of bills to issue and to roll back; 0 leaves this measurement out
+    #[arg(long, default_value_t = 10_000_000, value_name = "BILLS")]
+    issued_bills: u64,
     #[command(flatten)]
     common: Common,
 }
@@ -106,6 +110,9 @@ async fn bill(options: &Billing) -> anyhow::Result<bool> {
     }
     if options.heavy_members > 0 {
         report.add_without_goals(billing::measure(&worker, price_book, options.heavy_members, 50).await?);
+    }
+    if options.issued_bills > 0 {
+        report.issuing = Some(issuing::measure(&worker, price_book, options.issued_bills).await?);
     }
     Ok(report.print())
 }

@@ -5,10 +5,15 @@
 
 use std::time::Duration;
 
+use crate::issuing::{Cost, Issuing};
+
 const MAX_WALL_RATIO: f64 = 0.9;
 const MAX_CPU_RATIO: f64 = 1.25;
 /// Of billing a month again when 1 % of its bills change, relative to billing it first.
 const MAX_REBILLING_RATIO: f64 = 1.1;
+/// Of issuing a revision or rolling it back, whatever its size.
+const MAX_ISSUING: Duration = Duration::from_secs(2);
+const MAX_ISSUING_LOG: u64 = 10_000_000;
 const MIN_SEED_RATE_RATIO: f64 = 0.7;
 /// A worker's peak memory at the largest size, relative to the smallest size.
 const MAX_MEMORY_GROWTH: f64 = 1.25;
@@ -40,6 +45,8 @@ pub(crate) struct Measurement {
 pub(crate) struct Report {
     sizes: Vec<Measurement>,
     without_goals: Vec<Measurement>,
+    /// With a few bills, and with many.
+    pub(crate) issuing: Option<[Issuing; 2]>,
 }
 
 impl Report {
@@ -79,8 +86,37 @@ impl Report {
         for measurement in &self.without_goals {
             measurement.print(false);
         }
+        if let Some(issuing) = &self.issuing {
+            met &= print_issuing(issuing);
+        }
         met
     }
+}
+
+fn print_issuing([few, many]: &[Issuing; 2]) -> bool {
+    let mut met = true;
+    for (what, measured, reference) in
+        [("issuing", many.issuing, few.issuing), ("rolling back", many.rolling_back, few.rolling_back)]
+    {
+        let within = measured.wall <= MAX_ISSUING && measured.log <= MAX_ISSUING_LOG;
+        println!(
+            "| {what} {} bills, compared with {} | {} | {} | {:.2} | ≤ {}, {} kB of log | {} |",
+            many.bills,
+            few.bills,
+            issuing_cost(measured),
+            issuing_cost(reference),
+            measured.wall.as_secs_f64() / reference.wall.as_secs_f64(),
+            seconds(MAX_ISSUING),
+            MAX_ISSUING_LOG / 1000,
+            if within { "met" } else { "**missed**" },
+        );
+        met &= within;
+    }
+    met
+}
+
+fn issuing_cost(cost: Cost) -> String {
+    format!("{:.1} ms, {:.0} kB of log", cost.wall.as_secs_f64() * 1e3, count(cost.log) / 1e3)
 }
 
 #[derive(Clone, Copy)]
