@@ -8,6 +8,7 @@
 mod causes;
 mod chunk_processor;
 mod not_charged;
+mod pinned;
 mod price;
 #[cfg(test)]
 mod tests;
