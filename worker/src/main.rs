@@ -101,6 +101,6 @@ async fn dispatch(cli: &Cli, stop: &CancellationToken) -> CommandResult {
         Command::Publish(publish) => publish.run(&cli.global, stop).await,
         Command::Rehearse(rehearse) => rehearse.run(&cli.global, stop).await,
         Command::Seed(seed) => seed.run(&cli.global, stop).await,
-        Command::Verify(verify) => verify.run(&cli.global).await,
+        Command::Verify(verify) => verify.run(&cli.global, stop).await,
     }
 }

@@ -1,12 +1,14 @@
 //! Checks the invariants of a month: what must hold in the tables after any sequence of runs and
-//! failures. Reads only, and shares nothing with the code that writes what it reads. Knows nothing
-//! of the cluster: the tests on a cluster compare custom resources with the tables.
+//! failures. Reads only, and shares nothing with the code that writes what it reads, except for
+//! [`replay`], whose purpose is to have the same code price the month again. Knows nothing of the
+//! cluster: the tests on a cluster compare custom resources with the tables.
 
 mod bills;
 mod diffs;
 mod envelopes;
 mod notifications;
 mod rebillings;
+pub mod replay;
 mod report;
 mod rollbacks;
 mod runs;

@@ -12,7 +12,7 @@ use domain::pricing::{Adjustment, Grant, Pricer, Subscription, UsageSum};
 use domain::zone::ZonedMonth;
 use sqlx::PgConnection;
 use store::billing::BillingError;
-use store::billing::chunk::{self, Change, ClaimedChunk, InputRows, PriorRevision, UsageBoundaries};
+use store::billing::chunk::{self, Change, ChunkSpan, InputRows, PriorRevision, UsageBoundaries};
 use store::load::DataVersion;
 
 /// What the outcomes of a live revision were priced from.
@@ -41,7 +41,7 @@ impl Prior {
 /// The database fails.
 pub(super) async fn find_causes(
     tx: &mut PgConnection,
-    span: &ClaimedChunk,
+    span: &ChunkSpan,
     pricer: &Pricer<'_>,
     month: &ZonedMonth,
     data: &DataVersion,
@@ -99,7 +99,7 @@ async fn find_prior(
 /// The causes of members whose live outcomes are of one revision.
 async fn compare(
     tx: &mut PgConnection,
-    span: &ClaimedChunk,
+    span: &ChunkSpan,
     pricer: &Pricer<'_>,
     month: &ZonedMonth,
     data: &DataVersion,

@@ -1,26 +1,22 @@
 //! Bills one chunk in one transaction: claims it, reads it, prices its members and writes their
 //! bills. Repeats nothing and opens no connection: the caller does both.
 
-use domain::ids::Revision;
-use domain::price_book::{PriceBook, PriceBookError};
-use domain::pricing::Pricer;
-use domain::zone::ZonedMonth;
+use domain::price_book::PriceBookError;
 use sqlx::{Connection as _, PgConnection};
-use store::billing::chunk::{self, ChunkClaim, ClaimedChunk, ShardTotals};
+use store::billing::chunk::{self, ChunkClaim, ChunkOutcomes, ChunkSpan, ShardTotals};
 use store::billing::{BillingError, Counts, RevisionKey};
 use store::error::{DatabaseError, During as _, StoreError};
-use store::installation;
-use store::load::DataVersion;
 
 use super::causes::{Prior, find_causes};
-use super::price::price_chunk;
+use super::pinned::Pinned;
+use super::price::ChunkInputs;
 use crate::database_retry::Retryable;
 
 /// The result of one call.
 #[derive(Debug)]
 pub(super) enum Step {
     /// A chunk is done.
-    Chunk { span: ClaimedChunk, counts: Counts },
+    Chunk { span: ChunkSpan, counts: Counts },
     /// Other workers have claimed every chunk that is left.
     ClaimedByOthers,
     /// Every chunk of the shard is done.
@@ -57,12 +53,9 @@ impl Retryable for ChunkError {
     }
 }
 
-/// What the revision was opened with, ready for use. It is the same for all of its chunks.
-struct Pinned {
-    price_book: PriceBook,
-    month: ZonedMonth,
-    data: DataVersion,
-    of_revision: Option<Revision>,
+/// What the shard is billed with.
+struct Inputs {
+    pinned: Pinned,
     /// What the live outcomes were priced from. Empty for a first billing.
     prior: Vec<Prior>,
 }
@@ -72,7 +65,7 @@ pub(super) struct ChunkProcessor<'a> {
     key: RevisionKey,
     shard: i32,
     worker: &'a str,
-    pinned: Option<Pinned>,
+    inputs: Option<Inputs>,
     /// A chunk whose COMMIT was sent and not answered.
     uncertain_chunk: Option<i32>,
     chunks_done: u64,
@@ -81,7 +74,7 @@ pub(super) struct ChunkProcessor<'a> {
 impl<'a> ChunkProcessor<'a> {
     /// `worker` is the name that is stored with each chunk.
     pub(super) fn new(key: RevisionKey, shard: i32, worker: &'a str) -> Self {
-        Self { key, shard, worker, pinned: None, uncertain_chunk: None, chunks_done: 0 }
+        Self { key, shard, worker, inputs: None, uncertain_chunk: None, chunks_done: 0 }
     }
 
     /// How many chunks this processor is known to have done.
@@ -91,9 +84,9 @@ impl<'a> ChunkProcessor<'a> {
 
     /// Bills one chunk, if there is one.
     pub(super) async fn process_next(&mut self, connection: &mut PgConnection) -> Result<Step, ChunkError> {
-        let pinned = match &mut self.pinned {
-            Some(pinned) => pinned,
-            none => none.insert(read_pinned(connection, &self.key, self.shard).await?),
+        let Inputs { pinned, prior } = match &mut self.inputs {
+            Some(inputs) => inputs,
+            none => none.insert(read_inputs(connection, &self.key, self.shard).await?),
         };
         if let Some(chunk_no) = self.uncertain_chunk {
             // The claim below is right either way. This is for the log and the count.
@@ -103,53 +96,51 @@ impl<'a> ChunkProcessor<'a> {
             self.uncertain_chunk = None;
         }
         let mut tx = connection.begin().await.during("cannot open a chunk's transaction")?;
-        let span = match chunk::claim_chunk(&mut tx, &self.key, self.shard).await? {
-            ChunkClaim::Claimed(span) => span,
+        let claimed = match chunk::claim_chunk(&mut tx, &self.key, self.shard).await? {
+            ChunkClaim::Claimed(claimed) => claimed,
             ChunkClaim::HeldByOthers => return Ok(Step::ClaimedByOthers),
             ChunkClaim::ShardDone => {
                 return Ok(Step::ShardDone(chunk::read_shard_totals(&mut tx, &self.key, self.shard).await?));
             }
         };
-        let pricer = Pricer::new(&pinned.price_book, &pinned.month);
-        let mut outcomes =
-            price_chunk(&mut tx, &pricer, &self.key, &span, &pinned.data, pinned.of_revision).await?;
+        let (span, month) = (&claimed.span, self.key.month);
+        let pricer = pinned.pricer();
+        let inputs = ChunkInputs::read(&mut tx, pricer, month, span, &pinned.data).await?;
+        let live = chunk::read_live_outcomes(&mut tx, span, month, pinned.of_revision).await?;
+        let mut outcomes = ChunkOutcomes::new(&self.key, live);
+        outcomes.not_charged = inputs.not_charged();
+        inputs.price(|member, outcome| outcomes.add(member, outcome))?;
         if pinned.of_revision.is_some() {
             let changes = outcomes.changes();
             let causes =
-                find_causes(&mut tx, &span, &pricer, &pinned.month, &pinned.data, &pinned.prior, changes)
-                    .await?;
+                find_causes(&mut tx, span, &pricer, &pinned.month, &pinned.data, prior, changes).await?;
             outcomes.explain(causes);
         }
         let counts = *outcomes.counts();
-        chunk::complete_chunk(&mut tx, &self.key, &span, outcomes, self.worker).await?;
-        self.uncertain_chunk = Some(span.chunk_no);
+        chunk::complete_chunk(&mut tx, &self.key, &claimed, outcomes, self.worker).await?;
+        self.uncertain_chunk = Some(claimed.span.chunk_no);
         tx.commit().await.during("a chunk's COMMIT failed or got no answer")?;
         self.uncertain_chunk = None;
         self.chunks_done += 1;
-        Ok(Step::Chunk { span, counts })
+        Ok(Step::Chunk { span: claimed.span, counts })
     }
 }
 
-async fn read_pinned(
+async fn read_inputs(
     connection: &mut PgConnection,
     key: &RevisionKey,
     shard: i32,
-) -> Result<Pinned, ChunkError> {
-    let pinned = chunk::read_pinned_inputs(connection, key).await?;
-    if !(0..pinned.shards).contains(&shard) {
-        return Err(ChunkError::NoSuchShard { key: key.clone(), shard, shards: pinned.shards });
+) -> Result<Inputs, ChunkError> {
+    let pinned = Pinned::read(connection, key).await?;
+    let shards = pinned.shards;
+    if !(0..shards).contains(&shard) {
+        return Err(ChunkError::NoSuchShard { key: key.clone(), shard, shards });
     }
-    let installation = installation::read(connection).await?;
-    let price_book = PriceBook::parse(&pinned.price_book)?;
-    price_book.check_installation(&installation.zone, installation.currency)?;
-    price_book.check_month(key.month)?;
-    let month = installation.zone.month(key.month);
-    let of_revision = pinned.of_revision;
     let mut prior = Vec::new();
-    if let Some(of_revision) = of_revision {
+    if let Some(of_revision) = pinned.of_revision {
         for layer in chunk::read_prior_revisions(connection, key.month, of_revision).await? {
             prior.push(Prior::parse(layer)?);
         }
     }
-    Ok(Pinned { price_book, month, data: pinned.data, of_revision, prior })
+    Ok(Inputs { pinned, prior })
 }

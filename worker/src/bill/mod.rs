@@ -8,6 +8,7 @@
 mod causes;
 mod chunk_processor;
 mod not_charged;
+mod pinned;
 mod price;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,10 @@ use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 use worker_cli::BillArgs;
 
-use self::chunk_processor::{ChunkError, ChunkProcessor, Step};
+pub(crate) use self::chunk_processor::ChunkError;
+use self::chunk_processor::{ChunkProcessor, Step};
+pub(crate) use self::pinned::Pinned;
+pub(crate) use self::price::ChunkInputs;
 use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, RetryingConnection, retry};
 use crate::exit::{CommandError, CommandResult, ExitStatus};
 use crate::global_options::GlobalOptions;

@@ -1,44 +1,106 @@
-//! Prices a chunk: reads its rows with a fixed number of statements, and passes each member's rows
-//! to the pricer. For a re-billing it also reads the live outcomes, of which those that stay the
-//! same are not written again. Writes nothing.
+//! Prices the members of a chunk: reads its rows with a fixed number of statements, and passes each
+//! member's rows to the pricer. Writes nothing, and does not know what becomes of the outcomes: a
+//! worker writes them, and `monthend verify` compares them with what is stored.
 
-use domain::ids::{MemberId, Revision};
+use domain::ids::MemberId;
 use domain::money::MinorUnits;
-use domain::pricing::{Adjustment, Eligibility, Grant, Pricer, Subscription, UsageSum};
+use domain::month::BillingMonth;
+use domain::pricing::{Adjustment, Eligibility, Grant, Outcome, Pricer, Subscription, UsageSum};
 use sqlx::PgConnection;
 use store::billing::chunk::{
-    self, AdjustmentRow, ChunkOutcomes, ClaimedChunk, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow,
+    self, AdjustmentRow, ChunkSpan, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow,
 };
-use store::billing::{BillingError, RevisionKey};
+use store::billing::{BillingError, NotCharged};
 use store::load::DataVersion;
 
 use super::not_charged::count_not_charged;
 
-/// Reads the chunk's rows of this version of the data and prices its members. `of_revision` is the live
-/// revision that this one bills again.
-///
-/// # Errors
-/// The database fails.
-pub(super) async fn price_chunk(
-    tx: &mut PgConnection,
-    pricer: &Pricer<'_>,
-    key: &RevisionKey,
-    span: &ClaimedChunk,
-    data: &DataVersion,
-    of_revision: Option<Revision>,
-) -> Result<ChunkOutcomes, BillingError> {
-    let month = key.month;
-    let members = chunk::read_members(tx, span, data).await?;
-    let subscriptions = chunk::read_subscriptions(tx, span, month, data).await?;
-    let (coverages, cuts) = cover(pricer, &members, &subscriptions);
-    let grants = chunk::read_grants(tx, span, month, data).await?;
-    let adjustments = chunk::read_adjustments(tx, span, month, data).await?;
-    let usage = chunk::read_usage(tx, span, month, data, &cuts).await?;
-    let live = chunk::read_live_outcomes(tx, span, month, of_revision).await?;
-    let mut outcomes = ChunkOutcomes::new(key, live);
-    outcomes.not_charged =
-        count_not_charged(pricer, &members, &coverages, &subscriptions, &adjustments, &usage);
-    price_members(pricer, outcomes, &members, &coverages, &grants, &adjustments, &usage)
+/// What the members of a chunk are priced from.
+#[derive(Debug)]
+pub(crate) struct ChunkInputs<'a> {
+    pricer: Pricer<'a>,
+    /// The known members, ascending.
+    members: Vec<MemberId>,
+    /// Of each known member.
+    coverages: Vec<Eligibility<'a>>,
+    subscriptions: Vec<SubscriptionRow>,
+    grants: Vec<GrantRow>,
+    adjustments: Vec<AdjustmentRow>,
+    usage: Vec<UsageRow>,
+}
+
+impl<'a> ChunkInputs<'a> {
+    /// Reads the chunk's rows of this version of the data.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub(crate) async fn read(
+        tx: &mut PgConnection,
+        pricer: Pricer<'a>,
+        month: BillingMonth,
+        span: &ChunkSpan,
+        data: &DataVersion,
+    ) -> Result<Self, BillingError> {
+        let members = chunk::read_members(tx, span, data).await?;
+        let subscriptions = chunk::read_subscriptions(tx, span, month, data).await?;
+        let (coverages, cuts) = cover(&pricer, &members, &subscriptions);
+        let grants = chunk::read_grants(tx, span, month, data).await?;
+        let adjustments = chunk::read_adjustments(tx, span, month, data).await?;
+        let usage = chunk::read_usage(tx, span, month, data, &cuts).await?;
+        Ok(Self { pricer, members, coverages, subscriptions, grants, adjustments, usage })
+    }
+
+    pub(super) fn not_charged(&self) -> NotCharged {
+        let Self { pricer, members, coverages, subscriptions, adjustments, usage, .. } = self;
+        count_not_charged(pricer, members, coverages, subscriptions, adjustments, usage)
+    }
+
+    /// Prices every member that is known or has usage, by ascending id. A member with usage only is
+    /// not eligible.
+    ///
+    /// # Errors
+    /// The first error of `add`, which takes each outcome.
+    pub(crate) fn price<E>(
+        &self,
+        mut add: impl FnMut(MemberId, &Outcome<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut known = self.members.iter().copied().zip(&self.coverages).peekable();
+        let (mut grants, mut adjustments, mut usage) =
+            (ByMember::new(&self.grants), ByMember::new(&self.adjustments), ByMember::new(&self.usage));
+        let (mut own_grants, mut own_adjustments, mut own_usage) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            let member = match (known.peek(), usage.next_member()) {
+                (Some((member, _)), Some(other)) => (*member).min(other),
+                (Some((member, _)), None) => *member,
+                (None, Some(other)) => other,
+                (None, None) => return Ok(()),
+            };
+            let coverage = known
+                .next_if(|(known, _)| *known == member)
+                .map_or(&Eligibility::NotEligible, |(_, own)| own);
+            own_grants.clear();
+            own_grants.extend(grants.rows_of(member).iter().map(|row| Grant {
+                discount: &row.discount_code,
+                from: row.from_date,
+                to: row.to_date,
+            }));
+            own_adjustments.clear();
+            own_adjustments.extend(adjustments.rows_of(member).iter().map(|row| Adjustment {
+                id: row.adjustment_id,
+                code: &row.code,
+                amount: MinorUnits::new(row.amount),
+            }));
+            own_usage.clear();
+            own_usage.extend(usage.rows_of(member).iter().map(|row| UsageSum {
+                kind: &row.kind,
+                interval: row.interval,
+                quantity: row.quantity,
+                rows: row.rows,
+            }));
+            let outcome = self.pricer.price(coverage, &own_grants, &own_adjustments, &own_usage);
+            add(member, &outcome)?;
+        }
+    }
 }
 
 /// The coverage of each known member's subscriptions, and the instants at which it divides the
@@ -66,54 +128,6 @@ fn cover<'a>(
         })
         .collect();
     (coverages, cuts)
-}
-
-/// Prices every member that is known or has usage, by ascending id. A member with usage only is not
-/// eligible.
-fn price_members(
-    pricer: &Pricer<'_>,
-    mut outcomes: ChunkOutcomes,
-    members: &[MemberId],
-    coverages: &[Eligibility<'_>],
-    grants: &[GrantRow],
-    adjustments: &[AdjustmentRow],
-    usage: &[UsageRow],
-) -> Result<ChunkOutcomes, BillingError> {
-    let mut known = members.iter().copied().zip(coverages).peekable();
-    let (mut grants, mut adjustments, mut usage) =
-        (ByMember::new(grants), ByMember::new(adjustments), ByMember::new(usage));
-    let (mut own_grants, mut own_adjustments, mut own_usage) = (Vec::new(), Vec::new(), Vec::new());
-    loop {
-        let member = match (known.peek(), usage.next_member()) {
-            (Some((member, _)), Some(other)) => (*member).min(other),
-            (Some((member, _)), None) => *member,
-            (None, Some(other)) => other,
-            (None, None) => return Ok(outcomes),
-        };
-        let coverage =
-            known.next_if(|(known, _)| *known == member).map_or(&Eligibility::NotEligible, |(_, own)| own);
-        own_grants.clear();
-        own_grants.extend(grants.rows_of(member).iter().map(|row| Grant {
-            discount: &row.discount_code,
-            from: row.from_date,
-            to: row.to_date,
-        }));
-        own_adjustments.clear();
-        own_adjustments.extend(adjustments.rows_of(member).iter().map(|row| Adjustment {
-            id: row.adjustment_id,
-            code: &row.code,
-            amount: MinorUnits::new(row.amount),
-        }));
-        own_usage.clear();
-        own_usage.extend(usage.rows_of(member).iter().map(|row| UsageSum {
-            kind: &row.kind,
-            interval: row.interval,
-            quantity: row.quantity,
-            rows: row.rows,
-        }));
-        let outcome = pricer.price(coverage, &own_grants, &own_adjustments, &own_usage);
-        outcomes.add(member, &outcome)?;
-    }
 }
 
 /// A row that belongs to a member.

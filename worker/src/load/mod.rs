@@ -43,7 +43,7 @@ use self::folder::Folder;
 pub(crate) use self::load_lock::acquire_load_lock;
 use self::manifest::Manifest;
 use self::parse::{Context, ParseError, Parsed};
-pub(crate) use self::progress::Progress;
+pub(crate) use self::progress::{Progress, REPORT_INTERVAL};
 use self::rejects::Spool;
 use self::summary::Tally;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};

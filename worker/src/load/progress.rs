@@ -13,7 +13,7 @@ use store::pool::connect_one;
 use crate::output::{format_duration, rows_per_second};
 
 /// Time between two reports.
-const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The current step and its rows, shared by the threads and tasks that do the work.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::PgConnection;
 
-use super::claim_chunk::ClaimedChunk;
+use super::chunk_span::ChunkSpan;
 use crate::billing::billing_error::BillingError;
 use crate::decode::{read_amount, read_number};
 use crate::error::{During as _, StoreError};
@@ -20,7 +20,7 @@ use crate::load::DataVersion;
 /// When the database fails.
 pub async fn read_members(
     tx: &mut PgConnection,
-    chunk: &ClaimedChunk,
+    chunk: &ChunkSpan,
     data: &DataVersion,
 ) -> Result<Vec<MemberId>, BillingError> {
     let ids = sqlx::query_scalar!(
@@ -54,7 +54,7 @@ pub struct SubscriptionRow {
 /// When the database fails.
 pub async fn read_subscriptions(
     tx: &mut PgConnection,
-    chunk: &ClaimedChunk,
+    chunk: &ChunkSpan,
     month: BillingMonth,
     data: &DataVersion,
 ) -> Result<Vec<SubscriptionRow>, BillingError> {
@@ -104,7 +104,7 @@ pub struct GrantRow {
 /// When the database fails.
 pub async fn read_grants(
     tx: &mut PgConnection,
-    chunk: &ClaimedChunk,
+    chunk: &ChunkSpan,
     month: BillingMonth,
     data: &DataVersion,
 ) -> Result<Vec<GrantRow>, BillingError> {
@@ -154,7 +154,7 @@ pub struct AdjustmentRow {
 /// When the database fails.
 pub async fn read_adjustments(
     tx: &mut PgConnection,
-    chunk: &ClaimedChunk,
+    chunk: &ChunkSpan,
     month: BillingMonth,
     data: &DataVersion,
 ) -> Result<Vec<AdjustmentRow>, BillingError> {
@@ -229,7 +229,7 @@ pub struct UsageRow {
 /// When the database fails.
 pub async fn read_usage(
     tx: &mut PgConnection,
-    chunk: &ClaimedChunk,
+    chunk: &ChunkSpan,
     month: BillingMonth,
     data: &DataVersion,
     boundaries: &UsageBoundaries,

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
+use super::chunk_span::ChunkSpan;
 use crate::billing::billing_error::BillingError;
 use crate::billing::revision::RevisionKey;
 use crate::error::During as _;
@@ -10,13 +11,7 @@ use crate::error::During as _;
 /// A chunk that this transaction has claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimedChunk {
-    pub chunk_no: i32,
-    pub from_member: i64,
-    /// Inclusive.
-    pub to_member: i64,
-    /// The chunk's members, if the revision lists them; otherwise everyone from the first to the
-    /// last id.
-    pub members: Option<Vec<i64>>,
+    pub span: ChunkSpan,
     pub claimed_at: Timestamp,
 }
 
@@ -68,18 +63,9 @@ pub async fn claim_chunk(
     .await
     .during("cannot claim a chunk")?;
     if let Some(row) = claimed {
-        let members = if row.scope_listed {
-            Some(list_members(tx, key, row.from_member, row.to_member).await?)
-        } else {
-            None
-        };
-        return Ok(ChunkClaim::Claimed(ClaimedChunk {
-            chunk_no: row.chunk_no,
-            from_member: row.from_member,
-            to_member: row.to_member,
-            members,
-            claimed_at: row.claimed_at.to_jiff(),
-        }));
+        let span =
+            ChunkSpan::read(tx, key, row.chunk_no, row.from_member, row.to_member, row.scope_listed).await?;
+        return Ok(ChunkClaim::Claimed(ClaimedChunk { span, claimed_at: row.claimed_at.to_jiff() }));
     }
     let left = sqlx::query_scalar!(
         r#"select exists (select from chunk where month = $1 and revision = $2 and shard = $3 and state = 'PENDING') as "left!""#,
@@ -91,32 +77,4 @@ pub async fn claim_chunk(
     .await
     .during("cannot look for remaining chunks")?;
     Ok(if left { ChunkClaim::HeldByOthers } else { ChunkClaim::ShardDone })
-}
-
-/// The listed members of a chunk, ascending.
-async fn list_members(
-    tx: &mut PgConnection,
-    key: &RevisionKey,
-    from_member: i64,
-    to_member: i64,
-) -> Result<Vec<i64>, BillingError> {
-    // The span of a chunk of listed members can be most of all ids. A plan that was made without the
-    // list would read all of it.
-    sqlx::query!("select set_config('plan_cache_mode', 'force_custom_plan', true) as plan")
-        .fetch_one(&mut *tx)
-        .await
-        .during("cannot prepare the chunk's transaction")?;
-    sqlx::query_scalar!(
-        "select member_id from scope_member
-         where month = $1 and revision = $2 and member_id between $3 and $4
-         order by member_id",
-        key.month.to_string(),
-        key.revision.get(),
-        from_member,
-        to_member
-    )
-    .fetch_all(tx)
-    .await
-    .during("cannot read the listed members of the chunk")
-    .map_err(BillingError::from)
 }

@@ -94,7 +94,7 @@ pub async fn complete_chunk(
          where month = $1 and revision = $2 and chunk_no = $3 and state = 'PENDING'",
         month,
         key.revision.get(),
-        chunk.chunk_no,
+        chunk.span.chunk_no,
         worker,
         jiff_sqlx::Timestamp::from(chunk.claimed_at) as _,
         digest.as_bytes(),

@@ -4,16 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use domain::bill_digest::BillDigest;
 use domain::ids::{MemberId, Revision};
 use domain::month::BillingMonth;
 use sqlx::PgConnection;
 
-use super::claim_chunk::ClaimedChunk;
+use super::chunk_span::ChunkSpan;
 use super::comparison::LiveOutcome;
 use crate::billing::billing_error::BillingError;
-use crate::decode::read_number;
-use crate::error::{During as _, StoreError};
+use crate::decode::{read_bill_digest, read_number};
+use crate::error::During as _;
 
 /// The live outcomes of a chunk's members. Empty for a first billing.
 #[derive(Debug, Default)]
@@ -38,7 +37,7 @@ impl LiveOutcomes {
 /// When the database fails.
 pub async fn read_live_outcomes(
     tx: &mut PgConnection,
-    chunk: &ClaimedChunk,
+    chunk: &ChunkSpan,
     month: BillingMonth,
     of_revision: Option<Revision>,
 ) -> Result<LiveOutcomes, BillingError> {
@@ -53,7 +52,7 @@ pub async fn read_live_outcomes(
 /// The digests and totals of the bills of `live_bill`, without its look at deliveries.
 async fn read_bills(
     tx: &mut PgConnection,
-    chunk: &ClaimedChunk,
+    chunk: &ChunkSpan,
     month: BillingMonth,
 ) -> Result<BTreeMap<MemberId, LiveOutcome>, BillingError> {
     let rows = sqlx::query!(
@@ -80,9 +79,7 @@ async fn read_bills(
     rows.into_iter()
         .map(|row| {
             let member = read_number("bill.member_id", row.member_id)?;
-            let digest = <[u8; 16]>::try_from(row.digest)
-                .map_err(|digest| StoreError::unreadable("bill.digest", digest.len()))?;
-            let digest = BillDigest::from_bytes(digest);
+            let digest = read_bill_digest("bill.digest", row.digest)?;
             Ok((member, LiveOutcome::Billed { digest, total: row.total_amount }))
         })
         .collect()
@@ -90,7 +87,7 @@ async fn read_bills(
 
 async fn add_quarantined(
     tx: &mut PgConnection,
-    chunk: &ClaimedChunk,
+    chunk: &ChunkSpan,
     month: BillingMonth,
     by_member: &mut BTreeMap<MemberId, LiveOutcome>,
 ) -> Result<(), BillingError> {

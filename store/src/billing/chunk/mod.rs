@@ -9,6 +9,7 @@
 mod change;
 mod chunk_inputs;
 mod chunk_outcomes;
+mod chunk_span;
 mod claim_chunk;
 mod comparison;
 mod complete_chunk;
@@ -22,6 +23,7 @@ pub use self::chunk_inputs::{
     read_members, read_subscriptions, read_usage,
 };
 pub use self::chunk_outcomes::ChunkOutcomes;
+pub use self::chunk_span::ChunkSpan;
 pub use self::claim_chunk::{ChunkClaim, ClaimedChunk, claim_chunk};
 pub use self::complete_chunk::{complete_chunk, is_chunk_done};
 pub use self::live_outcomes::{LiveOutcomes, read_live_outcomes};

@@ -12,7 +12,7 @@ use super::chunk_inputs::{
     AdjustmentRow, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow, read_adjustments, read_grants,
     read_members, read_subscriptions,
 };
-use super::claim_chunk::ClaimedChunk;
+use super::chunk_span::ChunkSpan;
 use crate::billing::billing_error::BillingError;
 use crate::decode::{read_amount, read_number};
 use crate::error::{During as _, StoreError};
@@ -105,12 +105,12 @@ pub struct InputRows {
 /// When the database fails.
 pub async fn read_inputs_of(
     tx: &mut PgConnection,
-    chunk: &ClaimedChunk,
+    chunk: &ChunkSpan,
     members: &[MemberId],
     month: BillingMonth,
     data: &DataVersion,
 ) -> Result<InputRows, BillingError> {
-    let only = ClaimedChunk { members: Some(ids(members)), ..chunk.clone() };
+    let only = ChunkSpan { members: Some(ids(members)), ..chunk.clone() };
     Ok(InputRows {
         members: read_members(tx, &only, data).await?,
         subscriptions: read_subscriptions(tx, &only, month, data).await?,

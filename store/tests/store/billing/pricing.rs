@@ -11,7 +11,7 @@ use domain::price_book::PriceBook;
 use domain::pricing::{Adjustment, Eligibility, Grant, Pricer, Subscription, UsageSum};
 use sqlx::{Connection as _, PgConnection};
 use store::billing::RevisionKey;
-use store::billing::chunk::{self, Change, ChunkClaim, ChunkOutcomes, ClaimedChunk, UsageBoundaries};
+use store::billing::chunk::{self, Change, ChunkClaim, ChunkOutcomes, ChunkSpan, UsageBoundaries};
 use store::installation;
 use store::load::DataVersion;
 use store::testing::BillingFixture;
@@ -45,9 +45,11 @@ pub(crate) async fn bill_shard(fixture: &BillingFixture, key: &RevisionKey, shar
             ChunkClaim::ShardDone => return,
             ChunkClaim::HeldByOthers => panic!("there is no other worker"),
         };
-        let live = chunk::read_live_outcomes(&mut tx, &claimed, key.month, inputs.of_revision).await.unwrap();
+        let live =
+            chunk::read_live_outcomes(&mut tx, &claimed.span, key.month, inputs.of_revision).await.unwrap();
         let outcomes = ChunkOutcomes::new(key, live);
-        let mut outcomes = price_chunk(&mut tx, &pricer, outcomes, &claimed, key.month, &inputs.data).await;
+        let mut outcomes =
+            price_chunk(&mut tx, &pricer, outcomes, &claimed.span, key.month, &inputs.data).await;
         if inputs.of_revision.is_some() {
             // The worker finds the causes; here the plan always is.
             let cause = |change: &Change| {
@@ -65,14 +67,14 @@ async fn price_chunk(
     tx: &mut PgConnection,
     pricer: &Pricer<'_>,
     mut outcomes: ChunkOutcomes,
-    claimed: &ClaimedChunk,
+    span: &ChunkSpan,
     month: BillingMonth,
     data: &DataVersion,
 ) -> ChunkOutcomes {
-    let members = chunk::read_members(tx, claimed, data).await.unwrap();
-    let subscriptions = chunk::read_subscriptions(tx, claimed, month, data).await.unwrap();
-    let grants = chunk::read_grants(tx, claimed, month, data).await.unwrap();
-    let adjustments = chunk::read_adjustments(tx, claimed, month, data).await.unwrap();
+    let members = chunk::read_members(tx, span, data).await.unwrap();
+    let subscriptions = chunk::read_subscriptions(tx, span, month, data).await.unwrap();
+    let grants = chunk::read_grants(tx, span, month, data).await.unwrap();
+    let adjustments = chunk::read_adjustments(tx, span, month, data).await.unwrap();
     let mut boundaries = UsageBoundaries::default();
     let mut eligibilities: BTreeMap<MemberId, Eligibility<'_>> = BTreeMap::new();
     for member in &members {
@@ -85,7 +87,7 @@ async fn price_chunk(
         boundaries.add(*member, eligibility.usage_boundaries());
         eligibilities.insert(*member, eligibility);
     }
-    let usage = chunk::read_usage(tx, claimed, month, data, &boundaries).await.unwrap();
+    let usage = chunk::read_usage(tx, span, month, data, &boundaries).await.unwrap();
     let everyone: BTreeSet<MemberId> =
         members.into_iter().chain(usage.iter().map(|row| row.member_id)).collect();
     for member in everyone {

@@ -5,6 +5,7 @@ mod causes;
 mod faults;
 mod outcomes;
 mod rebilling;
+mod replay;
 mod scopes;
 
 use std::ops::Deref;

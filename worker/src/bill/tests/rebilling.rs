@@ -35,7 +35,7 @@ insert into usage (member_id, started_at, quantity, load, kind, month, source, u
     (40, '2026-10-13T00:00:00+09:00', 1, 2, 'sms', '2026-10', 'default', 'still not eligible')";
 
 /// Knows the plan of member 31, who is in quarantine without it.
-fn corrected_price_book(fixture: &Fixture) -> String {
+pub(super) fn corrected_price_book(fixture: &Fixture) -> String {
     let plans = "plans:\n  - { code: NO-SUCH-PLAN, name: A plan at last, baseFee: 10000, usage: {} }\n";
     let corrected = fixture.price_book.replacen("plans:\n", plans, 1);
     assert_ne!(corrected, fixture.price_book);
@@ -58,7 +58,7 @@ async fn written(fixture: &Fixture, revision: i32) -> String {
 }
 
 /// A billed month with corrections, and the draft that bills it again.
-async fn begun() -> (Fixture, RevisionKey) {
+pub(super) async fn begun() -> (Fixture, RevisionKey) {
     let fixture = Fixture::new().await;
     fixture.load(1, EVERYTHING).await;
     fixture.bill().await;

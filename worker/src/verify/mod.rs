@@ -1,4 +1,8 @@
-//! `monthend verify`: reports whether the invariants of a month hold. Changes nothing.
+//! `monthend verify`: reports whether the invariants of a month hold, and, with `--replay`, whether
+//! pricing it again gives the same bills. Changes nothing.
+
+mod comparison;
+pub(crate) mod replay;
 
 use std::path::PathBuf;
 
@@ -9,7 +13,9 @@ use sqlx::Connection as _;
 use store::error::During as _;
 use store::verify::{self, MAX_VIOLATIONS, VerificationRequest, VerifyError};
 use store::{migrate, pool};
+use tokio_util::sync::CancellationToken;
 
+use self::replay::{Replay, ReplayError};
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
 use crate::output::print_line;
@@ -18,8 +24,15 @@ use crate::output::print_line;
 ///
 /// Prints each invariant, such as "a bill is the sum of its items", and up to 20 violations of it.
 /// Exit status 4 if any is violated. Changes nothing, and can run at any time.
+///
+/// With --replay, also prices each live revision of the month again, from the loads and the price
+/// book that it was billed with, and compares the result with the stored bills, line by line.
+/// Later loads and take-backs make no difference. It takes about as long as billing the revision with one
+/// worker.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  monthend verify --month 2026-10")]
+#[command(
+    after_help = "Examples:\n  monthend verify --month 2026-10\n  monthend verify --month 2026-10 --replay"
+)]
 pub(crate) struct Verify {
     /// Billing month, as YYYY-MM
     #[arg(long, value_name = "MONTH")]
@@ -28,10 +41,13 @@ pub(crate) struct Verify {
     /// was sent
     #[arg(long, value_name = "FILE")]
     sink: Option<PathBuf>,
+    /// Price the month again and compare the result with the stored bills
+    #[arg(long)]
+    replay: bool,
 }
 
 impl Verify {
-    pub(crate) async fn run(&self, global: &GlobalOptions) -> CommandResult {
+    pub(crate) async fn run(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
         let sink = self.read_sink().or_exit(ExitStatus::Usage)?;
         let keys = if global.has_keys() {
             let keyring = global.keys().or_exit(ExitStatus::Usage)?;
@@ -54,6 +70,14 @@ impl Verify {
             .await
             .during("cannot open the transaction that verifies")?;
         let report = verify::verify_month(&mut snapshot, &request).await?;
+        let replay = if self.replay {
+            let Some(replay) = replay::replay_month(&mut snapshot, self.month, stop).await? else {
+                return Ok(ExitStatus::TryAgain);
+            };
+            Some(replay)
+        } else {
+            None
+        };
         snapshot.rollback().await.during("cannot end the transaction that verifies")?;
 
         for result in &report {
@@ -62,10 +86,17 @@ impl Verify {
                 MAX_VIOLATIONS => format!("VIOLATED, {MAX_VIOLATIONS} times or more"),
                 number => format!("VIOLATED, {number} times"),
             };
-            print_line(format_args!("{}: {verdict} ({})", result.name, result.description));
-            for violation in &result.violations {
-                print_line(format_args!("    {violation}"));
+            print_result(result.name, &verdict, result.description, &result.violations);
+        }
+        if let Some(Replay { notes, other_rules, found, violations }) = &replay {
+            let verdict = if *found == 0 { "holds".to_owned() } else { format!("VIOLATED, {found} times") };
+            let rules = if *other_rules { ", with other pricing rules" } else { "" };
+            print_result(replay::NAME, &format!("{verdict}{rules}"), replay::DESCRIPTION, violations);
+            for note in notes {
+                print_line(format_args!("    {note}"));
             }
+        } else {
+            print_line(format_args!("{} was not checked: give --replay", replay::NAME));
         }
         if keys.is_none() {
             print_line(
@@ -75,8 +106,11 @@ impl Verify {
         if sink.is_none() {
             print_line("arrived-emails-match-deliveries was not checked: give --sink");
         }
-        let violated = report.iter().filter(|result| !result.violations.is_empty()).count();
-        print_line(format_args!("{}: {} of {} hold", self.month, report.len() - violated, report.len()));
+        let replay_holds = replay.as_ref().map(|replay| replay.found == 0);
+        let held: Vec<bool> =
+            report.iter().map(|result| result.violations.is_empty()).chain(replay_holds).collect();
+        let violated = held.iter().filter(|held| !**held).count();
+        print_line(format_args!("{}: {} of {} hold", self.month, held.len() - violated, held.len()));
         Ok(if violated == 0 { ExitStatus::Success } else { ExitStatus::Failed })
     }
 
@@ -86,6 +120,20 @@ impl Verify {
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let ids = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
         Ok(Some(ids.collect()))
+    }
+}
+
+fn print_result(name: &str, verdict: &str, description: &str, violations: &[String]) {
+    print_line(format_args!("{name}: {verdict} ({description})"));
+    for violation in violations {
+        print_line(format_args!("    {violation}"));
+    }
+}
+
+impl From<ReplayError> for CommandError {
+    fn from(error: ReplayError) -> Self {
+        let status = if error.is_transient() { ExitStatus::TryAgain } else { ExitStatus::Failed };
+        Self::new(status, error)
     }
 }
 
