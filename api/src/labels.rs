@@ -1,4 +1,4 @@
-//! The labels and names of the objects that the operator creates.
+//! The labels, annotations and names of the objects that the operator creates.
 
 /// The name of the product, for `app.kubernetes.io/name`.
 pub const APP: &str = "monthend";
@@ -15,6 +15,10 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const RUN: &str = "monthend.dev/run";
 pub const RUN_UID: &str = "monthend.dev/run-uid";
 pub const MONTH: &str = "monthend.dev/month";
+
+/// The annotation of a Job with the image that the operator wants its workers to have. What the Job
+/// itself names can be changed at its creation, as by a policy that sets another registry.
+pub const IMAGE: &str = "monthend.dev/image";
 
 /// Keeps a deleted run until its workers have stopped and its work is rejected or cancelled.
 pub const FINALIZER: &str = "monthend.dev/run";
