@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use crate::migrate::OtherSchema;
+
 /// The server refused a statement, or could not be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation}")]
@@ -41,6 +43,8 @@ impl DatabaseError {
 pub enum StoreError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    #[error(transparent)]
+    OtherSchema(#[from] OtherSchema),
     /// The database is not in the state that the operation needs; the text says what to do about
     /// it.
     #[error("{0}")]
@@ -56,6 +60,12 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_transient())
+    }
+
+    /// Whether the database has another schema version than this program.
+    #[must_use]
+    pub fn is_other_schema(&self) -> bool {
+        matches!(self, Self::OtherSchema(_))
     }
 
     pub(crate) fn unreadable(column: &'static str, value: impl ToString) -> Self {

@@ -15,12 +15,16 @@ pub enum ExitStatus {
     Rejects,
     /// Failed, and would fail again.
     Failed,
+    /// The database has another schema version. This program can do nothing with it; the same
+    /// command of another version of the program, or after a migration, continues.
+    OtherSchema,
     /// Interrupted, or something is unavailable for now: the same command may succeed later.
     TryAgain,
 }
 
 impl ExitStatus {
-    pub const ALL: [Self; 5] = [Self::Success, Self::Usage, Self::Rejects, Self::Failed, Self::TryAgain];
+    pub const ALL: [Self; 6] =
+        [Self::Success, Self::Usage, Self::Rejects, Self::Failed, Self::OtherSchema, Self::TryAgain];
 
     /// The number that the process exits with.
     #[must_use]
@@ -30,6 +34,7 @@ impl ExitStatus {
             Self::Usage => 2,
             Self::Rejects => 3,
             Self::Failed => 4,
+            Self::OtherSchema => 5,
             Self::TryAgain => 75,
         }
     }
@@ -40,7 +45,8 @@ impl ExitStatus {
         Self::ALL.into_iter().find(|status| i32::from(status.code()) == code)
     }
 
-    /// Whether the same command fails again, however often it is run.
+    /// Whether the work has failed: the same command fails again, however often it is run, and
+    /// whatever version of the program runs it.
     #[must_use]
     pub const fn is_permanent_failure(self) -> bool {
         matches!(self, Self::Usage | Self::Failed)
@@ -54,6 +60,7 @@ impl ExitStatus {
             Self::Usage => "usage or configuration",
             Self::Rejects => "done, with rejects",
             Self::Failed => "failed for good",
+            Self::OtherSchema => "another schema version",
             Self::TryAgain => "try again",
         }
     }
@@ -76,6 +83,7 @@ mod tests {
             (ExitStatus::Usage, 2, true),
             (ExitStatus::Rejects, 3, false),
             (ExitStatus::Failed, 4, true),
+            (ExitStatus::OtherSchema, 5, false),
             (ExitStatus::TryAgain, 75, false),
         ] {
             assert_eq!(status.code(), code);

@@ -5,8 +5,9 @@ use clap::Args;
 use domain::ids::MemberId;
 use secrecy::ExposeSecret as _;
 use store::crypto::{Column, Keyring};
-use store::{installation, member, migrate, pool};
+use store::{installation, member, migrate};
 
+use crate::database;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
 use crate::output::print_line;
@@ -20,8 +21,7 @@ pub(crate) struct Check {}
 
 impl Check {
     pub(crate) async fn run(&self, global: &GlobalOptions) -> CommandResult {
-        let mut connection = pool::connect_one(global.database_url()?, "monthend check").await?;
-        migrate::check_version(&mut connection).await?;
+        let mut connection = database::connect(global.database_url()?, "monthend check").await?;
         let installation = installation::read(&mut connection).await?;
         print_line(format_args!(
             "database: schema version {}, time zone {}, currency {}",

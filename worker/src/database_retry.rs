@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::billing::BillingError;
-use store::error::DatabaseError;
+use store::error::{DatabaseError, StoreError};
 use store::migrate::MigrateError;
 use store::notification::NotificationError;
 use tokio::time::Instant;
@@ -196,7 +196,7 @@ macro_rules! retry {
 pub(crate) use retry;
 
 /// Opens a connection.
-pub(crate) type Connect = for<'a> fn(&'a SecretString) -> BoxFuture<'a, Result<PgConnection, DatabaseError>>;
+pub(crate) type Connect = for<'a> fn(&'a SecretString) -> BoxFuture<'a, Result<PgConnection, StoreError>>;
 
 /// One task's connection to the database.
 pub(crate) struct RetryingConnection {
@@ -218,7 +218,7 @@ impl RetryingConnection {
     }
 
     /// A connection without interrupted work on it.
-    pub(crate) async fn connection(&mut self) -> Result<&mut PgConnection, DatabaseError> {
+    pub(crate) async fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
         if self.in_use {
             self.open = None;
         }

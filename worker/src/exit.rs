@@ -53,7 +53,8 @@ impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Database(error) => error.into(),
-            // Not migrated, or migrated by another version: somebody has to change the configuration.
+            error @ StoreError::OtherSchema(_) => Self::new(ExitStatus::OtherSchema, error),
+            // Somebody has to change what was asked for, or the configuration.
             error @ StoreError::State(_) => Self::usage(error),
             error => Self::new(ExitStatus::Failed, error),
         }
@@ -67,6 +68,7 @@ impl From<MigrateError> for CommandError {
             MigrateError::OtherInstallation(_)
             | MigrateError::RoleMissing { .. }
             | MigrateError::RoleName(_) => ExitStatus::Usage,
+            MigrateError::Store(StoreError::OtherSchema(_)) => ExitStatus::OtherSchema,
             MigrateError::Store(_) | MigrateError::Migration(_) => ExitStatus::Failed,
         };
         Self::new(status, error)

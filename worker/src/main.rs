@@ -3,6 +3,7 @@
 
 mod bill;
 mod check;
+mod database;
 mod database_retry;
 mod exit;
 mod global_options;
@@ -52,6 +53,7 @@ Exit status:
   2   usage or configuration is wrong: the same command fails again until it is changed
   3   success, but some rows were rejected
   4   failed for good
+  5   the database has another schema version: this program cannot use it, the one of that version can
   75  interrupted, or something is unavailable: try again
 
 `monthend help COMMAND` explains a command. Options can also be set in the environment, as shown with each of them.";

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use sqlx::PgConnection;
-use store::error::{DatabaseError, During as _};
+use store::error::{During as _, StoreError};
+use store::migrate;
 use store::notification::{self, NotificationError, NotificationState, RunFacts, SelectionResult, Uuid};
 use tokio_util::sync::CancellationToken;
 
@@ -21,15 +22,25 @@ const SELECTION_SLICE: Duration = Duration::from_secs(30);
 /// Time between two looks at a run that another process changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A connection with the settings for notification statements. Closing it releases its advisory
-/// locks.
+/// A connection with the settings for notification statements, to a database that has the schema
+/// version of this program. Closing it releases its advisory locks.
+///
+/// # Errors
+/// The address cannot be read, the database cannot be reached, or it has another schema version.
+pub(crate) async fn connect(database: &SecretString, application: &str) -> Result<PgConnection, StoreError> {
+    let mut connection = connect_to_any_schema(database, application).await?;
+    migrate::check_version(&mut connection).await?;
+    Ok(connection)
+}
+
+/// The same for statements that must be executed even if the database was migrated meanwhile.
 ///
 /// # Errors
 /// The address cannot be read, or the database cannot be reached.
-pub(crate) async fn connect(
+pub(crate) async fn connect_to_any_schema(
     database: &SecretString,
     application: &str,
-) -> Result<PgConnection, DatabaseError> {
+) -> Result<PgConnection, StoreError> {
     let pool = notification::connect_for_lookups(database, application, 1).await?;
     Ok(pool.acquire().await.during("cannot connect to the database")?.detach())
 }

@@ -84,7 +84,8 @@ impl<'a, R: Run> ClusterReader<'a, R> {
     pub(crate) async fn pod_problem(&self, job: &JobLookup, idle: bool) -> Result<Option<String>, RunError> {
         match job {
             JobLookup::Ours(state) if idle && !state.suspended => {
-                Ok(self.pods().await?.iter().find_map(pod_messages::problem))
+                let pods = self.pods().await?;
+                Ok(pods.iter().find_map(pod_messages::problem).or_else(|| pod_messages::other_schema(&pods)))
             }
             _ => Ok(None),
         }

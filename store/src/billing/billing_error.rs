@@ -46,6 +46,12 @@ impl BillingError {
         matches!(self, Self::Store(error) if error.is_transient())
     }
 
+    /// Whether the database has another schema version than this program.
+    #[must_use]
+    pub fn is_other_schema(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_other_schema())
+    }
+
     pub(super) fn fenced(key: &RevisionKey) -> Self {
         Self::Fenced { month: key.month, run_uid: key.run_uid, fence: key.fence }
     }

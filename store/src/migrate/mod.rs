@@ -1,11 +1,16 @@
 //! Migrates a database to the schema of this version, writes the installation, and grants each role
-//! its rights. All of it can be repeated.
+//! its rights. All of it can be repeated. [`version`] compares the database's schema with this
+//! program's.
+
+mod version;
 
 use domain::money::Currency;
 use domain::zone::Zone;
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, PgConnection};
 
+pub(crate) use self::version::hold_version;
+pub use self::version::{OtherSchema, check_version, embedded_version, schema_version};
 use crate::error::{During as _, StoreError};
 use crate::installation::{self, Installation, Locale};
 use crate::locks::Lock;
@@ -99,57 +104,12 @@ pub struct MigrationResult {
     pub installation: Installation,
 }
 
-/// The schema version of this program.
-#[must_use]
-pub fn embedded_version() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
-}
-
-/// The schema version of the database; none when it was never migrated.
+/// Migrates the database. Concurrent migrations wait for each other, and for the transactions that
+/// keep the schema as it is.
 ///
 /// # Errors
-/// When the database can't be read.
-pub async fn schema_version(connection: &mut PgConnection) -> Result<Option<i64>, StoreError> {
-    const OPERATION: &str = "cannot read the schema's version";
-    let exists = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
-        .fetch_one(&mut *connection)
-        .await
-        .during(OPERATION)?;
-    if !exists {
-        return Ok(None);
-    }
-    // Not `query!`: the table belongs to the migrator, not to the migrations.
-    let version =
-        sqlx::query_scalar::<_, Option<i64>>("select max(version) from _sqlx_migrations where success")
-            .fetch_one(connection)
-            .await
-            .during(OPERATION)?;
-    Ok(version)
-}
-
-/// Fails unless the database has the schema version of this program.
-///
-/// # Errors
-/// When the versions differ, or the database can't be read.
-pub async fn check_version(connection: &mut PgConnection) -> Result<(), StoreError> {
-    let (found, own) = (schema_version(connection).await?, embedded_version());
-    match found {
-        Some(found) if found == own => Ok(()),
-        Some(found) if found > own => Err(StoreError::State(format!(
-            "the database has schema version {found}, this program needs version {own}: use the newer program"
-        ))),
-        Some(found) => Err(StoreError::State(format!(
-            "the database has schema version {found}, this program needs version {own}: run `monthend migrate`"
-        ))),
-        None => Err(StoreError::State("the database has no installation yet: run `monthend migrate`".into())),
-    }
-}
-
-/// Migrates the database. Concurrent migrations wait for each other.
-///
-/// # Errors
-/// When the installation has another zone, currency or locale, a role can't be created, or the
-/// database fails.
+/// When the database has a newer schema, the installation has another zone, currency or locale, a
+/// role can't be created, or the database fails.
 pub async fn migrate(
     connection: &mut PgConnection,
     request: &MigrationRequest,
@@ -175,6 +135,7 @@ async fn migrate_locked(
     request: &MigrationRequest,
 ) -> Result<MigrationResult, MigrateError> {
     let from = schema_version(connection).await?;
+    version::refuse_newer(from)?;
     // Checked first, so that a database with another zone or currency is not changed.
     let found = installation::find(connection).await?;
     let installation = match found.clone() {

@@ -24,6 +24,12 @@ impl NotificationError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_transient())
     }
+
+    /// Whether the database has another schema version than this program.
+    #[must_use]
+    pub fn is_other_schema(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_other_schema())
+    }
 }
 
 impl From<DatabaseError> for NotificationError {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
-use crate::migrate::{MigrationRequest, MigrationResult, Roles, migrate};
+use crate::locks::Lock;
+use crate::migrate::{MigrationRequest, MigrationResult, Roles, embedded_version, migrate};
 use crate::pool;
 
 /// The environment variable with the address of the server.
@@ -76,6 +77,30 @@ impl TestDatabase {
                 Err(error) => panic!("the test database can be migrated: {error:?}"),
             }
         }
+    }
+
+    /// Makes the database look as if another version had migrated it, one that has this many
+    /// migrations more than this one, or fewer. The tables stay.
+    pub async fn shift_schema_version(&self, by: i64) {
+        let version = embedded_version() + by;
+        self.execute(&format!(
+            "delete from _sqlx_migrations where version > {version};
+             insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+             values ({version}, 'of another version', true, '', 0) on conflict do nothing"
+        ))
+        .await;
+    }
+
+    /// A session that migrates the database, until it is closed. Waits for those who keep the schema as
+    /// it is.
+    pub async fn begin_migration(&self) -> PgConnection {
+        let mut connection = self.connect().await;
+        sqlx::query("select pg_advisory_lock($1)")
+            .bind(Lock::Migration.key())
+            .execute(&mut connection)
+            .await
+            .expect("the lock of migrations can be taken");
+        connection
     }
 
     /// A connection outside the pool, for locks that belong to a session.

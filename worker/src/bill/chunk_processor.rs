@@ -37,6 +37,17 @@ pub(crate) enum ChunkError {
     NoSuchShard { key: RevisionKey, shard: i32, shards: i32 },
 }
 
+impl ChunkError {
+    /// Whether the database has another schema version than this program.
+    pub(super) fn is_other_schema(&self) -> bool {
+        match self {
+            Self::Billing(error) => error.is_other_schema(),
+            Self::Store(error) => error.is_other_schema(),
+            Self::PriceBook(_) | Self::NoSuchShard { .. } => false,
+        }
+    }
+}
+
 impl From<DatabaseError> for ChunkError {
     fn from(error: DatabaseError) -> Self {
         Self::Billing(error.into())

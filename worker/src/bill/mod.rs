@@ -22,8 +22,7 @@ use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::billing::chunk::{self, ShardTotals};
 use store::billing::{Counts, RevisionKey};
-use store::error::DatabaseError;
-use store::pool::connect_one;
+use store::error::StoreError;
 use tokio_util::sync::CancellationToken;
 use worker_cli::BillArgs;
 
@@ -31,6 +30,7 @@ pub(crate) use self::chunk_processor::ChunkError;
 use self::chunk_processor::{ChunkProcessor, Step};
 pub(crate) use self::pinned::Pinned;
 pub(crate) use self::price::ChunkInputs;
+use crate::database;
 use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, RetryingConnection, retry};
 use crate::exit::{CommandError, CommandResult, ExitStatus};
 use crate::global_options::GlobalOptions;
@@ -78,7 +78,8 @@ pub(crate) enum BillError {
 
 impl From<BillError> for CommandError {
     fn from(error: BillError) -> Self {
-        let status = match error {
+        let status = match &error {
+            BillError::Fatal(error) if error.is_other_schema() => ExitStatus::OtherSchema,
             BillError::Fatal(_) => ExitStatus::Failed,
             BillError::Unavailable(_) => ExitStatus::TryAgain,
         };
@@ -143,9 +144,9 @@ pub(crate) async fn bill_shard(
     Ok(BillOutcome::Stopped)
 }
 
-fn connect(database: &SecretString) -> BoxFuture<'_, Result<PgConnection, DatabaseError>> {
+fn connect(url: &SecretString) -> BoxFuture<'_, Result<PgConnection, StoreError>> {
     async move {
-        let mut connection = connect_one(database, "monthend bill").await?;
+        let mut connection = database::connect(url, "monthend bill").await?;
         chunk::prepare_connection(&mut connection).await?;
         Ok(connection)
     }

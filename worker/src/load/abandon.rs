@@ -56,8 +56,10 @@ pub(crate) async fn abandon(
 fn job_status(error: &CommandError) -> JobStatus {
     match error.status {
         ExitStatus::TryAgain => JobStatus::Cancelled,
-        ExitStatus::Success | ExitStatus::Usage | ExitStatus::Rejects | ExitStatus::Failed => {
-            JobStatus::Failed
-        }
+        ExitStatus::Success
+        | ExitStatus::Usage
+        | ExitStatus::Rejects
+        | ExitStatus::Failed
+        | ExitStatus::OtherSchema => JobStatus::Failed,
     }
 }

@@ -33,8 +33,6 @@ use store::error::{DatabaseError, During as _};
 use store::installation::{self, Installation};
 use store::job_log::{JobCounts, JobKind};
 use store::load::{self, EarlierContent, NewLoad, StartedLoad, Written};
-use store::migrate::check_version;
-use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::abandon::{abandon, remove_dead_loads};
@@ -46,6 +44,7 @@ use self::parse::{Context, ParseError, Parsed};
 pub(crate) use self::progress::{Progress, REPORT_INTERVAL};
 use self::rejects::Spool;
 use self::summary::Tally;
+use crate::database;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
 use crate::output::{format_duration, group_digits, print_line};
@@ -99,8 +98,7 @@ impl Load {
         };
         let prepared = self.prepare(folder, global).or_exit(ExitStatus::Usage)?;
         let url = global.database_url()?;
-        let mut connection = connect_one(url, "monthend load").await?;
-        check_version(&mut connection).await?;
+        let mut connection = database::connect(url, "monthend load").await?;
         let installation = installation::read(&mut connection).await?;
         if let (Some(book), Some((path, _))) = (&prepared.price_book, &prepared.folder.price_book) {
             book.check_installation(&installation.zone, installation.currency)

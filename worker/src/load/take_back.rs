@@ -1,11 +1,10 @@
 //! `monthend load --take-back NUMBER`: voids a load or seed as a whole, and says what follows.
 
 use store::load::{self, TakeBackResult, TakenBack};
-use store::migrate::check_version;
-use store::pool::connect_one;
 use tokio_util::sync::CancellationToken;
 
 use super::{acquire_load_lock, remove_dead_loads};
+use crate::database;
 use crate::exit::{CommandError, CommandResult, ExitStatus};
 use crate::global_options::GlobalOptions;
 use crate::output::{group_digits, print_line};
@@ -16,8 +15,7 @@ pub(super) async fn take_back(
     reason: Option<&str>,
     stop: &CancellationToken,
 ) -> CommandResult {
-    let mut connection = connect_one(global.database_url()?, "monthend load --take-back").await?;
-    check_version(&mut connection).await?;
+    let mut connection = database::connect(global.database_url()?, "monthend load --take-back").await?;
     acquire_load_lock(&mut connection, stop).await?;
     remove_dead_loads(&mut connection).await?;
     match load::take_back_load(&mut connection, number, reason).await? {

@@ -151,6 +151,7 @@ impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
         let exit = match &error {
             EngineError::Store(error) if error.is_transient() => ExitStatus::TryAgain,
+            EngineError::Store(error) if error.is_other_schema() => ExitStatus::OtherSchema,
             EngineError::Keys(_) => ExitStatus::Usage,
             EngineError::Store(_) | EngineError::Task(_) => ExitStatus::Failed,
         };

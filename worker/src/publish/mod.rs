@@ -68,6 +68,7 @@ pub(crate) async fn publish(
         Err(RetryError::Fatal(error)) => {
             let status = match &error {
                 PublishError::KafkaOptions(_) => ExitStatus::Usage,
+                error if error.is_other_schema() => ExitStatus::OtherSchema,
                 _ => ExitStatus::Failed,
             };
             Err(CommandError::new(status, anyhow!(error).context("the round cannot be published")))

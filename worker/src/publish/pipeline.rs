@@ -12,6 +12,7 @@ use domain::notification_message::NotificationMessageWriter;
 use rdkafka::error::{KafkaError, KafkaResult};
 use secrecy::SecretString;
 use sqlx::PgConnection;
+use store::migrate;
 use store::notification::{self, BillKey, NotificationState, Publication, RunFacts};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -165,12 +166,16 @@ impl Pipeline<'_> {
         }
     }
 
+    /// Fails if the database was migrated since the last page.
     async fn checkpoint(&mut self, done: &PageInFlight) -> Result<NotificationState, PublishError> {
         let PageInFlight { page, from, to } = done;
         let messages = i64::try_from(page.messages).unwrap_or(i64::MAX);
-        let (id, round) = (self.run.id, self.args.round);
-        let checkpoint = notification::save_checkpoint(self.connection, id, round, *from, *to, messages);
-        Ok(self.policy.within_timeout(checkpoint).await?)
+        let (id, round, policy) = (self.run.id, self.args.round, self.policy);
+        let checkpoint = async {
+            migrate::check_version(self.connection).await?;
+            notification::save_checkpoint(self.connection, id, round, *from, *to, messages).await
+        };
+        Ok(policy.within_timeout(checkpoint).await?)
     }
 
     fn no_acknowledgement(&self, last_error: Option<String>) -> String {

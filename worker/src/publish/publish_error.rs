@@ -1,7 +1,7 @@
 //! Why a publication could not continue.
 
 use rdkafka::error::KafkaError;
-use store::error::DatabaseError;
+use store::error::{DatabaseError, StoreError};
 use store::notification::NotificationError;
 use tokio::task::JoinError;
 
@@ -13,7 +13,7 @@ pub(crate) enum PublishError {
     #[error(transparent)]
     Notification(#[from] NotificationError),
     #[error(transparent)]
-    Database(#[from] DatabaseError),
+    Store(#[from] StoreError),
     /// Kafka or its topics are unavailable. The run's status shows this text.
     #[error("{0}")]
     KafkaUnavailable(String),
@@ -23,13 +23,30 @@ pub(crate) enum PublishError {
     TaskFailed(#[from] JoinError),
 }
 
+impl From<DatabaseError> for PublishError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl PublishError {
+    /// Whether the database has another schema version than this program.
+    pub(super) fn is_other_schema(&self) -> bool {
+        match self {
+            Self::Notification(error) => error.is_other_schema(),
+            Self::Store(error) => error.is_other_schema(),
+            Self::KafkaUnavailable(_) | Self::KafkaOptions(_) | Self::TaskFailed(_) => false,
+        }
+    }
+}
+
 impl Retryable for PublishError {
     fn is_transient(&self) -> bool {
         match self {
             // Another publisher was faster; the next attempt reads what is left to do.
             Self::Notification(NotificationError::Overtaken { .. }) => true,
             Self::Notification(error) => error.is_transient(),
-            Self::Database(error) => error.is_transient(),
+            Self::Store(error) => error.is_transient(),
             Self::KafkaUnavailable(_) => true,
             Self::KafkaOptions(_) | Self::TaskFailed(_) => false,
         }

@@ -19,7 +19,8 @@ use email::Mailbox;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use store::crypto::Keyring;
-use store::error::DatabaseError;
+use store::error::{DatabaseError, StoreError};
+use store::migrate;
 use store::notification::{self, BillKey, NotificationError, NotificationState, Outcome, RunFacts, reasons};
 use tokio_util::sync::CancellationToken;
 use worker_cli::RehearseArgs;
@@ -56,14 +57,30 @@ enum RehearseError {
     #[error(transparent)]
     Notification(#[from] NotificationError),
     #[error(transparent)]
-    Database(#[from] DatabaseError),
+    Store(#[from] StoreError),
+}
+
+impl From<DatabaseError> for RehearseError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl RehearseError {
+    /// Whether the database has another schema version than this program.
+    fn is_other_schema(&self) -> bool {
+        match self {
+            Self::Notification(error) => error.is_other_schema(),
+            Self::Store(error) => error.is_other_schema(),
+        }
+    }
 }
 
 impl Retryable for RehearseError {
     fn is_transient(&self) -> bool {
         match self {
             Self::Notification(error) => error.is_transient(),
-            Self::Database(error) => error.is_transient(),
+            Self::Store(error) => error.is_transient(),
         }
     }
 }
@@ -85,10 +102,11 @@ impl Rehearsal<'_> {
             Ok(completion) => Ok(completion),
             Err(RetryError::Stopped) => Ok(Completion::Stopped),
             Err(error @ RetryError::GaveUp(_)) => Err(CommandError::new(ExitStatus::TryAgain, error)),
-            Err(RetryError::Fatal(error)) => Err(CommandError::new(
-                ExitStatus::Failed,
-                anyhow!(error).context("the run cannot be rehearsed"),
-            )),
+            Err(RetryError::Fatal(error)) => {
+                let status =
+                    if error.is_other_schema() { ExitStatus::OtherSchema } else { ExitStatus::Failed };
+                Err(CommandError::new(status, anyhow!(error).context("the run cannot be rehearsed")))
+            }
         }
     }
 
@@ -149,13 +167,15 @@ struct Page {
     state: NotificationState,
 }
 
-/// Renders the next open targets and writes their outcomes; none when no target is open.
+/// Renders the next open targets and writes their outcomes; none when no target is open. Fails if
+/// the database was migrated since the last page.
 async fn rehearse_page(
     connection: &mut PgConnection,
     run: &RunFacts,
     after: Option<MemberId>,
     composers: &mut ComposerCache,
 ) -> Result<Option<Page>, RehearseError> {
+    migrate::check_version(connection).await?;
     let keys = notification::read_open_targets(connection, run, after, PAGE_SIZE).await?;
     let Some(last) = keys.last().map(|key| key.member) else { return Ok(None) };
     let rows = notification::read_bills_for_email(connection, run, &keys).await?;

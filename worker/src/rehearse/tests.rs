@@ -63,6 +63,24 @@ async fn a_cancelled_rehearsal_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_migration_no_further_page_is_rehearsed() {
+    let fixture = Fixture::new(4).await;
+    fixture.begin(1, true).await;
+    let connection = &mut connect(&fixture.worker, "test").await.unwrap();
+    let run = notification::read_run(connection, Uuid::from_u128(1)).await.unwrap();
+    notification::select_targets(connection, &run, 10, |_| true).await.unwrap();
+    let from = "billing@example.com".parse().unwrap();
+    let mut composers = ComposerCache::new(fixture.keyring.clone(), from);
+    fixture.database.shift_schema_version(1).await;
+    let refused = rehearse_page(connection, &run, None, &mut composers).await;
+    assert!(matches!(&refused, Err(error) if error.is_other_schema()));
+    assert_eq!(fixture.one("select count(outcome) from notice_target").await, "0");
+    fixture.database.shift_schema_version(0).await;
+    assert_eq!(fixture.rehearse(1).await, Completion::Done);
+    assert_eq!(fixture.one("select count(outcome) from notice_target").await, "4");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_gets_no_answers_is_replaced() {
     let fixture = Fixture::new(4).await;
     fixture.begin(1, true).await;

@@ -21,8 +21,6 @@ use sqlx::{Connection as _, PgConnection};
 use store::error::During as _;
 use store::job_log::{JobCounts, JobKind};
 use store::load::{self, NewLoad, StartedLoad};
-use store::migrate::check_version;
-use store::pool::connect_one;
 use store::{installation, seed};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::contracts::Catalogue;
 use self::generate::{Generator, Piece, Plan};
+use crate::database;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
 use crate::load::{Progress, abandon, acquire_load_lock, remove_dead_loads};
@@ -73,8 +72,7 @@ impl Seed {
         let catalogue = Catalogue::of(&book).ok_or_else(no_base).or_exit(ExitStatus::Usage)?;
         let keys = global.keys().or_exit(ExitStatus::Usage)?;
         let url = global.database_url()?;
-        let mut connection = connect_one(url, "monthend seed").await?;
-        check_version(&mut connection).await?;
+        let mut connection = database::connect(url, "monthend seed").await?;
         let installation = installation::read(&mut connection).await?;
         let fingerprint = format!(
             "members {}, month {}, usage per member {}, seed {}, price book {}",
@@ -228,7 +226,7 @@ async fn write(
     progress: Progress,
     stop: CancellationToken,
 ) -> CommandResult<(u64, u64)> {
-    let mut connection = connect_one(&url, "monthend seed writer").await?;
+    let mut connection = database::connect(&url, "monthend seed writer").await?;
     seed::join_seed_writers(&mut connection).await?;
     let (sender, mut pieces) = mpsc::channel::<Piece>(1);
     let stopped = stop.clone();

@@ -12,10 +12,10 @@ use domain::month::BillingMonth;
 use sqlx::Connection as _;
 use store::error::During as _;
 use store::verify::{self, MAX_VIOLATIONS, VerificationRequest, VerifyError};
-use store::{migrate, pool};
 use tokio_util::sync::CancellationToken;
 
 use self::replay::{Replay, ReplayError};
+use crate::database;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
 use crate::output::print_line;
@@ -62,8 +62,7 @@ impl Verify {
             sink: sink.as_deref(),
         };
 
-        let mut connection = pool::connect_one(global.database_url()?, "monthend verify").await?;
-        migrate::check_version(&mut connection).await?;
+        let mut connection = database::connect(global.database_url()?, "monthend verify").await?;
         // Of one moment: runs may go on meanwhile.
         let mut snapshot = connection
             .begin_with("begin isolation level repeatable read, read only")

@@ -10,6 +10,7 @@ mod loads;
 mod migrations;
 mod notifications;
 mod privacy;
+mod schema_versions;
 mod seeds;
 mod take_backs;
 mod verify;

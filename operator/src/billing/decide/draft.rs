@@ -77,7 +77,8 @@ fn suspended() -> ConditionUpdate {
 fn bill(run: &BillingRun, observed: &Observed, revision: &RunSnapshot) -> BillingDecision {
     let suspend = run.spec.suspend;
     let name = build::name(&run.name_any());
-    let desired = DesiredJob { name: &name, parallelism: run.spec.parallelism, suspend };
+    let image = &observed.job_settings.worker.image;
+    let desired = DesiredJob { name: &name, image, parallelism: run.spec.parallelism, suspend };
     let build = || build::build(run, revision, &observed.job_settings);
     let progress = worker_job::job_progress(desired, &observed.job, observed.pod_problem.as_deref(), build);
     let (update, next) = match progress {

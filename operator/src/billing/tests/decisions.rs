@@ -179,6 +179,18 @@ fn decisions_while_the_revision_is_a_draft() {
             "Running | AdjustJob(october-bill: parallelism 2, suspend false) | Started:Planned Progressing:Billing",
         ),
         (
+            "workers of another version",
+            run(),
+            with(JobState { image: "monthend:0".to_owned(), ..job() }),
+            "Running | DeleteJob(october-bill) | Started:Planned Progressing:Billing",
+        ),
+        (
+            "failed workers of another version",
+            run(),
+            with(JobState { image: "monthend:0".to_owned(), ..failed.clone() }),
+            "Running | DeleteJob(october-bill) | Started:Planned Progressing:Billing",
+        ),
+        (
             "to be suspended",
             suspended(run()),
             with(job()),

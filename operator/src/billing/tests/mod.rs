@@ -220,7 +220,12 @@ fn with_job(mut observed: Observed, job: JobState) -> Observed {
 }
 
 fn job() -> JobState {
-    JobState { name: "october-bill".to_owned(), parallelism: 2, ..JobState::default() }
+    JobState {
+        name: "october-bill".to_owned(),
+        image: "monthend:1".to_owned(),
+        parallelism: 2,
+        ..JobState::default()
+    }
 }
 
 fn without_database(mut observed: Observed) -> Observed {

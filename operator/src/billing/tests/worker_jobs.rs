@@ -58,7 +58,7 @@ fn exit_codes_decide_whether_a_failure_counts() {
         *rules,
         json!([
             {"action": "FailJob", "onExitCodes": {"containerName": "worker", "operator": "In", "values": [2, 4]}},
-            {"action": "Ignore", "onExitCodes": {"containerName": "worker", "operator": "In", "values": [75]}},
+            {"action": "Ignore", "onExitCodes": {"containerName": "worker", "operator": "In", "values": [75, 5]}},
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         ])
     );
@@ -112,6 +112,14 @@ fn the_job_belongs_to_its_run() {
     assert_eq!(labels["monthend.dev/month"], "2026-10");
     assert_eq!(labels["app.kubernetes.io/managed-by"], "monthend-operator");
     assert_eq!(*labels, metadata["labels"]);
+}
+
+#[test]
+fn the_image_that_was_wanted_is_known_when_a_policy_replaces_it() {
+    let mut job = built();
+    let worker = &mut job.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0];
+    assert_eq!(worker.image.replace("mirror.example/monthend:1".to_owned()).unwrap(), "monthend:1");
+    assert_eq!(JobState::from(&job).image, "monthend:1");
 }
 
 #[test]

@@ -81,6 +81,7 @@ pub(crate) fn build<R: Run>(run: &R, task: WorkerTask, settings: &JobSettings) -
             name: Some(task.name.clone()),
             namespace: run.namespace(),
             labels: Some(labels.clone()),
+            annotations: Some([(labels::IMAGE.to_owned(), settings.worker.image.clone())].into()),
             owner_references: run.controller_owner_ref(&()).map(|owner| vec![blocking(owner)]),
             ..ObjectMeta::default()
         },
@@ -128,7 +129,8 @@ fn labels_of<R: Run>(run: &R, component: &str, settings: &JobSettings) -> BTreeM
 }
 
 /// Usage errors and permanent failures end the Job at once. An exit code that asks for a retry, and
-/// an eviction, do not count as attempts; every other end does.
+/// an eviction, do not count as attempts; every other end does. Nor does a worker count that meets a
+/// schema of another version: after an upgrade this operator's successor replaces the Job.
 fn failure_policy() -> PodFailurePolicy {
     let on_exit = |action: &str, statuses: &[ExitStatus]| PodFailurePolicyRule {
         action: action.to_owned(),
@@ -150,7 +152,7 @@ fn failure_policy() -> PodFailurePolicy {
     PodFailurePolicy {
         rules: vec![
             on_exit("FailJob", &[ExitStatus::Usage, ExitStatus::Failed]),
-            on_exit("Ignore", &[ExitStatus::TryAgain]),
+            on_exit("Ignore", &[ExitStatus::TryAgain, ExitStatus::OtherSchema]),
             disrupted,
         ],
     }

@@ -27,6 +27,8 @@ pub(crate) enum JobProgress {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DesiredJob<'a> {
     pub(crate) name: &'a str,
+    /// The image of this operator's workers.
+    pub(crate) image: &'a str,
     pub(crate) parallelism: i32,
     pub(crate) suspend: bool,
 }
@@ -38,7 +40,7 @@ pub(crate) fn job_progress(
     pod_problem: Option<&str>,
     build: impl FnOnce() -> Job,
 ) -> JobProgress {
-    let DesiredJob { name, parallelism, suspend } = desired;
+    let DesiredJob { name, image, parallelism, suspend } = desired;
     let active = |next| JobProgress::Active { problem: None, next };
     match job {
         JobLookup::Foreign(owner) => {
@@ -53,6 +55,9 @@ pub(crate) fn job_progress(
         JobLookup::NotFound if suspend => active(Next::RequeueAfter(POLL_NAME)),
         JobLookup::NotFound => active(Next::Apply(JobAction::Create(Box::new(build())))),
         JobLookup::Ours(job) if job.deleting => active(Next::RequeueAfter(POLL_RUNNING)),
+        // Of another version, as before an upgrade: new workers continue, and what is done stays. A
+        // failure may come of the old version, as when the database was migrated.
+        JobLookup::Ours(job) if job.image != image => active(Next::Apply(JobAction::Delete(name.to_owned()))),
         JobLookup::Ours(job) => match &job.failed {
             Some(reason) => JobProgress::Failed(reason.clone()),
             // The workers finished but the work has not, as after somebody changed the database: start new

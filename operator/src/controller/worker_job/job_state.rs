@@ -1,5 +1,6 @@
 //! A worker Job as the API server has it, reduced to what decisions need. Pure.
 
+use api::labels;
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 
@@ -24,6 +25,8 @@ impl JobLookup {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct JobState {
     pub(crate) name: String,
+    /// The image that its workers were wanted to have.
+    pub(crate) image: String,
     pub(crate) parallelism: i32,
     pub(crate) suspended: bool,
     pub(crate) deleting: bool,
@@ -46,6 +49,7 @@ impl From<&Job> for JobState {
         });
         Self {
             name: job.name_any(),
+            image: job.annotations().get(labels::IMAGE).cloned().unwrap_or_default(),
             parallelism: spec.and_then(|spec| spec.parallelism).unwrap_or(1),
             suspended: spec.and_then(|spec| spec.suspend).unwrap_or(false),
             deleting: job.metadata.deletion_timestamp.is_some(),

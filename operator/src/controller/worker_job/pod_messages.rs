@@ -41,6 +41,15 @@ pub(in crate::controller) fn problem(pod: &Pod) -> Option<String> {
     Some(format!("pod {name} cannot start ({reason}): {message}"))
 }
 
+/// Why the workers cannot begin although their pods can: their image is of another version than the
+/// database's schema. Only if that is how the last of them ended, and none is running.
+pub(in crate::controller) fn other_schema(pods: &[Pod]) -> Option<String> {
+    let ended: Vec<_> =
+        pods.iter().map(|pod| terminated(pod).map(|ended| (pod, ended))).collect::<Option<_>>()?;
+    let (pod, last) = ended.into_iter().max_by_key(|(_, ended)| ended.finished_at.as_ref().map(|at| at.0))?;
+    exit_codes::is_other_schema(last.exit_code).then(|| describe(pod, last))
+}
+
 /// The termination message of the worker that failed; of several, the last one. A worker that
 /// failed permanently comes before one that only asked for a retry.
 pub(in crate::controller) fn termination_message(pods: &[Pod]) -> Option<String> {
@@ -51,6 +60,10 @@ pub(in crate::controller) fn termination_message(pods: &[Pod]) -> Option<String>
         .max_by_key(|(_, ended)| {
             (exit_codes::is_permanent_failure(ended.exit_code), ended.finished_at.as_ref().map(|at| at.0))
         })?;
+    Some(describe(pod, ended))
+}
+
+fn describe(pod: &Pod, ended: &ContainerStateTerminated) -> String {
     let shard =
         pod.labels().get(COMPLETION_INDEX).map(|index| format!(" of shard {index}")).unwrap_or_default();
     let meaning = exit_codes::meaning(ended.exit_code);
@@ -58,7 +71,7 @@ pub(in crate::controller) fn termination_message(pods: &[Pod]) -> Option<String>
     let skip = message.chars().count().saturating_sub(LONGEST_QUOTE);
     let tail: String = message.chars().skip(skip).collect();
     let quote = if tail.is_empty() { String::new() } else { format!(": {tail}") };
-    Some(format!("the worker{shard} ended with exit code {} ({meaning}){quote}", ended.exit_code))
+    format!("the worker{shard} ended with exit code {} ({meaning}){quote}", ended.exit_code)
 }
 
 fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
@@ -109,6 +122,18 @@ mod tests {
             termination_message(&[only]).unwrap(),
             "the worker ended with exit code 2 (usage or configuration): no such topic"
         );
+    }
+
+    #[test]
+    fn workers_of_another_schema_version_are_reported_while_none_of_another_kind_runs() {
+        let refused = pod("1", 5, 8, "the database has schema version 13");
+        let text = "the worker of shard 1 ended with exit code 5 (another schema version): the database has schema version 13";
+        assert_eq!(other_schema(&[pod("0", 0, 7, ""), refused.clone()]).as_deref(), Some(text));
+        assert_eq!(other_schema(&[refused.clone(), pod("0", 75, 9, "")]), None);
+        let mut running = refused.clone();
+        running.status = None;
+        assert_eq!(other_schema(&[refused, running]), None);
+        assert_eq!(other_schema(&[]), None);
     }
 
     #[test]

@@ -90,7 +90,8 @@ fn follow_job(
     suspend: bool,
 ) -> (Option<ConditionUpdate>, Next<Action>) {
     let name = task.job_name(run);
-    let desired = DesiredJob { name: &name, parallelism: 1, suspend };
+    let image = &observed.settings.job.worker.image;
+    let desired = DesiredJob { name: &name, image, parallelism: 1, suspend };
     let build = || build::build(run, snapshot, task, &observed.settings);
     match worker_job::job_progress(desired, &observed.job, observed.pod_problem.as_deref(), build) {
         JobProgress::Active { problem, next } => (problem, next.map(Action::Job)),

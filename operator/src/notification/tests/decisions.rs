@@ -175,9 +175,18 @@ fn decisions_while_publishing() {
         row(
             "its publisher failed",
             run(),
-            with_job(observed(Some(publishing())), failed),
+            with_job(observed(Some(publishing())), failed.clone()),
             "Publishing | Fail(WorkersFailed: exit code 4: no such topic) | Started:Started \
              !Progressing:WorkersFailed TransportAvailable:TransportUsable",
+        ),
+        row(
+            "its publisher is of another version, and failed",
+            run(),
+            with_job(
+                observed(Some(publishing())),
+                JobState { image: "monthend:0".to_owned(), ..failed.clone() },
+            ),
+            format!("Publishing | DeleteJob(october-publish-1) | {PUBLISHES}"),
         ),
         row(
             "its Job complete, its work not",

@@ -275,7 +275,7 @@ fn with_job(mut observed: Observed, job: JobState) -> Observed {
 }
 
 fn job(name: &str) -> JobState {
-    JobState { name: name.to_owned(), parallelism: 1, ..JobState::default() }
+    JobState { name: name.to_owned(), image: "monthend:1".to_owned(), parallelism: 1, ..JobState::default() }
 }
 
 fn publisher() -> JobState {

@@ -7,6 +7,7 @@ use super::chunk_span::ChunkSpan;
 use crate::billing::billing_error::BillingError;
 use crate::billing::revision::RevisionKey;
 use crate::error::During as _;
+use crate::migrate;
 
 /// A chunk that this transaction has claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,17 +26,18 @@ pub enum ChunkClaim {
     ShardDone,
 }
 
-/// Claims the shard's next chunk, and keeps the month from changing its holder until the
-/// transaction ends.
+/// Claims the shard's next chunk, and keeps the month from changing its holder, and the schema from
+/// being migrated, until the transaction ends.
 ///
 /// # Errors
-/// [`BillingError::Fenced`] when the run no longer holds the month; otherwise when the database
-/// fails.
+/// [`BillingError::Fenced`] when the run no longer holds the month; `StoreError::OtherSchema` when the
+/// database has another schema than this program; otherwise when the database fails.
 pub async fn claim_chunk(
     tx: &mut PgConnection,
     key: &RevisionKey,
     shard: i32,
 ) -> Result<ChunkClaim, BillingError> {
+    migrate::hold_version(tx).await?;
     let month = key.month.to_string();
     let held = sqlx::query!(
         "select fence from month_lock where month = $1 and fence = $2 and run_uid = $3 for share",

@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use store::billing::{BillingError, RevisionKey};
 use store::testing::sample_month::EVERYTHING;
 use store::testing::{DatabaseProxy, with_role};
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Fixture;
 use crate::bill::chunk_processor::ChunkError;
 use crate::bill::{BillError, BillOutcome, bill_shard};
+use crate::exit::{CommandError, ExitStatus};
 
 async fn undisturbed() -> String {
     let fixture = Fixture::new().await;
@@ -28,14 +30,22 @@ async fn begun() -> (Fixture, RevisionKey) {
 
 /// Waits until the server process of a worker waits for a lock that the test holds.
 pub(super) async fn wait_until_blocked(fixture: &Fixture) {
-    let waiting = "select count(*) from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())";
+    wait_until_waiting(fixture, "true").await;
+}
+
+/// Waits until a server process waits for a lock that meets the condition on `pg_locks`.
+async fn wait_until_waiting(fixture: &Fixture, condition: &str) {
+    let waiting = format!(
+        "select count(*) from pg_locks where not granted and {condition}
+         and database = (select oid from pg_database where datname = current_database())"
+    );
     for _ in 0..200 {
-        if fixture.database.read_text(waiting).await != "0" {
+        if fixture.database.read_text(&waiting).await != "0" {
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("no worker waits for the lock");
+    panic!("nobody waits for a lock: {condition}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,6 +125,35 @@ async fn a_worker_waits_for_a_chunk_that_another_worker_has_claimed() {
     assert!(!worker.is_finished());
     other.rollback().await.unwrap();
     assert!(matches!(worker.await.unwrap(), Ok(BillOutcome::Done(totals)) if totals.chunks_done == 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_waits_for_the_chunk_in_progress_and_no_other_is_billed() {
+    let (fixture, key) = begun().await;
+    let mut blocker = fixture.database.pool.begin().await.unwrap();
+    sqlx::query("lock table bill_item in exclusive mode").execute(&mut *blocker).await.unwrap();
+    let (order, url) = (fixture.order(&key, 0, "outdated"), fixture.worker.clone());
+    let worker = tokio::spawn(async move { bill_shard(&order, &url, &CancellationToken::new()).await });
+    wait_until_blocked(&fixture).await;
+    let migration = async {
+        let session = fixture.database.begin_migration().await;
+        fixture.database.shift_schema_version(1).await;
+        session.close().await.unwrap();
+    };
+    let release = async {
+        wait_until_waiting(&fixture, "locktype = 'advisory'").await;
+        blocker.rollback().await.unwrap();
+    };
+    tokio::join!(migration, release);
+    let failure = worker.await.unwrap().unwrap_err();
+    assert!(matches!(&failure, BillError::Fatal(error) if error.is_other_schema()), "{failure:?}");
+    assert_eq!(CommandError::from(failure).status, ExitStatus::OtherSchema);
+    let done = "select count(*) from chunk where worker = 'outdated' and state = 'DONE'";
+    assert_eq!(fixture.database.read_text(done).await, "1");
+    // A worker of the right version continues.
+    fixture.database.shift_schema_version(0).await;
+    fixture.work_all(&key).await;
+    assert_eq!(fixture.issue(&key).await, undisturbed().await);
 }
 
 #[tokio::test]

@@ -28,8 +28,10 @@ use super::retry_queue::RetryQueue;
 use super::send_queue::SendQueue;
 use super::sender::Sender;
 use super::shared_state::SharedState;
-use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, RetryingConnection, retry};
-use crate::notification_run::connect;
+use crate::database_retry::{
+    Connect, DatabaseRetries, DatabaseRetryPolicy, RetryError, RetryingConnection, retry,
+};
+use crate::notification_run::{connect, connect_to_any_schema};
 use crate::notify::metrics::Metrics;
 use crate::notify::smtp::circuit_breaker::CircuitBreaker;
 use crate::notify::smtp::connection::Timeouts;
@@ -39,6 +41,10 @@ use crate::render::ComposerCache;
 
 /// The name that PostgreSQL shows for the engine's connections.
 const APPLICATION: &str = "monthend notify";
+
+/// Connects if the database has the schema of this program.
+const OWN_SCHEMA: Connect = |database| connect(database, APPLICATION).boxed();
+const ANY_SCHEMA: Connect = |database| connect_to_any_schema(database, APPLICATION).boxed();
 
 /// The configuration of an engine.
 pub(crate) struct EngineConfig {
@@ -98,7 +104,8 @@ impl Engine {
         self.ready.clone()
     }
 
-    /// Resolves when the engine cannot go on, and only then.
+    /// Resolves when the engine cannot go on, and only then. If the reason is that the database has
+    /// another schema, what is handed over is finished, and the rest released, before that.
     pub(crate) async fn failed(&mut self) -> EngineError {
         loop {
             match self.task.join_next().await {
@@ -142,8 +149,8 @@ async fn run(
     registered: watch::Sender<bool>,
     stop: CancellationToken,
 ) -> Result<(), EngineError> {
-    let connection = || connect_until(&database, stop.clone());
-    let connection_without_stop = || connect_until(&database, CancellationToken::new());
+    let connection = || connect_until(&database, stop.clone(), OWN_SCHEMA);
+    let connection_without_stop = |schema| connect_until(&database, CancellationToken::new(), schema);
     let Some(consumer) = register(&config, connection(), &keyring).await? else { return Ok(()) };
     registered.send_replace(true);
     let (in_flight, queue, retry_queue) =
@@ -159,10 +166,10 @@ async fn run(
         first_probe_delay,
         metrics,
     } = config;
-    // The recorder goes on after the stop: the outcomes of what is handed over are still to be
-    // written, however long it takes.
+    // The recorder goes on after the stop, and after a migration: the outcomes of what is handed over
+    // are still to be written, however long it takes.
     let (recorder, handle) = Recorder::new(
-        connection_without_stop(),
+        connection_without_stop(ANY_SCHEMA),
         usize::try_from(connections).unwrap_or(usize::MAX),
         consumer,
         lease,
@@ -200,7 +207,7 @@ async fn run(
     };
     producers.spawn(preparer.run());
     let mut background = JoinSet::new();
-    let heartbeat = Heartbeat { database: connection_without_stop(), consumer, lease, shared };
+    let heartbeat = Heartbeat { database: connection_without_stop(OWN_SCHEMA), consumer, lease, shared };
     background.spawn(heartbeat.run());
     let moving = retry_queue.clone().move_due_emails(queue.clone(), in_flight);
     background.spawn(async move {
@@ -210,6 +217,7 @@ async fn run(
     let mut writer = JoinSet::new();
     writer.spawn(recorder.run());
 
+    let mut other_schema = None;
     // Until the preparer and all senders have stopped. Any other task ends only when it fails.
     loop {
         let ended = tokio::select! {
@@ -220,14 +228,24 @@ async fn run(
             Some(ended) = background.join_next() => ended?,
             Some(ended) = writer.join_next() => ended?,
         };
-        unless_fatal(ended)?;
+        match unless_fatal(ended) {
+            Err(EngineError::Store(error)) if error.is_other_schema() => {
+                tracing::warn!("{}; finishing what is handed over", logging::chain(&error));
+                registered.send_replace(false);
+                stop.cancel();
+                other_schema = Some(error);
+            }
+            ended => ended?,
+        }
     }
     release_unsent(handle, &queue, &retry_queue);
     while let Some(ended) = writer.join_next().await {
         unless_fatal(ended?)?;
     }
     background.abort_all();
-    unless_fatal(retry!(connection(), |connection| notification::deregister_consumer(connection, consumer)))
+    let mut last = connect_until(&database, stop, ANY_SCHEMA);
+    unless_fatal(retry!(last, |connection| notification::deregister_consumer(connection, consumer)))?;
+    other_schema.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Stopping while the database is unavailable is no error.
@@ -239,9 +257,9 @@ fn unless_fatal(result: Result<(), RetryError>) -> Result<(), EngineError> {
 }
 
 /// A connection that is opened again after each failure, until `stop` is cancelled.
-fn connect_until(database: &SecretString, stop: CancellationToken) -> RetryingConnection {
+fn connect_until(database: &SecretString, stop: CancellationToken, open: Connect) -> RetryingConnection {
     let retries = DatabaseRetries::new(DatabaseRetryPolicy::CONSUMER, stop);
-    RetryingConnection::new(database.clone(), |database| connect(database, APPLICATION).boxed(), retries)
+    RetryingConnection::new(database.clone(), open, retries)
 }
 
 /// Registers the consumer once its keys are known to be the right ones. None: it was stopped first.

@@ -1,10 +1,11 @@
 //! Keeps this consumer's claims alive: renews leases, and reports to the database that the consumer
-//! lives and why it may not be sending.
+//! lives and why it may not be sending. Fails if the database was migrated to another schema.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use store::migrate;
 use store::notification::{self, ClaimedDelivery, ConsumerId};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -42,6 +43,7 @@ impl Heartbeat {
             self.shared.metrics.transport_and_leases(trouble.is_none(), self.shared.in_flight.len());
             let (consumer, runs) = (self.consumer, self.shared.rate_limiter.runs());
             let facts = retry!(self.database, |connection| async {
+                migrate::check_version(connection).await?;
                 notification::record_heartbeat(connection, consumer, trouble.as_deref()).await?;
                 if runs.is_empty() {
                     Ok(Vec::new())

@@ -6,7 +6,8 @@ use store::testing::DatabaseProxy;
 
 use super::mail_server::{Act, Stage};
 use super::*;
-use crate::notify::pipeline::EngineClosed;
+use crate::exit::{CommandError, ExitStatus};
+use crate::notify::pipeline::{EngineClosed, EngineError};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_mail_server_is_down_no_delivery_fails() {
@@ -276,5 +277,32 @@ async fn the_engine_reconnects_when_the_database_closes_its_connections() {
     fixture.ended(&run).await;
     engine.drain(LIMIT).await.unwrap();
     assert_eq!(fixture.counts(&run).await, "SENT 200");
+    fixture.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_migration_what_is_handed_over_is_recorded_and_the_rest_released() {
+    let fixture = Fixture::new(40).await;
+    // Longer than the time between two heartbeats, which is a sixth of the lease.
+    fixture.server.script(|step| match step.stage {
+        Stage::End => Act::Delay(Duration::from_millis(1500)),
+        _ => Act::Accept,
+    });
+    let run = fixture.run(1).await;
+    let lease = Duration::from_secs(6);
+    let mut engine = fixture.start(EngineConfig { lease, ..fixture.config() });
+    let ready = engine.ready();
+    let done = engine.intake().submit(fixture.messages(&run).await).await.unwrap();
+    fixture.until("select count(*) > 0 from delivery where state = 'HANDED_OVER'", "true").await;
+    fixture.database.shift_schema_version(1).await;
+    let error = tokio::time::timeout(LIMIT, engine.failed()).await.expect("it ends in time");
+    assert!(matches!(&error, EngineError::Store(error) if error.is_other_schema()), "{error:?}");
+    assert_eq!(CommandError::from(error).status, ExitStatus::OtherSchema);
+    assert!(!*ready.borrow());
+    assert_eq!(done.await.unwrap_err(), EngineClosed);
+    let sent = fixture.server.received().len();
+    assert!((1..40).contains(&sent), "{sent} were sent");
+    assert_eq!(fixture.counts(&run).await, format!("OPEN {}, SENT {sent}", 40 - sent));
+    assert_eq!(fixture.one("select count(*) from consumer").await, "0");
     fixture.check().await;
 }
