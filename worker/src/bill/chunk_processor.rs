@@ -63,7 +63,7 @@ struct Pinned {
     month: ZonedMonth,
     data: DataVersion,
     of_revision: Option<Revision>,
-    /// What the live outcomes were priced from. Empty for a first billing.
+    /// What the members were priced from last. Empty for a first billing.
     prior: Vec<Prior>,
 }
 
@@ -147,8 +147,8 @@ async fn read_pinned(
     let of_revision = pinned.of_revision;
     let mut prior = Vec::new();
     if let Some(of_revision) = of_revision {
-        for layer in chunk::read_prior_revisions(connection, key.month, of_revision).await? {
-            prior.push(Prior::parse(layer)?);
+        for revision in chunk::read_prior_revisions(connection, key.month, of_revision).await? {
+            prior.push(Prior::parse(revision)?);
         }
     }
     Ok(Pinned { price_book, month, data: pinned.data, of_revision, prior })
