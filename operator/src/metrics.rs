@@ -126,12 +126,12 @@ impl Metrics {
             )?,
             not_charged: gauges(
                 "monthend_billing_not_charged",
-                "What nobody is charged for in the month's current revision: add_ons, adjustments, usage_rows; with a scope, of its members.",
+                "What nobody is charged for in the month's last revision of all members: add_ons, adjustments, usage_rows.",
                 &["month", "what"],
             )?,
             late: gauges(
                 "monthend_billing_late_rows",
-                "Rows loaded, or taken back, since the cut-off of the month's highest live revision.",
+                "Rows of the month loaded, or taken back, since it was last billed for everyone whom they can concern.",
                 &["month", "what"],
             )?,
             total,

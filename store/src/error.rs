@@ -29,9 +29,10 @@ impl DatabaseError {
             | sqlx::Error::Protocol(_) => true,
             sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
                 // By class: connection exceptions, transaction rollbacks, insufficient resources, system errors. By code:
-                // lock not available, query cancelled, and the server shutting down, crashed or starting.
+                // lock not available, query cancelled, a transaction without statements ended, and the server shutting
+                // down, crashed or starting.
                 ["08", "40", "53", "58"].iter().any(|class| code.starts_with(class))
-                    || ["55P03", "57014", "57P01", "57P02", "57P03"].contains(&code.as_ref())
+                    || ["25P03", "55P03", "57014", "57P01", "57P02", "57P03"].contains(&code.as_ref())
             }),
             _ => false,
         }

@@ -1,5 +1,5 @@
 //! Why a member's outcome changes when a month is billed again: which of its inputs differ from
-//! those of the revision that the live outcome is of, and which of these make a difference. Knows
+//! those of the revision that billed the member last, and which of these make a difference. Knows
 //! neither where inputs come from nor what becomes of the cause.
 
 mod comparison;

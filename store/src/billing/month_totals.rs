@@ -12,7 +12,7 @@ use crate::error::During as _;
 
 /// The current revision of one month: the highest one that is a draft or live; without any, the
 /// highest one. Of a live one, members and total are those of the whole month; everything else is
-/// of the members that the revision billed.
+/// of the members that the revision billed, except `not_charged`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MonthTotals {
     pub month: BillingMonth,
@@ -22,6 +22,8 @@ pub struct MonthTotals {
     pub chunks_done: i64,
     pub counts: Counts,
     pub late_usage: i64,
+    /// Of everyone: with a scope, as of the highest live revision of everyone, whatever the scope
+    /// changes of it.
     pub not_charged: NotCharged,
     /// Minor units; can exceed 64 bits.
     pub total: i128,
@@ -41,18 +43,26 @@ pub async fn read_totals(pool: &PgPool) -> Result<Vec<MonthTotals>, BillingError
                   coalesce(sum(c.items), 0)::bigint as "items!", coalesce(sum(c.rated_usage), 0)::bigint as "rated!",
                   coalesce(sum(c.unbillable_usage), 0)::bigint as "unbillable!",
                   coalesce(sum(c.quarantined_usage), 0)::bigint as "quarantined_usage!",
-                  coalesce(sum(c.not_charged_add_ons), 0)::bigint as "not_charged_add_ons!",
-                  coalesce(sum(c.not_charged_adjustments), 0)::bigint as "not_charged_adjustments!",
-                  coalesce(sum(c.not_charged_adjustment_amount), 0)::text as "not_charged_adjustment_amount!",
-                  coalesce(sum(c.not_charged_usage), 0)::bigint as "not_charged_usage!",
+                  coalesce(n.add_ons, 0)::bigint as "not_charged_add_ons!",
+                  coalesce(n.adjustments, 0)::bigint as "not_charged_adjustments!",
+                  coalesce(n.adjustment_amount, 0)::text as "not_charged_adjustment_amount!",
+                  coalesce(n.usage, 0)::bigint as "not_charged_usage!",
                   coalesce(r.live_total, sum(c.total_amount), 0)::text as "total!"
            from (select distinct on (month) *, case state when 'LIVE' then month_billed end as live_billed,
                         case state when 'LIVE' then month_quarantined end as live_quarantined,
-                        case state when 'LIVE' then month_total end as live_total
+                        case state when 'LIVE' then month_total end as live_total,
+                        case scope when 'EVERYONE' then revision else (
+                            select max(e.revision) from revision e
+                            where e.month = revision.month and e.state = 'LIVE' and e.scope = 'EVERYONE') end as of_everyone
                  from revision
                  order by month desc, state in ('DRAFT', 'LIVE') desc, revision desc limit 24) r
            join chunk c on c.month = r.month and c.revision = r.revision
-           group by r.month, r.state, r.members, r.late_usage, r.live_billed, r.live_quarantined, r.live_total
+           left join lateral (
+               select sum(not_charged_add_ons) as add_ons, sum(not_charged_adjustments) as adjustments,
+                      sum(not_charged_adjustment_amount) as adjustment_amount, sum(not_charged_usage) as usage
+               from chunk where month = r.month and revision = r.of_everyone) n on true
+           group by r.month, r.state, r.members, r.late_usage, r.live_billed, r.live_quarantined, r.live_total,
+                    n.add_ons, n.adjustments, n.adjustment_amount, n.usage
            order by r.month"#
     )
     .fetch_all(pool)

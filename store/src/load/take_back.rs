@@ -30,7 +30,7 @@ pub struct TakenBack {
     pub source: String,
     /// The number of rows that no longer count, by file.
     pub rows: Vec<(String, i64)>,
-    /// Live revisions whose bills are made of these rows, among others.
+    /// The live months of which bills can be made of these rows, each with its highest live revision.
     pub billed: Vec<(BillingMonth, Revision)>,
     /// Later loads that skipped lines because they were loaded already, maybe by this load.
     pub skipped_by: Vec<i64>,
@@ -144,15 +144,16 @@ async fn read_rows(tx: &mut PgConnection, number: i64) -> Result<Vec<(String, i6
     Ok(rows.into_iter().map(|row| (row.file, row.rows)).collect())
 }
 
-/// The months that the load's rows concern. Members concern every month.
+/// The live months that the load's rows concern and that a revision, which billed some members
+/// last, has billed with them. Members concern every month.
 async fn read_billed(
     tx: &mut PgConnection,
     number: i64,
 ) -> Result<Vec<(BillingMonth, Revision)>, StoreError> {
     let rows = sqlx::query!(
         r#"select month as "month!", revision as "revision!" from highest_live_revision r
-           where r.data_cutoff >= $1 and exists (
-               select from load_total t where t.load = $1 and r.month between t.from_month and t.to_month)
+           where exists (select from last_billing b where b.month = r.month and b.data_cutoff >= $1)
+             and exists (select from load_total t where t.load = $1 and r.month between t.from_month and t.to_month)
            order by month"#,
         number
     )

@@ -102,10 +102,10 @@ pub(super) async fn check_corrections(
                where t.month = $1 and (t.outcome in ('SENT', 'FAILED', 'UNKNOWN')
                                     or t.outcome = 'SKIPPED' and t.reason = $3)
            ), earlier as (
-               -- What each bill of another revision had come to before the e-mail; the latest is number 1.
+               -- What bills of another revision had come to before the e-mail. One that may have arrived counts, whatever
+               -- became of sending it again.
                select t.notification, t.member_id, t.revision, t.corrects, e.revision as sent, e.ended_at,
-                      coalesce(e.outcome in ('SENT', 'UNKNOWN'), false) and 1 = row_number() over (
-                          partition by t.notification, t.member_id, t.revision, e.revision order by e.ended_at desc) as counts
+                      coalesce(e.outcome in ('SENT', 'UNKNOWN'), false) as counts
                from ended t
                left join ended e on e.member_id = t.member_id and e.revision <> t.revision and e.ended_at < t.ended_at
                where t.outcome in ('SENT', 'UNKNOWN')

@@ -15,7 +15,7 @@ use store::billing::BillingError;
 use store::billing::chunk::{self, Change, ChunkSpan, InputRows, PriorRevision, UsageBoundaries};
 use store::load::DataVersion;
 
-/// What the outcomes of a live revision were priced from.
+/// What a revision priced the members from that it was the last one to bill.
 #[derive(Debug)]
 pub(super) struct Prior {
     revision: Revision,
@@ -34,8 +34,8 @@ impl Prior {
 }
 
 /// The cause of each change, in their order. `pricer` and `data` are those of the re-billing;
-/// `prior` are the revisions below it, from the highest to the first billing. If both versions of the
-/// data are the same, only the price books can differ, and nothing is read.
+/// `prior` are the revisions below it, from the highest to the last one of everyone. If both versions
+/// of the data are the same, only the price books can differ, and nothing is read.
 ///
 /// # Errors
 /// The database fails.
@@ -74,8 +74,8 @@ pub(super) async fn find_causes(
         .collect())
 }
 
-/// For each member the position of the revision that its live outcome is of. Who has none was last
-/// found not to be eligible by the first billing, the lowest.
+/// For each member the position of the revision that billed it last, whether or not it wrote an
+/// outcome: what that one has seen is no cause of a later change. The lowest is of everyone.
 async fn find_prior(
     tx: &mut PgConnection,
     month: &ZonedMonth,
@@ -88,7 +88,7 @@ async fn find_prior(
         return Ok(vec![0; members.len()]);
     }
     let revisions = prior.iter().map(|prior| prior.revision);
-    let found = chunk::read_outcome_revisions(tx, month.month(), members, revisions).await?;
+    let found = chunk::read_last_billings(tx, month.month(), members, revisions).await?;
     let position = |member: &MemberId| {
         let revision = found.get(member)?;
         prior.iter().position(|prior| prior.revision == *revision)
@@ -96,7 +96,7 @@ async fn find_prior(
     Ok(members.iter().map(|member| position(member).unwrap_or(prior.len() - 1)).collect())
 }
 
-/// The causes of members whose live outcomes are of one revision.
+/// The causes of members that one revision billed last.
 async fn compare(
     tx: &mut PgConnection,
     span: &ChunkSpan,

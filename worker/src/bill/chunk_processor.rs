@@ -67,7 +67,7 @@ impl Retryable for ChunkError {
 /// What the shard is billed with.
 struct Inputs {
     pinned: Pinned,
-    /// What the live outcomes were priced from. Empty for a first billing.
+    /// What the members were priced from last. Empty for a first billing.
     prior: Vec<Prior>,
 }
 
@@ -149,8 +149,8 @@ async fn read_inputs(
     }
     let mut prior = Vec::new();
     if let Some(of_revision) = pinned.of_revision {
-        for layer in chunk::read_prior_revisions(connection, key.month, of_revision).await? {
-            prior.push(Prior::parse(layer)?);
+        for revision in chunk::read_prior_revisions(connection, key.month, of_revision).await? {
+            prior.push(Prior::parse(revision)?);
         }
     }
     Ok(Inputs { pinned, prior })

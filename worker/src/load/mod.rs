@@ -33,6 +33,8 @@ use store::error::{DatabaseError, During as _};
 use store::installation::{self, Installation};
 use store::job_log::{JobCounts, JobKind};
 use store::load::{self, EarlierContent, NewLoad, StartedLoad, Written};
+use store::migrate::check_version;
+use store::pool::connect_for_load;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::abandon::{abandon, remove_dead_loads};
@@ -98,7 +100,8 @@ impl Load {
         };
         let prepared = self.prepare(folder, global).or_exit(ExitStatus::Usage)?;
         let url = global.database_url()?;
-        let mut connection = database::connect(url, "monthend load").await?;
+        let mut connection = connect_for_load(url, "monthend load").await?;
+        check_version(&mut connection).await?;
         let installation = installation::read(&mut connection).await?;
         if let (Some(book), Some((path, _))) = (&prepared.price_book, &prepared.folder.price_book) {
             book.check_installation(&installation.zone, installation.currency)

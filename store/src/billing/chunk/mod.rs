@@ -28,7 +28,7 @@ pub use self::claim_chunk::{ChunkClaim, ClaimedChunk, claim_chunk};
 pub use self::complete_chunk::{complete_chunk, is_chunk_done};
 pub use self::live_outcomes::{LiveOutcomes, read_live_outcomes};
 pub use self::prior_inputs::{
-    ComparedUsageRow, InputRows, PriorRevision, read_compared_usage, read_inputs_of, read_outcome_revisions,
+    ComparedUsageRow, InputRows, PriorRevision, read_compared_usage, read_inputs_of, read_last_billings,
     read_prior_revisions,
 };
 pub use self::shard::{PinnedInputs, ShardTotals, prepare_connection, read_pinned_inputs, read_shard_totals};

@@ -18,7 +18,7 @@ use crate::decode::{read_amount, read_number};
 use crate::error::{During as _, StoreError};
 use crate::load::DataVersion;
 
-/// A revision that live outcomes can be of, with the inputs that it pinned.
+/// A revision that can be the last one to have billed a member, with the inputs that it pinned.
 #[derive(Debug, Clone)]
 pub struct PriorRevision {
     pub revision: Revision,
@@ -27,7 +27,8 @@ pub struct PriorRevision {
     pub price_book: String,
 }
 
-/// Reads the revisions that make up the month as of a revision, from that one to the first billing.
+/// Reads the revisions that can be the last one, as of a revision, to have billed a member: the
+/// highest one of everyone and those of some members above it, from the highest to the lowest.
 ///
 /// # Errors
 /// When the database fails.
@@ -37,12 +38,17 @@ pub async fn read_prior_revisions(
     of_revision: Revision,
 ) -> Result<Vec<PriorRevision>, BillingError> {
     let rows = sqlx::query!(
-        "select r.revision, r.data_cutoff, b.content
-         from revision_layer l
-         join revision r on r.month = l.month and r.revision = l.layer
-         join price_book b on b.sha256 = r.price_book
-         where l.month = $1 and l.revision = $2
-         order by r.revision desc",
+        r#"with layer as (
+               select r.revision, r.data_cutoff, r.price_book, r.scope
+               from revision_layer l
+               join revision r on r.month = l.month and r.revision = l.layer
+               where l.month = $1 and l.revision = $2
+           )
+           select l.revision as "revision!", l.data_cutoff as "data_cutoff!", b.content as "content!"
+           from layer l
+           join price_book b on b.sha256 = l.price_book
+           where l.revision >= (select max(revision) from layer where scope = 'EVERYONE')
+           order by l.revision desc"#,
         month.to_string(),
         of_revision.get()
     )
@@ -61,30 +67,36 @@ pub async fn read_prior_revisions(
     Ok(prior)
 }
 
-/// Reads, for each of the members, the highest of the revisions that has an outcome for it.
+/// Reads, for each of the members, the highest of the revisions whose scope has it, whether or not
+/// the member has an outcome in it: a re-billing writes none for a member whose outcome stays.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn read_outcome_revisions(
+pub async fn read_last_billings(
     tx: &mut PgConnection,
     month: BillingMonth,
     members: &[MemberId],
     revisions: impl Iterator<Item = Revision>,
 ) -> Result<BTreeMap<MemberId, Revision>, BillingError> {
     let rows = sqlx::query!(
-        r#"select member_id as "member_id!", max(revision) as "revision!"
-           from outcome where month = $1 and member_id = any($2) and revision = any($3) group by member_id"#,
+        r#"select m.member_id as "member_id!", max(r.revision) as "revision!"
+           from unnest($2::bigint[]) as m (member_id)
+           join revision r on r.month = $1 and r.revision = any($3) and m.member_id between r.scope_from and r.scope_to
+           where not r.scope_listed or exists (
+               select from scope_member s
+               where s.month = r.month and s.revision = r.revision and s.member_id = m.member_id)
+           group by m.member_id"#,
         month.to_string(),
         &ids(members),
         &revisions.map(Revision::get).collect::<Vec<_>>()
     )
     .fetch_all(tx)
     .await
-    .during("cannot read the revisions of the live outcomes")?;
+    .during("cannot read which revisions billed the members last")?;
     rows.into_iter()
         .map(|row| {
-            let member = read_number("outcome.member_id", row.member_id)?;
-            Ok((member, read_number("outcome.revision", row.revision.into())?))
+            let member = read_number("scope_member.member_id", row.member_id)?;
+            Ok((member, read_number("revision.revision", row.revision.into())?))
         })
         .collect()
 }

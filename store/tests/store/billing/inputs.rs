@@ -1,6 +1,6 @@
 //! Which loads count for a run: loads that are taken back, that come late, that a source still owes.
 
-use domain::ids::MemberId;
+use domain::ids::{MemberId, Revision};
 use store::billing::{self, BeginResult, EndStatus, LateRows, RevisionKey, Scope};
 use store::load;
 use store::testing::sample_month::EVERYTHING;
@@ -276,6 +276,69 @@ async fn what_is_late_for_some_members_is_what_a_run_of_the_late_bills() {
     assert_eq!(listed(&fourth).await, "2 10");
     fixture.issue(&fourth).await;
     assert_eq!(violations(&fixture).await, [""; 0]);
+}
+
+/// Two adjustments of the month, and a third of whom nobody is charged for it.
+const LATE_ADJUSTMENTS: &str = "insert into adjustment values
+    (71, 5, '2026-10', 'FEE', 9, 'x', 2), (72, 6, '2026-10', 'FEE', 9, 'x', 2), (73, 60, '2026-10', 'FEE', 9, 'x', 2)";
+
+/// Bills the scope again, issues it, and returns its revision.
+async fn bill_scope(
+    fixture: &BillingFixture,
+    uid: u128,
+    of_revision: Revision,
+    scope: &Scope,
+    cutoff: Option<i64>,
+) -> Revision {
+    let book = &fixture.price_book;
+    let key = fixture.rebill_scope(uid, of_revision.get(), book, scope, cutoff).await.key;
+    bill_shards(fixture, &key).await;
+    fixture.issue(&key).await;
+    key.revision
+}
+
+#[tokio::test]
+async fn a_scope_does_not_hide_what_is_late_for_others() {
+    let fixture = BillingFixture::new().await;
+    fixture.load(1, EVERYTHING).await;
+    bill_month(&fixture).await;
+    fixture.load(2, LATE_ADJUSTMENTS).await;
+    let adjustments = |rows| LateRows { adjustments: rows, ..LateRows::default() };
+    assert_eq!(late(&fixture).await, adjustments(3));
+    let first = "1".parse().unwrap();
+    // Which of the rows are of member 6 is not known.
+    let list = Scope::Members(vec![6.try_into().unwrap()]);
+    let listed = bill_scope(&fixture, 20, first, &list, None).await;
+    assert_eq!(late(&fixture).await, adjustments(3));
+    // Load 2 is billed for member 6 only.
+    fixture.take_back(2).await;
+    assert_eq!(late(&fixture).await, LateRows { taken_back: 3, ..LateRows::default() });
+    fixture.load(4, &LATE_ADJUSTMENTS.replace(", 2)", ", 4)")).await;
+    fixture.roll_back(21, listed.into()).await;
+    assert_eq!(late(&fixture).await, adjustments(3));
+    // All that is late is billed, and everyone.
+    let second = bill_scope(&fixture, 22, first, &Scope::Late, None).await;
+    assert_eq!(late(&fixture).await, LateRows::default());
+    fixture.roll_back(23, second.into()).await;
+    bill_scope(&fixture, 24, first, &Scope::Everyone, None).await;
+    assert_eq!(late(&fixture).await, LateRows::default());
+}
+
+#[tokio::test]
+async fn a_scope_as_of_an_earlier_load_does_not_hide_that_others_are_billed_with_a_later_one() {
+    let fixture = BillingFixture::new().await;
+    fixture.load(1, EVERYTHING).await;
+    fixture.load(2, LATE_ADJUSTMENTS).await;
+    bill_month(&fixture).await;
+    let not_charged = async || billing::read_totals(&fixture.operator).await.unwrap()[0].not_charged;
+    let of_everyone = not_charged().await;
+    assert!(of_everyone.adjustments > 0);
+    let scope = Scope::Members(vec![6.try_into().unwrap()]);
+    let listed = bill_scope(&fixture, 20, "1".parse().unwrap(), &scope, Some(1)).await;
+    assert_eq!(late(&fixture).await, LateRows::default());
+    assert_eq!(not_charged().await, of_everyone);
+    assert_eq!(fixture.take_back(2).await.billed, [(MONTH.parse().unwrap(), listed)]);
+    assert_eq!(late(&fixture).await, LateRows { taken_back: 3, ..LateRows::default() });
 }
 
 #[tokio::test]

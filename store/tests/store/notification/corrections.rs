@@ -253,6 +253,49 @@ async fn a_member_without_a_live_bill_gets_no_correction() {
     assert_eq!(select(&fixture, 2, Selection::Corrected).await.1, "3/2 corrects 1");
 }
 
+#[tokio::test]
+async fn a_bill_that_may_have_arrived_stays_so_when_sending_it_again_fails_or_is_skipped() {
+    let fixture = Fixture::with_bills(6).await;
+    let first = fixture.ready(1).await;
+    fixture.end(&first, &[1, 2, 3, 4], Outcome::Unknown).await;
+    fixture.end(&first, &[5], Outcome::Failed).await;
+    let (again, found) = select(&fixture, 2, Selection::Unknown).await;
+    assert_eq!(found, "1/1, 2/1, 3/1, 4/1");
+    fixture.end(&again, &[1, 3], Outcome::Failed).await;
+    let mut consumer = fixture.consumer("a").await;
+    let skipped = consumer.claim(&again, &keys(&[2], 1)).await;
+    let skipped = super::fixture::outcomes_of(&skipped, Outcome::Skipped);
+    assert_eq!(consumer.hand_over_and_record(&[], &skipped).await.recorded.len(), 1);
+    // Once more: member 3 is claimed, member 5 fails again.
+    let (failed, found) = select(&fixture, 3, Selection::Failed).await;
+    assert_eq!(found, "1/1, 3/1, 5/1");
+    assert_eq!(consumer.claim(&failed, &keys(&[3], 1)).await.len(), 1);
+    fixture.end(&failed, &[5], Outcome::Failed).await;
+    assert_eq!(fixture.deliveries().await, "1 FAILED 2, 2 SKIPPED 2, 3 CLAIMED 3, 4 UNKNOWN 1, 5 FAILED 2");
+
+    fixture.database.issue_bills(2, "select generate_series(1, 6)").await;
+    let (corrections, found) = select(&fixture, 4, Selection::Corrected).await;
+    assert_eq!(found, "1/2 corrects 1, 2/2 corrects 1, 3/2 corrects 1, 4/2 corrects 1");
+    assert_eq!(select(&fixture, 5, Selection::Ready).await.1, "5/2, 6/2");
+    end(&fixture, &corrections, &keys(&[1, 2, 3, 4], 2), Outcome::Sent).await;
+}
+
+#[tokio::test]
+async fn what_failed_last_may_have_arrived_before_what_was_sent_since() {
+    let fixture = Fixture::with_bills(1).await;
+    let first = fixture.ready(1).await;
+    fixture.end(&first, &[1], Outcome::Unknown).await;
+    fixture.database.issue_bills(2, "values (1)").await;
+    let (second, _) = select(&fixture, 2, Selection::Corrected).await;
+    end(&fixture, &second, &keys(&[1], 2), Outcome::Sent).await;
+    roll_back(&fixture, 2).await;
+    let (again, found) = select(&fixture, 3, Selection::Unknown).await;
+    assert_eq!(found, "1/1 corrects 2");
+    end(&fixture, &again, &keys(&[1], 1), Outcome::Failed).await;
+    fixture.database.issue_bills(3, "values (1)").await;
+    assert_eq!(select(&fixture, 4, Selection::Corrected).await.1, "1/3 corrects 2");
+}
+
 /// Member 1 was handed revision 1 and has no outcome; the correction to revision 2 is selected.
 async fn correction_of_a_hand_over() -> (Fixture, Consumer, Vec<ClaimedDelivery>, RunFacts) {
     let fixture = Fixture::with_bills(1).await;

@@ -134,3 +134,23 @@ async fn corrections_are_verified_and_each_violation_is_found() {
         tx.rollback().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_bill_of_unknown_outcome_that_failed_since_is_corrected_by_the_next_one() {
+    let fixture = Fixture::with_bills(1).await;
+    let first = fixture.run(1, Selection::Ready, &Scope::Everyone).await;
+    fixture.end(&first, &[1], Outcome::Unknown).await;
+    let again = fixture.run(2, Selection::Unknown, &Scope::Everyone).await;
+    fixture.end(&again, &[1], Outcome::Failed).await;
+    fixture.database.issue_bills(2, "values (1)").await;
+    let corrections = fixture.run(3, Selection::Corrected, &Scope::Everyone).await;
+    let mut consumer = fixture.consumer("a").await;
+    let deliveries = consumer.claim(&corrections, &keys(&[1], 2)).await;
+    consumer.deliver(&deliveries, Outcome::Sent).await;
+    let mut owner = fixture.database.connect().await;
+    assert_eq!(violations(&mut owner).await, [""; 0]);
+    let as_a_bill =
+        format!("update notice_target set corrects = null where notification = {}", corrections.id.0);
+    fixture.database.execute(&as_a_bill).await;
+    assert_eq!(violations(&mut owner).await.len(), 2);
+}

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
 use store::billing;
+use store::error::During as _;
 use store::notification::{self, BeginRequest, BeginResult, BillKey, RunFacts, Scope, Selection, Uuid};
+use store::pool;
 use store::testing::{BillingFixture, MONTH};
 
 use super::fixture::{LEASE, keys, members, templates};
@@ -151,4 +153,53 @@ async fn a_hand_over_waits_for_a_revision_that_is_being_issued_and_then_sees_it(
     issuing.await.unwrap();
     let result = handing_over.await.unwrap();
     assert_eq!((members(&result.granted), members(&result.refused)), (vec![], vec![MEMBER]));
+}
+
+#[tokio::test]
+async fn a_consumer_that_stops_within_a_hand_over_is_ended_and_issuing_goes_on() {
+    let fixture = corrected_month().await;
+    let (first, targets) = run(&fixture, 11, Selection::Ready).await;
+    let second = rebill(&fixture, 2, 1).await;
+    assert!(fixture.verify(&second).await.passed());
+    let mut worker = fixture.database.connect_as("monthend_worker").await;
+    let consumer = notification::register_consumer(&mut worker, "test", "mock://").await.unwrap();
+    let claims =
+        notification::claim_deliveries(&mut worker, &first, consumer, LEASE, &targets).await.unwrap();
+    let claimed: Vec<_> = claims.claimed.iter().map(|claimed| claimed.delivery).collect();
+    let mut open = worker.begin().await.unwrap();
+    let result = notification::hand_over_and_record(&mut open, consumer, LEASE, &claimed, &[]).await.unwrap();
+    assert_eq!(members(&result.granted), [MEMBER]);
+    // Its session has a limit; this one is soon over.
+    assert_eq!(idle_limit(&mut open).await, "1min");
+    sqlx::query("set local idle_in_transaction_session_timeout = '100ms'").execute(&mut *open).await.unwrap();
+
+    let issuing = billing::issue_revision(&fixture.operator, &second, None);
+    tokio::time::timeout(Duration::from_secs(30), issuing).await.expect("it waits for the consumer").unwrap();
+    // For the consumer it is as if the connection were lost: it tries again.
+    let ended = sqlx::query("select 1").execute(&mut *open).await.during("it goes on").unwrap_err();
+    assert!(ended.is_transient(), "{ended:?}");
+    // Nothing was handed over.
+    drop(open);
+    let state = "select string_agg(state::text, ' ') from delivery";
+    assert_eq!(fixture.database.read_text(state).await, "CLAIMED");
+}
+
+async fn idle_limit(connection: &mut PgConnection) -> String {
+    sqlx::query_scalar("show idle_in_transaction_session_timeout").fetch_one(connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn no_session_can_hold_a_transaction_open_without_end() {
+    let database = store::testing::TestDatabase::empty().await;
+    let url = &database.url;
+    assert_eq!(idle_limit(&mut pool::connect_one(url, "test").await.unwrap()).await, "1min");
+    assert_eq!(idle_limit(&mut pool::connect_for_load(url, "test").await.unwrap()).await, "10min");
+    let lazy = pool::connect_lazily(url, "test", 1, Duration::from_secs(30)).unwrap();
+    for pool in [
+        pool::connect(url, "test", 1).await.unwrap(),
+        lazy,
+        notification::connect_for_lookups(url, "test", 1).await.unwrap(),
+    ] {
+        assert_eq!(idle_limit(&mut pool.acquire().await.unwrap()).await, "1min");
+    }
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use domain::change_cause::ChangeCause;
+use domain::ids::MemberId;
 use store::billing::{CauseShare, Diff, RevisionKey, Scope};
 
 use super::Fixture;
@@ -183,7 +184,7 @@ async fn a_load_that_was_taken_back_is_the_cause_of_what_it_no_longer_brings() {
 }
 
 #[tokio::test]
-async fn a_member_is_compared_with_the_revision_that_its_outcome_is_of() {
+async fn a_member_is_compared_with_the_revision_that_billed_it_last() {
     let fixture = loaded(1000).await;
     let second = fixture.rebill(2, 1, &corrected_price_book(&fixture)).await;
     billed_again(&fixture, &second.key).await;
@@ -244,4 +245,59 @@ async fn with_the_same_data_only_the_price_book_or_the_calculation_can_be_the_ca
             .await,
         "100 CALCULATION"
     );
+}
+
+/// The changes of a revision with their causes.
+async fn changes(fixture: &Fixture, revision: i32) -> String {
+    let changes = format!(
+        "select string_agg(format('%s %s %s', member_id, change, cause), ', ' order by member_id)
+         from bill_diff where revision = {revision}"
+    );
+    fixture.database.read_text(&changes).await
+}
+
+#[tokio::test]
+async fn what_a_revision_has_seen_is_no_cause_of_a_later_change() {
+    let fixture = Fixture::new().await;
+    fixture
+        .load(
+            1,
+            "insert into member (member_id, load, name) select id, 1, '' from generate_series(1, 5) id;
+             insert into subscription (member_id, plan_code, from_date, load) values (3, 'LTE-33', '2026-01-01', 1)",
+        )
+        .await;
+    fixture.bill().await;
+    // The grants come late. Without a plan they change nothing.
+    fixture
+        .load(
+            2,
+            "insert into discount_grant (member_id, discount_code, from_date, load)
+                 select id, 'CONTRACT-25', '2026-01-01', 2 from unnest(array[1, 2, 4, 5]) id",
+        )
+        .await;
+    let member = |id: i64| MemberId::try_from(id).unwrap();
+    let range = Scope::Range { from: member(1), to: member(1) };
+    let list = Scope::Members(vec![member(3), member(4)]);
+    for (uid, of_revision, scope) in [(2, 1, range), (3, 2, list)] {
+        let key = fixture.rebill_scope(uid, of_revision, &fixture.price_book, &scope, None).await.key;
+        billed_again(&fixture, &key).await;
+        assert_eq!(changes(&fixture, key.revision.get()).await, "");
+    }
+    let plans = |load: i64, ids: &str| {
+        format!(
+            "insert into subscription (member_id, plan_code, from_date, load)
+                 select id, 'LTE-33', '2026-01-01', {load} from unnest(array[{ids}]) id"
+        )
+    };
+    fixture.load(3, &plans(3, "1, 2, 4")).await;
+    let fourth = fixture.rebill(4, 3, &fixture.price_book).await;
+    billed_again(&fixture, &fourth.key).await;
+    // The grant of member 2 is new: it was in neither scope.
+    assert_eq!(changes(&fixture, 4).await, "1 ADDED PLAN, 2 ADDED MORE_THAN_ONE, 4 ADDED PLAN");
+
+    // Everyone was billed since the grant came.
+    fixture.load(4, &plans(4, "5")).await;
+    let fifth = fixture.rebill(5, 4, &fixture.price_book).await;
+    billed_again(&fixture, &fifth.key).await;
+    assert_eq!(changes(&fixture, 5).await, "5 ADDED PLAN");
 }
