@@ -10,7 +10,7 @@ use base64::Engine as _;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use secrecy::SecretString;
-use store::billing::{self, BeginRequest, BeginResult, Rebilling, Scope, Started, Uuid};
+use store::billing::{self, AfterSent, BeginRequest, BeginResult, Rebilling, Scope, Started, Uuid};
 
 use crate::progress::print_step;
 use crate::raw_copy::raw_copy;
@@ -174,6 +174,7 @@ pub(crate) async fn bill(
                 of_revision: i64::from(number).try_into()?,
                 reason: "a measurement",
                 scope: &Scope::Everyone,
+                after_sent: AfterSent::Revise,
             }),
             None => None,
         },

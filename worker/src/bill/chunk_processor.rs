@@ -7,7 +7,7 @@ use domain::pricing::Pricer;
 use domain::zone::ZonedMonth;
 use sqlx::{Connection as _, PgConnection};
 use store::billing::chunk::{self, ChunkClaim, ClaimedChunk, ShardTotals};
-use store::billing::{BillingError, Counts, RevisionKey};
+use store::billing::{AfterSent, BillingError, Counts, RevisionKey};
 use store::error::{DatabaseError, During as _, StoreError};
 use store::installation;
 use store::load::DataVersion;
@@ -63,6 +63,7 @@ struct Pinned {
     month: ZonedMonth,
     data: DataVersion,
     of_revision: Option<Revision>,
+    after_sent: AfterSent,
     /// What the live outcomes were priced from. Empty for a first billing.
     prior: Vec<Prior>,
 }
@@ -111,8 +112,16 @@ impl<'a> ChunkProcessor<'a> {
             }
         };
         let pricer = Pricer::new(&pinned.price_book, &pinned.month);
-        let mut outcomes =
-            price_chunk(&mut tx, &pricer, &self.key, &span, &pinned.data, pinned.of_revision).await?;
+        let mut outcomes = price_chunk(
+            &mut tx,
+            &pricer,
+            &self.key,
+            &span,
+            &pinned.data,
+            pinned.of_revision,
+            pinned.after_sent,
+        )
+        .await?;
         if pinned.of_revision.is_some() {
             let changes = outcomes.changes();
             let causes =
@@ -151,5 +160,5 @@ async fn read_pinned(
             prior.push(Prior::parse(layer)?);
         }
     }
-    Ok(Pinned { price_book, month, data: pinned.data, of_revision, prior })
+    Ok(Pinned { price_book, month, data: pinned.data, of_revision, after_sent: pinned.after_sent, prior })
 }

@@ -9,13 +9,13 @@ use sqlx::PgConnection;
 use store::billing::chunk::{
     self, AdjustmentRow, ChunkOutcomes, ClaimedChunk, GrantRow, SubscriptionRow, UsageBoundaries, UsageRow,
 };
-use store::billing::{BillingError, RevisionKey};
+use store::billing::{AfterSent, BillingError, RevisionKey};
 use store::load::DataVersion;
 
 use super::not_charged::count_not_charged;
 
 /// Reads the chunk's rows of this version of the data and prices its members. `of_revision` is the live
-/// revision that this one bills again.
+/// revision that this one bills again, and `after_sent` what it does about bills of it that were sent.
 ///
 /// # Errors
 /// The database fails.
@@ -26,6 +26,7 @@ pub(super) async fn price_chunk(
     span: &ClaimedChunk,
     data: &DataVersion,
     of_revision: Option<Revision>,
+    after_sent: AfterSent,
 ) -> Result<ChunkOutcomes, BillingError> {
     let month = key.month;
     let members = chunk::read_members(tx, span, data).await?;
@@ -34,7 +35,7 @@ pub(super) async fn price_chunk(
     let grants = chunk::read_grants(tx, span, month, data).await?;
     let adjustments = chunk::read_adjustments(tx, span, month, data).await?;
     let usage = chunk::read_usage(tx, span, month, data, &cuts).await?;
-    let live = chunk::read_live_outcomes(tx, span, month, of_revision).await?;
+    let live = chunk::read_live_outcomes(tx, span, month, of_revision, after_sent).await?;
     let mut outcomes = ChunkOutcomes::new(key, live);
     outcomes.not_charged =
         count_not_charged(pricer, &members, &coverages, &subscriptions, &adjustments, &usage);
@@ -100,7 +101,7 @@ fn price_members(
         }));
         own_adjustments.clear();
         own_adjustments.extend(adjustments.rows_of(member).iter().map(|row| Adjustment {
-            id: row.adjustment_id,
+            id: row.id,
             code: &row.code,
             amount: MinorUnits::new(row.amount),
         }));
