@@ -41,6 +41,8 @@ reasons! {
     MONTH_ALREADY_BILLED = "MonthAlreadyBilled";
     /// The revision that the run names is not the month's highest live one.
     REVISION_CONFLICT = "RevisionConflict";
+    /// A later month has billed what the revision to be rolled back has posted to it.
+    DIFFERENCES_BILLED = "DifferencesBilled";
     PLANNING = "Planning";
     PLANNED = "Planned";
     BILLING = "Billing";

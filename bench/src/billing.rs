@@ -11,7 +11,9 @@ use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use secrecy::SecretString;
 use sqlx::PgPool;
-use store::billing::{self, BeginRequest, BeginResult, Rebilling, RevisionKey, Scope, Started, Uuid};
+use store::billing::{
+    self, AfterSent, BeginRequest, BeginResult, Rebilling, RevisionKey, Scope, Started, Uuid,
+};
 
 use crate::progress::print_step;
 use crate::raw_copy::raw_copy;
@@ -217,6 +219,7 @@ pub(crate) async fn draft(
                 of_revision: i64::from(number).try_into()?,
                 reason: "a measurement",
                 scope: &Scope::Everyone,
+                after_sent: AfterSent::Revise,
             }),
             None => None,
         },

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::diff::{CauseShare, ChangeCause, Diff};
 pub use self::status::{
-    Amounts, BillingRunStatus, Counts, Late, NotCharged, Phase, PinnedPriceBook, Progress, VerificationCheck,
+    Adjusted, Amounts, BillingRunStatus, Counts, Late, NotCharged, Phase, PinnedPriceBook, Progress,
+    VerificationCheck,
 };
 use crate::limit::Limit;
 use crate::member_range::MemberRange;
@@ -245,7 +246,6 @@ pub struct Rebill {
     pub reason: String,
     /// What happens to a member whose bill changes and was e-mailed already.
     #[serde(default)]
-    #[x_kube(validation = Rule::new("self == 'Revise'").message("rebill.afterSent: Adjust is not available in this version; leave it out, or use Revise"))]
     pub after_sent: AfterSent,
 }
 
@@ -255,8 +255,8 @@ pub enum AfterSent {
     /// The member gets the corrected bill. It is not e-mailed by itself.
     #[default]
     Revise,
-    /// The member keeps the bill, and the difference is posted to a later month. Not available in
-    /// this version.
+    /// The member keeps the bill. The difference of the totals is posted to the first later month
+    /// without a live revision, as an adjustment with the code CORRECTION.
     Adjust,
 }
 

@@ -53,6 +53,10 @@ pub struct BillingRunStatus {
     /// What a run with spec.rebill changes, once its draft is verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff: Option<Diff>,
+    /// What a run with spec.rebill posts to a later month, because it leaves bills that were sent or
+    /// corrects bills that an earlier run had left. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adjusted: Option<Adjusted>,
     /// When the run locked its month and started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
@@ -189,6 +193,20 @@ pub struct NotCharged {
     pub adjustment_amount: String,
     /// Usage rows; a part of counts.unbillableUsage.
     pub usage_rows: i64,
+}
+
+/// Differences that are posted to a later month as adjustments. The view posted_adjustment has
+/// them by member once the revision is issued.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Adjusted {
+    /// Members with a difference. They count as unchanged in diff.
+    pub members: i64,
+    /// The sum of the differences, in minor units of the currency. It is no part of diff.totalDelta.
+    pub amount: String,
+    /// The month that bills the differences. Known once the revision is issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_month: Option<String>,
 }
 
 /// Rows that were loaded after the cut-off, of loads that were not taken back.

@@ -2,8 +2,9 @@
 
 use jiff::civil::Date;
 
-use crate::ids::AdjustmentId;
+use crate::ids::{AdjustmentId, Revision};
 use crate::money::MinorUnits;
+use crate::month::BillingMonth;
 
 /// A plan that a member has from `from` (inclusive) to `to` (exclusive); without `to` it has no
 /// end.
@@ -26,9 +27,20 @@ pub struct Grant<'a> {
 /// A one-off charge (positive) or credit (negative).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adjustment<'a> {
-    pub id: AdjustmentId,
+    pub id: AdjustmentIdentity,
     pub code: &'a str,
     pub amount: MinorUnits,
+}
+
+/// What identifies an adjustment. A bill has them in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdjustmentIdentity {
+    Loaded(AdjustmentId),
+    /// The difference that a re-billing of an earlier month has posted to this one.
+    Correction {
+        month: BillingMonth,
+        revision: Revision,
+    },
 }
 
 /// The member's usage of one kind in one interval between the instants of

@@ -16,7 +16,7 @@ mod segments;
 /// same inputs. It rises with every change after which some inputs give another bill.
 pub const VERSION: i32 = 1;
 
-pub use inputs::{Adjustment, Grant, Subscription, UsageSum};
+pub use inputs::{Adjustment, AdjustmentIdentity, Grant, Subscription, UsageSum};
 pub use outcome::{Amounts, Bill, Item, ItemKind, Outcome, Quarantine, QuarantineCode};
 pub use pricer::Pricer;
 pub use segments::{Eligibility, Segment, Segments};

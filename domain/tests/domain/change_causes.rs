@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use domain::change_cause::{ChangeCause, ComparedUsage, Comparison, Inputs};
-use domain::ids::AdjustmentId;
 use domain::money::MinorUnits;
 use domain::price_book::PriceBook;
-use domain::pricing::{Adjustment, Grant, Pricer, Subscription, UsageSum};
+use domain::pricing::{Adjustment, AdjustmentIdentity, Grant, Pricer, Subscription, UsageSum};
 use domain::zone::ZonedMonth;
 
 use crate::members::{Member, UsageRow, month};
@@ -67,7 +66,7 @@ impl State {
                 .adjustments
                 .iter()
                 .map(|own| Adjustment {
-                    id: AdjustmentId::try_from(own.id).unwrap(),
+                    id: AdjustmentIdentity::Loaded(own.id.try_into().unwrap()),
                     code: &own.code,
                     amount: MinorUnits::new(own.amount),
                 })

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use domain::ids::AdjustmentId;
 use domain::money::MinorUnits;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use domain::pricing::{Adjustment, Grant, Outcome, Pricer, Subscription, UsageSum};
+use domain::pricing::{Adjustment, AdjustmentIdentity, Grant, Outcome, Pricer, Subscription, UsageSum};
 use domain::zone::{Zone, ZonedMonth};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -98,7 +97,7 @@ impl Member {
             .adjustments
             .iter()
             .map(|a| Adjustment {
-                id: AdjustmentId::try_from(a.id).unwrap(),
+                id: AdjustmentIdentity::Loaded(a.id.try_into().unwrap()),
                 code: &a.code,
                 amount: MinorUnits::new(a.amount),
             })

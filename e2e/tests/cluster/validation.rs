@@ -49,8 +49,8 @@ async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
             "rebill.reason must say why the month is billed again, in 1 to 1024 characters",
         ),
         (
-            json!({"rebill": {"ofRevision": 1, "reason": "r", "afterSent": "Adjust"}}),
-            "rebill.afterSent: Adjust is not available in this version; leave it out, or use Revise",
+            json!({"rebill": {"ofRevision": 1, "reason": "r", "afterSent": "Ignore"}}),
+            "spec.rebill.afterSent: Unsupported value: \"Ignore\": supported values: \"Revise\", \"Adjust\"",
         ),
         (json!({"rebill": rebill, "scope": {}}), one_of),
         (json!({"rebill": rebill, "scope": {"memberIds": [1], "select": "Late"}}), one_of),

@@ -6,7 +6,7 @@ use api::BillingRunStatus;
 use domain::ids::{LoadNumber, Revision};
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use store::billing::{EndStatus, RevisionKey, RunSnapshot, Scope, ScopeKind};
+use store::billing::{AfterSent, EndStatus, RevisionKey, RunSnapshot, Scope, ScopeKind};
 
 use crate::controller::decision::Decision;
 use crate::controller::worker_job::JobAction;
@@ -43,12 +43,13 @@ pub(crate) struct BeginPlan {
     pub(super) rebill: Option<RebillPlan>,
 }
 
-/// The live revision to bill again, why, and for whom.
+/// The live revision to bill again, why, for whom, and what happens to bills that were sent.
 #[derive(Clone, PartialEq)]
 pub(crate) struct RebillPlan {
     pub(super) of_revision: Revision,
     pub(super) reason: String,
     pub(super) scope: Scope,
+    pub(super) after_sent: AfterSent,
 }
 
 /// What a rollback takes back.
@@ -75,6 +76,9 @@ impl fmt::Debug for Action {
                 None => write!(f, "Begin(month {})", plan.month),
                 Some(rebill) => {
                     write!(f, "Begin(month {}, over revision {}", plan.month, rebill.of_revision)?;
+                    if rebill.after_sent == AfterSent::Adjust {
+                        f.write_str(", adjusting")?;
+                    }
                     match rebill.scope.kind() {
                         ScopeKind::Everyone => f.write_str(")"),
                         scope => write!(f, ", {scope})"),

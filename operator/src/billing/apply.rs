@@ -61,6 +61,7 @@ async fn begin(
             of_revision: rebill.of_revision,
             reason: &rebill.reason,
             scope: &rebill.scope,
+            after_sent: rebill.after_sent,
         }),
         require_sources: &run.spec.require_sources,
     };

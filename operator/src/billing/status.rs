@@ -1,13 +1,13 @@
 //! The status of a billing run, from the database's snapshot of it. Pure.
 
 use api::billing_run::{
-    Amounts, CauseShare, ChangeCause, Counts, Diff, Late, NotCharged, Phase, PinnedPriceBook, Progress,
-    VerificationCheck,
+    Adjusted, Amounts, CauseShare, ChangeCause, Counts, Diff, Late, NotCharged, Phase, PinnedPriceBook,
+    Progress, VerificationCheck,
 };
 use api::conditions::{ConditionUpdate, STARTED};
 use api::{BillingRun, BillingRunStatus, reasons};
 use domain::change_cause;
-use store::billing::{RebillingSnapshot, RunSnapshot, ScopeKind};
+use store::billing::{PostedDifferences, RebillingSnapshot, RunSnapshot, ScopeKind};
 
 use super::observed::Observed;
 use crate::controller::progress::{self, RECENTLY};
@@ -36,6 +36,7 @@ pub(super) fn builder<'a>(
         amounts: Some(amounts(revision)),
         verification: checks(revision),
         diff: revision.diff.as_ref().map(diff),
+        adjusted: adjusted(revision),
         start_time: Some(whole_second(revision.opened_at)),
         ..BillingRunStatus::default()
     };
@@ -152,6 +153,15 @@ fn diff(diff: &store::billing::Diff) -> Diff {
             })
             .collect(),
     }
+}
+
+fn adjusted(revision: &RunSnapshot) -> Option<Adjusted> {
+    let PostedDifferences { members, amount } = revision.posted;
+    (members > 0).then(|| Adjusted {
+        members,
+        amount: amount.to_string(),
+        to_month: revision.posts_to.map(|month| month.to_string()),
+    })
 }
 
 fn cause(cause: change_cause::ChangeCause) -> ChangeCause {

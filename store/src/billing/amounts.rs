@@ -1,5 +1,7 @@
 //! What is counted and summed over the bills of a month.
 
+use std::ops::AddAssign;
+
 use crate::decode::read_amount;
 use crate::error::StoreError;
 
@@ -25,6 +27,18 @@ pub struct Amounts {
     pub tax: i128,
     pub rounding: i128,
     pub total: i128,
+}
+
+impl AddAssign for Amounts {
+    fn add_assign(&mut self, other: Self) {
+        self.base += other.base;
+        self.usage += other.usage;
+        self.discount += other.discount;
+        self.adjustment += other.adjustment;
+        self.tax += other.tax;
+        self.rounding += other.rounding;
+        self.total += other.total;
+    }
 }
 
 /// Sums of the amount columns of `chunk` or `bill`, cast to text, as they can exceed 64 bits.

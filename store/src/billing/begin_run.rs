@@ -49,6 +49,34 @@ pub struct Rebilling<'a> {
     /// Stored with the new revision.
     pub reason: &'a str,
     pub scope: &'a Scope,
+    pub after_sent: AfterSent,
+}
+
+/// What a re-billing does for a member whose bill changes and was sent, or may have been.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AfterSent {
+    /// It writes the corrected bill.
+    #[default]
+    Revise,
+    /// It leaves the bill, and posts the difference of the totals to a later month.
+    Adjust,
+}
+
+impl AfterSent {
+    /// The value of `revision.after_sent`.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revise => "REVISE",
+            Self::Adjust => "ADJUST",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
+        [Self::Revise, Self::Adjust]
+            .into_iter()
+            .find(|after_sent| after_sent.as_str() == text)
+            .ok_or_else(|| StoreError::unreadable("revision.after_sent", text))
+    }
 }
 
 /// The result of [`begin_run`].
@@ -86,6 +114,18 @@ pub enum Rejection {
         asked: Revision,
         /// The highest live revision and its run.
         live: Option<(Revision, String)>,
+    },
+    #[error(
+        "revision {revision} of month {month} cannot be rolled back: it posted differences to month {posts_to}, of which \
+         revision {by_revision} of run {by} is live; bill month {month} again instead, with spec.rebill and ofRevision: {revision}"
+    )]
+    DifferencesBilled {
+        month: BillingMonth,
+        revision: Revision,
+        posts_to: BillingMonth,
+        /// The highest live revision of `posts_to` and its run.
+        by_revision: Revision,
+        by: String,
     },
     #[error("no load has finished yet; load data with `monthend load FOLDER` or `monthend seed`")]
     NoDataLoaded,
@@ -270,6 +310,7 @@ async fn open_revision(
     let book = request.price_book;
     let sha256 = book.sha256.to_string();
     let scope = request.rebill.map_or(ScopeKind::Everyone, |rebill| rebill.scope.kind());
+    let after_sent = request.rebill.map(|rebill| rebill.after_sent).unwrap_or_default();
     sqlx::query!("select open_billing_month($1)", month)
         .fetch_one(&mut *tx)
         .await
@@ -301,12 +342,14 @@ async fn open_revision(
                values (case when $9::int is null then 'BILLING' else 'REBILLING' end, $2, $1,
                        jsonb_strip_nulls(jsonb_build_object(
                            'runUid', $3::uuid, 'dataCutoff', $5::bigint, 'priceBook', $6::text, 'chunkSize', $7::int,
-                           'ofRevision', $9::int, 'rebillReason', $10::text, 'scope', $11::jsonb)))
+                           'ofRevision', $9::int, 'rebillReason', $10::text, 'scope', $11::jsonb,
+                           'afterSent', nullif($17::text, 'REVISE'))))
                returning id)
            insert into revision (month, revision, run, run_uid, fence, data_cutoff, price_book, chunk_size, shards, members, job,
-                                 of_revision, rebill_reason, scope, scope_from, scope_to, scope_listed, pricing_version)
+                                 of_revision, rebill_reason, scope, scope_from, scope_to, scope_listed, pricing_version,
+                                 after_sent)
            select $1, 1 + coalesce((select max(revision) from revision where month = $1), 0),
-                  $2, $3, $4, $5, $6, $7, $8, 0, job.id, $9, $10, $12, $13, $14, $15, $16
+                  $2, $3, $4, $5, $6, $7, $8, 0, job.id, $9, $10, $12, $13, $14, $15, $16, $17
            from job
            returning revision"#,
         month,
@@ -324,7 +367,8 @@ async fn open_revision(
         scope.rule().from,
         scope.rule().to,
         scope.rule().listed,
-        pricing::VERSION
+        pricing::VERSION,
+        after_sent.as_str()
     )
     .fetch_one(tx)
     .await

@@ -33,6 +33,10 @@ pub enum BillingError {
         over: Option<Revision>,
         live: Option<Revision>,
     },
+    #[error(
+        "revision {revision} of month {month} cannot be issued: it posts differences, and every later month is live or being billed"
+    )]
+    NoLaterMonth { month: BillingMonth, revision: Revision },
 }
 
 fn number(revision: Option<Revision>) -> String {

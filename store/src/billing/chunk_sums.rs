@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use super::amounts::{AmountTexts, Amounts, Counts};
 use super::billing_error::BillingError;
 use super::not_charged::NotCharged;
+use super::posted_differences::PostedDifferences;
 use super::revision::RevisionKey;
 use crate::decode::read_amount;
 use crate::error::During as _;
@@ -27,6 +28,7 @@ pub(super) struct ChunkSums {
     /// The versions of the pricing rules of the workers, ascending.
     pub(super) pricing_versions: Vec<i32>,
     pub(super) not_charged: NotCharged,
+    pub(super) posted: PostedDifferences,
 }
 
 /// Sums the chunks of a revision.
@@ -55,7 +57,8 @@ pub(super) async fn sum_chunks(
                   coalesce(sum(not_charged_add_ons), 0)::bigint as "not_charged_add_ons!",
                   coalesce(sum(not_charged_adjustments), 0)::bigint as "not_charged_adjustments!",
                   coalesce(sum(not_charged_adjustment_amount), 0)::text as "not_charged_adjustment_amount!",
-                  coalesce(sum(not_charged_usage), 0)::bigint as "not_charged_usage!"
+                  coalesce(sum(not_charged_usage), 0)::bigint as "not_charged_usage!",
+                  coalesce(sum(posted), 0)::bigint as "posted!", coalesce(sum(posted_amount), 0)::text as "posted_amount!"
            from chunk where month = $1 and revision = $2"#,
         key.month.to_string(),
         key.revision.get()
@@ -97,6 +100,10 @@ pub(super) async fn sum_chunks(
                 &row.not_charged_adjustment_amount,
             )?,
             usage_rows: row.not_charged_usage,
+        },
+        posted: PostedDifferences {
+            members: row.posted,
+            amount: read_amount("chunk.posted_amount", &row.posted_amount)?,
         },
     })
 }

@@ -67,7 +67,8 @@ pub(super) async fn complete_job(
                select coalesce(sum(billed), 0)::bigint as billed, coalesce(sum(quarantined), 0)::bigint as quarantined,
                       coalesce(sum(rated_usage), 0)::bigint as rated, coalesce(sum(unbillable_usage), 0)::bigint as unbillable,
                       coalesce(sum(quarantined_usage), 0)::bigint as quarantined_usage,
-                      coalesce(sum(changed), 0)::bigint as changed, coalesce(sum(total_amount), 0)::text as total
+                      coalesce(sum(changed), 0)::bigint as changed, coalesce(sum(posted), 0)::bigint as posted,
+                      coalesce(sum(total_amount), 0)::text as total
                from chunk where month = $1 and revision = $2
            )
            update job_log j
@@ -80,6 +81,7 @@ pub(super) async fn complete_job(
                    'revision', r.revision, 'digest', r.digest, 'lateUsage', r.late_usage, 'ratedUsage', done.rated,
                    'unbillableUsage', done.unbillable, 'quarantinedUsage', done.quarantined_usage,
                    'totalAmount', done.total, 'changed', case when r.of_revision is not null then done.changed end,
+                   'posted', nullif(done.posted, 0), 'postsTo', r.posts_to,
                    'reason', $4::text))
            from revision r, done
            where r.month = $1 and r.revision = $2 and j.id = r.job and j.status = 'RUNNING'"#,

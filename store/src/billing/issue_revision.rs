@@ -4,19 +4,20 @@ use sqlx::{PgConnection, PgPool};
 
 use super::billing_error::BillingError;
 use super::close_revision::{complete_job, free_month, lock_month, lock_revision};
+use super::posted_differences;
 use super::revision::{RevisionKey, RevisionState};
 use super::verify_revision::assert_verified;
 use crate::decode::read_number;
 use crate::error::{During as _, expect_rows_affected};
 use crate::hand_over_lock;
 
-/// Makes the draft the month's live revision. `decided_by` is the person who approved it, if an
+/// Makes the draft the month's live revision, and posts its differences to a later month. `decided_by` is the person who approved it, if an
 /// approval was required. A repeated call changes nothing.
 ///
 /// # Errors
 /// When the draft was not verified or a check failed, when the run no longer holds the month, when
 /// the revision was rejected, when the revision that it bills again is no longer the highest live
-/// one, or when the database fails.
+/// one, when no later month is left for its differences, or when the database fails.
 pub async fn issue_revision(
     pool: &PgPool,
     key: &RevisionKey,
@@ -34,14 +35,16 @@ pub async fn issue_revision(
     }
     assert_verified(&mut tx, key).await?;
     assert_over_live_revision(&mut tx, key).await?;
+    let posts_to = posted_differences::choose_month(&mut tx, key).await?;
     hand_over_lock::hold(&mut tx, key.month).await?;
     let issued = sqlx::query!(
-        "update revision set state = 'LIVE', issued_at = clock_timestamp(), decided_by = $4
+        "update revision set state = 'LIVE', issued_at = clock_timestamp(), decided_by = $4, posts_to = $5
          where month = $1 and revision = $2 and fence = $3 and state = 'DRAFT'",
         key.month.to_string(),
         key.revision.get(),
         key.fence,
-        decided_by
+        decided_by,
+        posts_to.map(|month| month.to_string())
     )
     .execute(&mut *tx)
     .await

@@ -1,7 +1,7 @@
 //! Billing runs and the revisions of a month: how a revision is planned, billed chunk by chunk,
 //! observed, verified, issued or rejected, and rolled back. Owns every statement that writes
 //! `month_lock`, `revision`, `scope_member`, `rollback`, `chunk`, `bill`, `bill_item`,
-//! `quarantined_member`, `ineligible_member` and `bill_change`. Decides nothing about runs (the
+//! `quarantined_member`, `ineligible_member`, `bill_change` and `posted_difference`. Decides nothing about runs (the
 //! operator does) and prices nothing (`domain` does).
 //!
 //! Each function that writes is keyed by the run's uid and guarded by the state before it and by
@@ -22,6 +22,7 @@ mod month_totals;
 mod not_charged;
 mod observe;
 mod plan_chunks;
+mod posted_differences;
 mod reject_revision;
 mod revision;
 mod roll_back_revision;
@@ -33,7 +34,7 @@ mod verify_usage;
 pub use sqlx::types::Uuid;
 
 pub use self::amounts::{Amounts, Counts};
-pub use self::begin_run::{BeginRequest, BeginResult, Rebilling, Rejection, Started, begin_run};
+pub use self::begin_run::{AfterSent, BeginRequest, BeginResult, Rebilling, Rejection, Started, begin_run};
 pub use self::billing_error::BillingError;
 pub use self::close_revision::EndStatus;
 pub use self::diff::{CauseShare, Diff};
@@ -43,6 +44,7 @@ pub use self::month_figures::{Baselines, MonthFigures};
 pub use self::month_totals::{MonthTotals, read_totals};
 pub use self::not_charged::NotCharged;
 pub use self::observe::{Draft, PricingVersions, RebillingSnapshot, RunSnapshot, observe, read_drafts};
+pub use self::posted_differences::PostedDifferences;
 pub use self::reject_revision::reject_revision;
 pub use self::revision::{RevisionKey, RevisionState};
 pub use self::roll_back_revision::{

@@ -1,6 +1,7 @@
 //! What the operator observes of billing runs: for their status and housekeeping. Reads only.
 
 use domain::ids::{LoadNumber, Revision};
+use domain::month::BillingMonth;
 use jiff::Timestamp;
 use sqlx::types::Uuid;
 use sqlx::{Connection as _, PgPool};
@@ -12,6 +13,7 @@ use super::diff::Diff;
 use super::late_rows::LateRows;
 use super::month_figures::{Baselines, read_baselines};
 use super::not_charged::NotCharged;
+use super::posted_differences::PostedDifferences;
 use super::revision::{RevisionKey, RevisionState};
 use super::scope::ScopeKind;
 use super::verification::{Verification, read_checks, read_late_rows};
@@ -50,6 +52,10 @@ pub struct RunSnapshot {
     /// None: the month's first billing.
     pub rebilling: Option<RebillingSnapshot>,
     pub verification: Option<Verification>,
+    /// The differences of the chunks that are done.
+    pub posted: PostedDifferences,
+    /// The later month that bills the differences; none until the revision is issued.
+    pub posts_to: Option<BillingMonth>,
     /// What a verified re-billing changes.
     pub diff: Option<Diff>,
     /// What a verified draft is compared with; none in any other state.
@@ -109,7 +115,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
     let Some(row) = sqlx::query!(
         r#"select r.month, r.revision, r.run, r.state, r.fence, r.data_cutoff, r.price_book, b.version, r.chunk_size, r.shards, r.pricing_version,
                   r.members, r.of_revision, r.scope, r.scope_from, r.scope_to, r.verification, r.late_usage, r.late, r.digest, r.diff,
-                  r.decided_by, r.reason,
+                  r.posts_to, r.decided_by, r.reason,
                   r.opened_at as "opened_at: jiff_sqlx::Timestamp", r.verified_at as "verified_at: jiff_sqlx::Timestamp",
                   r.issued_at as "issued_at: jiff_sqlx::Timestamp", r.closed_at as "closed_at: jiff_sqlx::Timestamp",
                   coalesce(l.fence = r.fence and l.run_uid = r.run_uid, false) as "holds_lock!",
@@ -182,6 +188,8 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<RunSnapshot>
         members_done_recently: sums.members_done_recently,
         rebilling,
         verification,
+        posted: sums.posted,
+        posts_to: row.posts_to.map(|month| read_month("revision.posts_to", &month)).transpose()?,
         diff: row.diff.map(Diff::read).transpose()?,
         baselines,
         issued_at: row.issued_at.map(jiff_sqlx::Timestamp::to_jiff),

@@ -10,6 +10,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::begin_run::Rejection;
 use super::billing_error::BillingError;
+use super::posted_differences::{Billed, lock_unless_billed};
 use crate::decode::{read_month, read_number};
 use crate::error::{During as _, StoreError, expect_rows_affected};
 use crate::hand_over_lock;
@@ -50,8 +51,8 @@ pub struct Rollback {
     pub now: Timestamp,
 }
 
-/// Takes the revision back if it is the month's highest live one and no run holds the month, or
-/// returns why not. All of it is one transaction, whose cost does not depend on the number of
+/// Takes the revision back if it is the month's highest live one, no run holds the month, and no
+/// later month has billed what it has posted; otherwise returns why not. All of it is one transaction, whose cost does not depend on the number of
 /// bills. A repeated call for the same run changes nothing and returns the same.
 ///
 /// # Errors
@@ -79,6 +80,9 @@ pub async fn roll_back_revision(
             live,
         }));
     };
+    if let Some(rejection) = find_billed_differences(&mut tx, month, live).await? {
+        return Ok(RollbackResult::Rejected(rejection));
+    }
     hand_over_lock::hold(&mut tx, month).await?;
     let done = write_rollback(&mut tx, request, live).await?;
     tx.commit().await.during("cannot commit the rollback")?;
@@ -155,6 +159,8 @@ async fn lock_month(tx: &mut PgConnection, month: BillingMonth) -> Result<(), Bi
 struct LiveRevision {
     revision: Revision,
     run: String,
+    /// The later month to which it has posted differences.
+    posts_to: Option<BillingMonth>,
     /// As its completed row of `job_log` has them, so that nothing is counted again.
     outcomes: i64,
 }
@@ -164,7 +170,7 @@ async fn lock_live_revision(
     month: BillingMonth,
 ) -> Result<Option<LiveRevision>, BillingError> {
     let row = sqlx::query!(
-        r#"select r.revision, r.run, coalesce((j.detail->>'changed')::bigint, j.succeeded + j.failed) as "outcomes!"
+        r#"select r.revision, r.run, r.posts_to, coalesce((j.detail->>'changed')::bigint, j.succeeded + j.failed) as "outcomes!"
            from revision r join job_log j on j.id = r.job
            where r.month = $1 and r.state = 'LIVE' order by r.revision desc limit 1 for update of r"#,
         month.to_string()
@@ -172,9 +178,30 @@ async fn lock_live_revision(
     .fetch_optional(tx)
     .await
     .during("cannot look for a live revision")?;
-    let read = |row: i32| read_number("revision.revision", row.into());
-    row.map(|row| Ok(LiveRevision { revision: read(row.revision)?, run: row.run, outcomes: row.outcomes }))
-        .transpose()
+    row.map(|row| {
+        Ok(LiveRevision {
+            revision: read_number("revision.revision", row.revision.into())?,
+            run: row.run,
+            posts_to: row.posts_to.map(|month| read_month("revision.posts_to", &month)).transpose()?,
+            outcomes: row.outcomes,
+        })
+    })
+    .transpose()
+}
+
+/// What the revision has posted is taken away with it. Why that is too late, if it is.
+async fn find_billed_differences(
+    tx: &mut PgConnection,
+    month: BillingMonth,
+    live: &LiveRevision,
+) -> Result<Option<Rejection>, BillingError> {
+    let Some(posts_to) = live.posts_to else { return Ok(None) };
+    Ok(lock_unless_billed(tx, posts_to).await?.map(|billed| match billed {
+        Billed::Held(by) => Rejection::MonthLocked { month: posts_to, by },
+        Billed::Live(by_revision, by) => {
+            Rejection::DifferencesBilled { month, revision: live.revision, posts_to, by_revision, by }
+        }
+    }))
 }
 
 /// Writes everything: the revision's state, the row of `rollback`, and a completed row of

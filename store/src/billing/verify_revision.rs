@@ -16,6 +16,7 @@ use super::chunk_sums::{ChunkSums, sum_chunks};
 use super::diff;
 use super::late_rows::{count_late_rows, count_late_rows_of_scope};
 use super::month_figures::{KeptFigures, figures_over};
+use super::posted_differences::{PostedDifferences, sum_posted};
 use super::revision::{RevisionKey, RevisionState};
 use super::scope::{ScopeKind, ScopeRule};
 use super::verification::{Check, Verification, read_checks};
@@ -75,6 +76,7 @@ pub async fn verify_revision(pool: &PgPool, key: &RevisionKey) -> Result<Verific
     if planned.is_rebilling() {
         let changes = read_changes(&mut tx, key, planned.scope).await?;
         checks.push(changes_check(&done, &changes));
+        checks.push(posted_check(done.posted, sum_posted(&mut tx, key).await?));
         let kept_by = planned.of_revision.filter(|_| planned.is_scoped);
         let summary = diff::summarize(&mut tx, key, bills.bills + bills.quarantined).await?;
         checks.push(diff::check(&mut tx, key, &summary, changes.outcomes, month.total, kept_by).await?);
@@ -449,4 +451,12 @@ fn changes_check(done: &ChunkSums, changes: &Changes) -> Check {
         done.changed
     );
     check("changes", passed, detail)
+}
+
+fn posted_check(chunks: PostedDifferences, table: PostedDifferences) -> Check {
+    let detail = format!(
+        "{} differences over {} in the table, {} over {} in the chunks",
+        table.members, table.amount, chunks.members, chunks.amount
+    );
+    check("posted", chunks == table, detail)
 }

@@ -11,7 +11,8 @@ grant select on _sqlx_migrations, installation, load, job_log, price_book, month
     quarantined_member, subscription, discount_grant, adjustment, usage, live_bill, live_bill_item, bill_history, quarantine,
     template_set, notification, publication, notice_target, delivery, consumer, rollback, ineligible_member, outcome,
     revision_layer, scope_member, bill_digest, bill_change, bill_diff, bill_diff_histogram, bill_diff_movers,
-    load_total, loads, highest_live_revision, last_billing, not_charged, high_water_mark
+    load_total, loads, highest_live_revision, last_billing, not_charged, posted_difference, posted_adjustment,
+    high_water_mark
     to :operator, :worker;
 grant execute on function bill_as_of(text, integer, boolean, boolean, bigint, bigint),
     bill_item_as_of(text, integer, boolean, boolean, bigint, bigint), quarantine_as_of(text, integer, boolean, boolean, bigint, bigint),
@@ -56,11 +57,12 @@ grant execute on function open_usage_month(text), index_usage_month(text), analy
 
 -- The worker bills: it adds bills and writes the result of its chunk. It locks the month's row in share mode, which requires the
 -- right to update one column.
-grant insert on bill, bill_item, quarantined_member, ineligible_member, bill_change to :worker;
+grant insert on bill, bill_item, quarantined_member, ineligible_member, bill_change, posted_difference to :worker;
 grant update (since) on month_lock to :worker;
 grant update (state, billed, quarantined, changed, items, rated_usage, unbillable_usage, quarantined_usage, base_amount, usage_amount,
     discount_amount, adjustment_amount, tax_amount, rounding_amount, total_amount, digest, worker, started_at, done_at,
-    pricing_version, not_charged_add_ons, not_charged_adjustments, not_charged_adjustment_amount, not_charged_usage)
+    pricing_version, not_charged_add_ons, not_charged_adjustments, not_charged_adjustment_amount, not_charged_usage,
+    posted, posted_amount)
     on chunk to :worker;
 
 -- The worker selects and publishes the targets of a run, claims deliveries and records outcomes. It cannot begin, resume or end a
@@ -71,4 +73,5 @@ grant update (paced_until, selected, targets) on notification to :worker;
 grant update (published_to, messages, waiting, done_at) on publication to :worker;
 grant insert, update on delivery to :worker;
 grant insert (name, transport), update (trouble, trouble_since, seen_at), delete on consumer to :worker;
-grant execute on function analyze_notices(text), other_sent_bill(text, bigint, integer) to :worker;
+grant execute on function analyze_notices(text), other_sent_bill(text, bigint, integer),
+    counts_as_sent(delivery_state, delivery_state) to :worker;

@@ -191,7 +191,7 @@ async fn read_items(
 }
 
 /// Adds the reasons of adjustments. The adjustments of a bill are those within the cut-off of its
-/// revision, sorted by id.
+/// revision, sorted by id, and after them those that earlier months have posted.
 async fn add_adjustment_reasons(
     connection: &mut PgConnection,
     month: BillingMonth,
@@ -205,12 +205,18 @@ async fn add_adjustment_reasons(
     let mut adjusted: HashMap<BillKey, _> = adjusted.collect();
     let (members, revisions) = key_columns(&adjusted.keys().copied().collect::<Vec<_>>());
     let rows = sqlx::query!(
-        r#"select k.member_id as "member_id!", k.revision as "revision!", a.code, a.reason
+        r#"select k.member_id as "member_id!", k.revision as "revision!", a.code as "code!", a.reason as "reason!"
            from unnest($2::bigint[], $3::int[]) as k (member_id, revision)
            join revision r on r.month = $1 and r.revision = k.revision
-           join adjustment a on a.month = $1 and a.member_id = k.member_id and a.load <= r.data_cutoff
-               and not exists (select from load l where l.number = a.load and l.taken_back_by <= r.data_cutoff)
-           order by k.member_id, k.revision, a.adjustment_id"#,
+           cross join lateral (
+               select loaded.code, loaded.reason, adjustment_id, null as from_month, null::int as from_revision
+               from adjustment loaded
+               where loaded.month = $1 and loaded.member_id = k.member_id and loaded.load <= r.data_cutoff
+                 and not exists (select from load l where l.number = loaded.load and l.taken_back_by <= r.data_cutoff)
+               union all
+               select p.code, p.reason, null, p.from_month, p.from_revision
+               from posted_adjustment p where p.month = $1 and p.member_id = k.member_id) a
+           order by k.member_id, k.revision, a.adjustment_id nulls last, a.from_month, a.from_revision"#,
         month.to_string(),
         &members,
         &revisions

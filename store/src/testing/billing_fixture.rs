@@ -9,8 +9,8 @@ use super::billed_month::MONTH;
 use super::database::TestDatabase;
 use super::sample_month;
 use crate::billing::{
-    self, BeginRequest, BeginResult, Rebilling, RevisionKey, RollbackRequest, RollbackResult, RunSnapshot,
-    Scope, Started, Uuid, Verification,
+    self, AfterSent, BeginRequest, BeginResult, Rebilling, RevisionKey, RollbackRequest, RollbackResult,
+    RunSnapshot, Scope, Started, Uuid, Verification,
 };
 use crate::load::{TakeBackResult, TakenBack, take_back_load};
 
@@ -23,6 +23,8 @@ pub struct BillingFixture {
     pub price_book: String,
     /// Eligible members in a chunk.
     pub chunk_size: i32,
+    /// What re-billings do about bills that were sent.
+    pub after_sent: AfterSent,
 }
 
 impl BillingFixture {
@@ -41,7 +43,14 @@ impl BillingFixture {
         let role: String =
             sqlx::query_scalar("select current_user").fetch_one(&operator).await.expect("a role");
         assert_eq!(role, "monthend_operator");
-        Self { database, operator, month, price_book: sample_month::price_book(zone), chunk_size: 3 }
+        Self {
+            database,
+            operator,
+            month,
+            price_book: sample_month::price_book(zone),
+            chunk_size: 3,
+            after_sent: AfterSent::Revise,
+        }
     }
 
     /// Writes a finished load that consists of what the statements insert.
@@ -111,6 +120,7 @@ impl BillingFixture {
             of_revision: Revision::try_from(i64::from(number)).expect("a revision"),
             reason: "a correction",
             scope,
+            after_sent: self.after_sent,
         });
         self.begin_request(run, uid, cutoff, price_book_text, rebill, &[]).await
     }
@@ -214,6 +224,21 @@ impl BillingFixture {
             reason: "wrong price book",
         };
         billing::roll_back_revision(&self.operator, &request).await.expect("it is rolled back or rejected")
+    }
+
+    /// Records what has become of the e-mails of these members' bills, as consumers do. A claimed bill
+    /// was `UNKNOWN` before.
+    pub async fn deliver(&self, revision: i32, state: &str, members: &str) {
+        let month = self.month;
+        self.database
+            .execute(&format!(
+                "select open_notice_month('{month}');
+                 insert into delivery (member_id, revision, attempt, notification, lease_until, ended_at, state, before, month)
+                 select id, {revision}, 1, 1, case when '{state}' in ('CLAIMED', 'HANDED_OVER') then now() end, now(),
+                        '{state}', case '{state}' when 'CLAIMED' then 'UNKNOWN'::delivery_state end, '{month}'
+                 from unnest(array[{members}]) id"
+            ))
+            .await;
     }
 
     /// Live bills, their items and the quarantine as text, one sorted line each.

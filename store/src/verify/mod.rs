@@ -7,6 +7,7 @@ mod bills;
 mod diffs;
 mod envelopes;
 mod notifications;
+mod posted_differences;
 mod rebillings;
 pub mod replay;
 mod report;
@@ -138,6 +139,16 @@ pub async fn verify_month(
             name: "diffs-match-outcomes",
             description: "the diff of a re-billing has one row for each of its outcomes, with the one before, and its summary agrees",
             violations: diffs::check_diffs(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "posted-differences-match-outcomes",
+            description: "a re-billing posts to a later month that is not live, and nothing for a member whose outcome it writes",
+            violations: posted_differences::check_posted(connection, &month).await?,
+        },
+        InvariantResult {
+            name: "posted-differences-are-billed",
+            description: "a live bill has every difference that earlier months have posted to the month",
+            violations: posted_differences::check_billed(connection, &month).await?,
         },
         InvariantResult {
             name: "envelopes-are-valid",

@@ -12,7 +12,7 @@ use sqlx::PgConnection;
 
 use crate::billing::RevisionKey;
 use crate::billing::chunk::ChunkSpan;
-use crate::decode::{read_bill_digest, read_number};
+use crate::decode::{read_amount, read_bill_digest, read_number};
 use crate::error::{During as _, StoreError};
 
 /// A live revision of a month.
@@ -23,6 +23,8 @@ pub struct LiveRevision {
     pub price_book: String,
     rebilling: bool,
     listed: bool,
+    /// The highest live revision up to this one that leaves bills as they are that were sent.
+    adjusting: Option<i32>,
 }
 
 /// A chunk as it was planned, and which version of the pricing rules priced it.
@@ -49,6 +51,11 @@ pub struct StoredOutcome {
 #[derive(Debug, Clone)]
 pub struct StoredBill {
     pub amounts: Amounts,
+    /// It may have stayed because it was sent, with the difference of its total posted to a later
+    /// month: then its items are those of an earlier price.
+    pub may_have_stayed: bool,
+    /// What live revisions up to this one have posted for the member to later months, in minor units.
+    pub posted: i128,
     /// None: the bill was written by a version that stored none.
     pub digest: Option<BillDigest>,
 }
@@ -74,7 +81,8 @@ pub async fn read_live_revisions(
     month: BillingMonth,
 ) -> Result<Vec<LiveRevision>, StoreError> {
     let rows = sqlx::query!(
-        r#"select revision, run_uid, fence, price_book, of_revision is not null as "rebilling!", scope_listed
+        r#"select revision, run_uid, fence, price_book, of_revision is not null as "rebilling!", scope_listed,
+                  max(revision) filter (where after_sent = 'ADJUST') over (order by revision) as adjusting
            from revision where month = $1 and state = 'LIVE' order by revision"#,
         month.to_string()
     )
@@ -89,6 +97,7 @@ pub async fn read_live_revisions(
                 price_book: row.price_book,
                 rebilling: row.rebilling,
                 listed: row.scope_listed,
+                adjusting: row.adjusting,
             })
         })
         .collect()
@@ -140,6 +149,7 @@ pub async fn read_outcomes(
 ) -> Result<BTreeMap<MemberId, StoredOutcome>, StoreError> {
     let mut outcomes = BTreeMap::new();
     add_bills(tx, revision, span, &mut outcomes).await?;
+    add_posted(tx, revision, span, &mut outcomes).await?;
     add_items(tx, revision, span, &mut outcomes).await?;
     add_quarantine(tx, revision, span, &mut outcomes).await?;
     Ok(outcomes)
@@ -152,7 +162,7 @@ async fn add_bills(
     outcomes: &mut BTreeMap<MemberId, StoredOutcome>,
 ) -> Result<(), StoreError> {
     let rows = sqlx::query!(
-        r#"select member_id as "member_id!", base_amount as "base!", usage_amount as "usage!",
+        r#"select member_id as "member_id!", revision as "revision!", base_amount as "base!", usage_amount as "usage!",
                   discount_amount as "discount!", adjustment_amount as "adjustment!", tax_amount as "tax!",
                   rounding_amount as "rounding!", total_amount as "total!", digest
            from bill_as_of($1, $2, $3, $4, $5, $6)"#,
@@ -178,7 +188,44 @@ async fn add_bills(
             rounding: MinorUnits::new(row.rounding),
             total: MinorUnits::new(row.total),
         };
-        outcomes.entry(member).or_default().bill = Some(StoredBill { amounts, digest });
+        outcomes.entry(member).or_default().bill = Some(StoredBill {
+            amounts,
+            may_have_stayed: revision.adjusting > Some(row.revision),
+            posted: 0,
+            digest,
+        });
+    }
+    Ok(())
+}
+
+/// Of members with a bill: who has none has nothing posted, as another check finds.
+async fn add_posted(
+    tx: &mut PgConnection,
+    revision: &LiveRevision,
+    span: &ChunkSpan,
+    outcomes: &mut BTreeMap<MemberId, StoredOutcome>,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query!(
+        r#"select d.member_id, sum(d.amount)::text as "posted!"
+           from revision r
+           join posted_difference d on d.month = r.month and d.revision = r.revision
+           where r.month = $1 and r.revision <= $2 and r.state = 'LIVE' and r.posts_to is not null
+             and d.member_id between $3 and $4
+           group by d.member_id"#,
+        revision.key.month.to_string(),
+        revision.key.revision.get(),
+        span.from_member,
+        span.to_member
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read what was posted up to a revision")?;
+    for row in rows {
+        let member = read_number("posted_difference.member_id", row.member_id)?;
+        let posted = read_amount("posted_difference.amount", &row.posted)?;
+        if let Some(bill) = outcomes.get_mut(&member).and_then(|outcome| outcome.bill.as_mut()) {
+            bill.posted = posted;
+        }
     }
     Ok(())
 }

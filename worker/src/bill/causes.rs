@@ -153,11 +153,7 @@ fn inputs<'a>(pricer: Pricer<'a>, rows: &'a InputRows, member: MemberId) -> Inpu
             .collect(),
         adjustments: rows_of(&rows.adjustments, member, |row| row.member_id)
             .iter()
-            .map(|row| Adjustment {
-                id: row.adjustment_id,
-                code: &row.code,
-                amount: MinorUnits::new(row.amount),
-            })
+            .map(|row| Adjustment { id: row.id, code: &row.code, amount: MinorUnits::new(row.amount) })
             .collect(),
     }
 }

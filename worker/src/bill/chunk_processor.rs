@@ -117,7 +117,8 @@ impl<'a> ChunkProcessor<'a> {
         let (span, month) = (&claimed.span, self.key.month);
         let pricer = pinned.pricer();
         let inputs = ChunkInputs::read(&mut tx, pricer, month, span, &pinned.data).await?;
-        let live = chunk::read_live_outcomes(&mut tx, span, month, pinned.of_revision).await?;
+        let live =
+            chunk::read_live_outcomes(&mut tx, span, month, pinned.of_revision, pinned.after_sent).await?;
         let mut outcomes = ChunkOutcomes::new(&self.key, live);
         outcomes.not_charged = inputs.not_charged();
         inputs.price(|member, outcome| outcomes.add(member, outcome))?;

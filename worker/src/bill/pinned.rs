@@ -5,8 +5,8 @@ use domain::price_book::PriceBook;
 use domain::pricing::Pricer;
 use domain::zone::ZonedMonth;
 use sqlx::PgConnection;
-use store::billing::RevisionKey;
-use store::billing::chunk;
+use store::billing::chunk::{self, PinnedInputs};
+use store::billing::{AfterSent, RevisionKey};
 use store::installation;
 use store::load::DataVersion;
 
@@ -21,6 +21,8 @@ pub(crate) struct Pinned {
     pub(crate) shards: i32,
     /// The live revision that this one bills again.
     pub(crate) of_revision: Option<Revision>,
+    /// What it does about bills of the live revision that were sent.
+    pub(crate) after_sent: AfterSent,
 }
 
 impl Pinned {
@@ -35,8 +37,8 @@ impl Pinned {
         price_book.check_installation(&installation.zone, installation.currency)?;
         price_book.check_month(key.month)?;
         let month = installation.zone.month(key.month);
-        let (data, shards, of_revision) = (pinned.data, pinned.shards, pinned.of_revision);
-        Ok(Self { price_book, month, data, shards, of_revision })
+        let PinnedInputs { data, shards, of_revision, after_sent, .. } = pinned;
+        Ok(Self { price_book, month, data, shards, of_revision, after_sent })
     }
 
     pub(crate) fn pricer(&self) -> Pricer<'_> {

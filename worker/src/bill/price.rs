@@ -86,7 +86,7 @@ impl<'a> ChunkInputs<'a> {
             }));
             own_adjustments.clear();
             own_adjustments.extend(adjustments.rows_of(member).iter().map(|row| Adjustment {
-                id: row.adjustment_id,
+                id: row.id,
                 code: &row.code,
                 amount: MinorUnits::new(row.amount),
             }));

@@ -3,7 +3,7 @@
 use api::billing_run::{ApprovalPolicy, Limits, Phase};
 use api::run::Run as _;
 use api::{BillingRun, Limit, reasons};
-use store::billing::{Baselines, MonthFigures, RebillingSnapshot, RunSnapshot, ScopeKind};
+use store::billing::{Baselines, MonthFigures, PostedDifferences, RebillingSnapshot, RunSnapshot, ScopeKind};
 
 /// Why a draft waits for approval.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,6 +60,12 @@ pub(super) fn needed(run: &BillingRun, revision: &RunSnapshot) -> Option<Approva
     match run.spec.approval_policy {
         ApprovalPolicy::Automatic => None,
         ApprovalPolicy::Manual => {
+            let posted = match revision.posted {
+                PostedDifferences { members: 0, .. } => String::new(),
+                PostedDifferences { members, amount } => {
+                    format!("; it posts {amount:+} to a later month for {members} members")
+                }
+            };
             let changes = revision.diff.as_ref().map_or_else(String::new, |diff| {
                 format!(
                     " and changes the outcome of {} of {} members ({} changed, {} added, {} removed) and the total by {:+}",
@@ -71,7 +77,7 @@ pub(super) fn needed(run: &BillingRun, revision: &RunSnapshot) -> Option<Approva
                     diff.total_delta()
                 )
             });
-            let why = format!("approvalPolicy is Manual; the draft passed its checks{changes}");
+            let why = format!("approvalPolicy is Manual; the draft passed its checks{changes}{posted}");
             need(reasons::MANUAL_APPROVAL, why)
         }
     }
@@ -141,8 +147,15 @@ fn comparisons<'a>(limits: &'a Limits, revision: &RunSnapshot) -> Vec<Comparison
         found.push(Comparison { field: "maxTotalDelta", limit, what, part: None, whole: 0 });
     }
     if let (Some(limit), Some(live)) = (&limits.max_total_delta, &baselines.live) {
-        let what = |_| format!("the month's total changes from {} to {}", live.total, month.total);
-        let part = revision.diff.as_ref().map(|diff| diff.total_delta().abs());
+        let posted = revision.posted.amount;
+        let what = |_| match posted {
+            0 => format!("the month's total changes from {} to {}", live.total, month.total),
+            posted => format!(
+                "the month's total changes from {} to {}, and {posted:+} is posted to a later month",
+                live.total, month.total
+            ),
+        };
+        let part = revision.diff.as_ref().map(|diff| (diff.total_delta() + posted).abs());
         let what = part.map_or_else(no_diff, what);
         found.push(Comparison { field: "maxTotalDelta", limit, what, part, whole: live.total.abs() });
     }

@@ -3,7 +3,7 @@
 use api::billing_run::Phase;
 use api::conditions::{APPROVED, COMPLETE, ConditionUpdate, FAILED, FINISHED, STARTED};
 use api::{BillingRun, BillingRunStatus, reasons};
-use store::billing::{Rollback, RunSnapshot};
+use store::billing::{PostedDifferences, Rollback, RunSnapshot};
 
 use crate::billing::action::BillingDecision;
 use crate::billing::observed::Observed;
@@ -16,8 +16,12 @@ pub(super) fn issued(run: &BillingRun, observed: &Observed, revision: &RunSnapsh
         let changed = rebilling.changed;
         format!(", which {} and changes the outcome of {changed} members,", status::again(rebilling))
     });
+    let posted = revision.posts_to.map_or_else(String::new, |month| {
+        let PostedDifferences { members, amount } = revision.posted;
+        format!("; {amount:+} for {members} members is posted to {month}")
+    });
     let message = format!(
-        "revision {} of {}{again} was issued: {} billed, {} in quarantine, total {}",
+        "revision {} of {}{again} was issued: {} billed, {} in quarantine, total {}{posted}",
         revision.key.revision,
         revision.key.month,
         revision.counts.billed,

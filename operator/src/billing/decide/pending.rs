@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use api::billing_run::{AfterSent, OverRevision, Phase, Rebill, Scope as SpecScope, ScopeSelect};
+use api::billing_run::{
+    AfterSent as SpecAfterSent, OverRevision, Phase, Rebill, Scope as SpecScope, ScopeSelect,
+};
 use api::conditions::{self, ConditionUpdate, FAILED, FINISHED, STARTED};
 use api::run::Run as _;
 use api::{BillingRun, reasons};
 use domain::ids::{LoadNumber, MemberId, Revision};
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
-use store::billing::{Rejection, Scope};
+use store::billing::{AfterSent, Rejection, Scope};
 
 use crate::billing::action::{Action, BeginPlan, BillingDecision, RebillPlan, RollbackPlan};
 use crate::billing::observed::{Observed, PriceBookLookup, RunRecord};
@@ -146,7 +148,7 @@ fn plan_billing(
     })
 }
 
-/// The month's re-billing, or why this version cannot make it. The API server rejects such a spec
+/// The month's re-billing, or why it cannot be made. The API server rejects such a spec
 /// first; this is for objects that it did not check.
 fn rebill_plan(run: &BillingRun) -> Result<Option<RebillPlan>, String> {
     let scope = scope(run.spec.scope.as_ref())?;
@@ -158,10 +160,11 @@ fn rebill_plan(run: &BillingRun) -> Result<Option<RebillPlan>, String> {
     };
     let of_revision = Revision::try_from(i64::from(*of_revision))
         .map_err(|error| format!("spec.rebill.ofRevision: {error}"))?;
-    match after_sent {
-        AfterSent::Revise => Ok(Some(RebillPlan { of_revision, reason: reason.clone(), scope })),
-        AfterSent::Adjust => Err("spec.rebill.afterSent: Adjust is not available in this version".to_owned()),
-    }
+    let after_sent = match after_sent {
+        SpecAfterSent::Revise => AfterSent::Revise,
+        SpecAfterSent::Adjust => AfterSent::Adjust,
+    };
+    Ok(Some(RebillPlan { of_revision, reason: reason.clone(), scope, after_sent }))
 }
 
 fn scope(wanted: Option<&SpecScope>) -> Result<Scope, String> {
@@ -191,6 +194,9 @@ fn rejected(run: &BillingRun, observed: &Observed, rejection: &Rejection) -> Bil
         }
         Rejection::RevisionConflict { .. } => {
             return failed(run, observed, reasons::REVISION_CONFLICT, rejection);
+        }
+        Rejection::DifferencesBilled { .. } => {
+            return failed(run, observed, reasons::DIFFERENCES_BILLED, rejection);
         }
         Rejection::MonthLocked { .. } => reasons::MONTH_LOCKED,
         Rejection::NoDataLoaded => reasons::NO_DATA_LOADED,

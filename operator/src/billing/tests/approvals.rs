@@ -105,6 +105,8 @@ fn compared() -> RunSnapshot {
     }
 }
 
+const POSTED: PostedDifferences = PostedDifferences { members: 2, amount: -400 };
+
 /// The same draft over a month of 1,000 members: it bills ten of them again.
 fn scoped() -> RunSnapshot {
     let of_revision = "1".parse().unwrap();
@@ -206,6 +208,11 @@ fn a_rebilling_that_waits_says_how_much_it_changes() {
              total by +100"
         )
     );
+    let decision = decide::decide(&manual(), &observed(Some(RunSnapshot { posted: POSTED, ..compared() })));
+    assert_eq!(
+        message(&decision, conditions::APPROVED).split(';').nth(2),
+        Some(" it posts -400 to a later month for 2 members")
+    );
 }
 
 #[test]
@@ -229,7 +236,19 @@ fn each_limit_at_its_edge() {
         baselines: Some(Baselines { previous_month: None, ..compared().baselines.unwrap() }),
         ..compared()
     };
+    let posting = || RunSnapshot { posted: POSTED, ..compared() };
     let table = [
+        // What is posted changes no bill of the month, and counts for the total.
+        (changed(Limit::Count(3)), posting(), None),
+        (delta(Limit::Count(300)), posting(), None),
+        (
+            delta(Limit::Count(299)),
+            posting(),
+            Some(
+                "the month's total changes from 1000 to 1100, and -400 is posted to a later month, more than \
+                 limits.maxTotalDelta (299)",
+            ),
+        ),
         (changed(Limit::Count(3)), compared(), None),
         (
             changed(Limit::Count(2)),

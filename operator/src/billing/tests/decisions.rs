@@ -127,10 +127,10 @@ fn decisions_before_the_run_begins() {
             "Pending | RequeueAfter | !Started:InvalidSpec",
         ),
         (
-            "bills that were sent are to be adjusted",
+            "a month to be billed again, without the bills that were sent",
             rebilling(1, AfterSent::Adjust),
             observed(None),
-            "Pending | RequeueAfter | !Started:InvalidSpec",
+            "Planning | Begin(month 2026-10, over revision 1, adjusting) | !Started:Planning",
         ),
         (
             "another revision is live",

@@ -16,8 +16,8 @@ use api::{BillingRun, BillingRunSpec, BillingRunStatus, conditions};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use store::billing::{
-    Amounts, Check, Counts, LateRows, NotCharged, PricingVersions, RevisionKey, RevisionState, RunSnapshot,
-    Uuid, Verification,
+    Amounts, Check, Counts, LateRows, NotCharged, PostedDifferences, PricingVersions, RevisionKey,
+    RevisionState, RunSnapshot, Uuid, Verification,
 };
 use store::installation::{Installation, Locale};
 
@@ -131,6 +131,8 @@ fn draft() -> RunSnapshot {
         members_done_recently: 3,
         rebilling: None,
         verification: None,
+        posted: PostedDifferences::default(),
+        posts_to: None,
         diff: None,
         baselines: None,
         issued_at: None,

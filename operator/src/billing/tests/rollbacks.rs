@@ -34,6 +34,16 @@ fn conflict(live: Option<&str>) -> Rejection {
     Rejection::RevisionConflict { month: "2026-10".parse().unwrap(), asked: "2".parse().unwrap(), live }
 }
 
+fn billed() -> Rejection {
+    Rejection::DifferencesBilled {
+        month: "2026-10".parse().unwrap(),
+        revision: "2".parse().unwrap(),
+        posts_to: "2026-11".parse().unwrap(),
+        by_revision: "1".parse().unwrap(),
+        by: "billing/november".to_owned(),
+    }
+}
+
 fn rolled_back(live_again: Option<&str>) -> Observed {
     let mut observed = nothing_yet();
     if let Ok(view) = &mut observed.database {
@@ -85,6 +95,12 @@ fn a_rollback_goes_from_pending_over_issuing() {
             rollback(),
             refused(conflict(Some("3"))),
             "Failed | AwaitChange | !Started:RevisionConflict Failed:RevisionConflict Finished:RevisionConflict",
+        ),
+        (
+            "a later month has billed what it has posted",
+            rollback(),
+            refused(billed()),
+            "Failed | AwaitChange | !Started:DifferencesBilled Failed:DifferencesBilled Finished:DifferencesBilled",
         ),
         ("rolled back", rollback(), rolled_back(None), SUCCEEDED),
         ("suspended too late", suspended(rollback()), rolled_back(None), SUCCEEDED),

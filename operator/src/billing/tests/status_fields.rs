@@ -70,7 +70,21 @@ fn the_status_of_a_rebilling_says_what_it_changes() {
             "Calculation",
         ]
     );
-    assert_eq!(status_of(live()).diff, None);
+    assert_eq!((status_of(live()).diff, status_of(live()).adjusted), (None, None));
+}
+
+#[test]
+fn the_status_says_what_is_posted_and_to_which_month() {
+    let posted = PostedDifferences { members: 7, amount: -(1 << 70) };
+    let adjusted = json!({"members": 7, "amount": "-1180591620717411303424"});
+    let draft = status_of(RunSnapshot { posted, ..verified(true) });
+    assert_eq!(serde_json::to_value(draft.adjusted).unwrap(), adjusted);
+    let issued = RunSnapshot { posted, posts_to: Some("2026-12".parse().unwrap()), ..live() };
+    let decision = decide::decide(&run(), &observed(Some(issued)));
+    let complete = message(&decision, conditions::COMPLETE);
+    let expected = "; -1180591620717411303424 for 7 members is posted to 2026-12";
+    assert!(complete.ends_with(expected), "{complete}");
+    assert_eq!(decision.status.adjusted.unwrap().to_month.as_deref(), Some("2026-12"));
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Change {
     pub(super) fn new(member: MemberId, live: Option<&LiveOutcome>, outcome: &Outcome<'_>) -> Self {
         let before = match live {
             None => ChangeSide::None,
-            Some(LiveOutcome::Billed { total, .. }) => ChangeSide::Billed(*total),
+            Some(LiveOutcome::Billed(bill)) => ChangeSide::Billed(bill.total),
             Some(LiveOutcome::Quarantined { .. }) => ChangeSide::Quarantined,
         };
         let after = match outcome {

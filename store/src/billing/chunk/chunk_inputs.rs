@@ -1,8 +1,9 @@
 //! Reads what pricing a chunk's members needs, of the run's version of the data. The number of
 //! statements does not depend on the number of members, and each returns its rows sorted by member.
 
-use domain::ids::{AdjustmentId, MemberId};
+use domain::ids::MemberId;
 use domain::month::BillingMonth;
+use domain::pricing::AdjustmentIdentity;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff_sqlx::ToSqlx as _;
@@ -10,7 +11,7 @@ use sqlx::PgConnection;
 
 use super::chunk_span::ChunkSpan;
 use crate::billing::billing_error::BillingError;
-use crate::decode::{read_amount, read_number};
+use crate::decode::{read_amount, read_month, read_number};
 use crate::error::{During as _, StoreError};
 use crate::load::DataVersion;
 
@@ -143,12 +144,14 @@ pub async fn read_grants(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdjustmentRow {
     pub member_id: MemberId,
-    pub adjustment_id: AdjustmentId,
+    pub id: AdjustmentIdentity,
     pub code: String,
     pub amount: i64,
 }
 
-/// Reads the month's adjustments.
+/// Reads the month's adjustments: those that were loaded, and the differences that earlier months have
+/// posted to it. The latter do not depend on the version of the data: they stay the same as long as
+/// the month is live or being billed.
 ///
 /// # Errors
 /// When the database fails.
@@ -159,11 +162,17 @@ pub async fn read_adjustments(
     data: &DataVersion,
 ) -> Result<Vec<AdjustmentRow>, BillingError> {
     let rows = sqlx::query!(
-        "select member_id, adjustment_id, code, amount
-         from adjustment
-         where month = $1 and member_id between $2 and $3 and ($6::bigint[] is null or member_id = any($6))
-           and load <= $4 and load <> all($5)
-         order by member_id, adjustment_id",
+        r#"select member_id as "member_id!", adjustment_id as "adjustment_id?", code as "code!", amount as "amount!",
+                  from_month as "from_month?", from_revision as "from_revision?"
+           from (select member_id, adjustment_id, code, amount, null as from_month, null::int as from_revision
+                 from adjustment
+                 where month = $1 and member_id between $2 and $3 and ($6::bigint[] is null or member_id = any($6))
+                   and load <= $4 and load <> all($5)
+                 union all
+                 select member_id, null, code, amount, from_month, from_revision
+                 from posted_adjustment
+                 where month = $1 and member_id between $2 and $3 and ($6::bigint[] is null or member_id = any($6))) a
+           order by member_id, adjustment_id nulls last, from_month, from_revision"#,
         month.to_string(),
         chunk.from_member,
         chunk.to_member,
@@ -178,7 +187,18 @@ pub async fn read_adjustments(
         .map(|row| {
             Ok(AdjustmentRow {
                 member_id: read_number("adjustment.member_id", row.member_id)?,
-                adjustment_id: read_number("adjustment.adjustment_id", row.adjustment_id)?,
+                id: match (row.adjustment_id, row.from_month, row.from_revision) {
+                    (Some(id), ..) => {
+                        AdjustmentIdentity::Loaded(read_number("adjustment.adjustment_id", id)?)
+                    }
+                    (None, Some(month), Some(revision)) => AdjustmentIdentity::Correction {
+                        month: read_month("posted_adjustment.from_month", &month)?,
+                        revision: read_number("posted_adjustment.from_revision", revision.into())?,
+                    },
+                    (None, ..) => {
+                        return Err(StoreError::unreadable("posted_adjustment.from_month", "null").into());
+                    }
+                },
                 code: row.code,
                 amount: row.amount,
             })

@@ -1,5 +1,6 @@
 //! The outcomes of a chunk's members as they will be written. Counts, sums and digest are of all
 //! members, so that they do not depend on what is live; rows are written for outcomes that change.
+//! Only where a bill stays that was sent, the sums have that bill instead of the priced one.
 
 use domain::bill_digest::BillDigest;
 use domain::change_cause::ChangeCause;
@@ -8,7 +9,7 @@ use domain::ids::MemberId;
 use domain::pricing::{Bill, Outcome};
 
 use super::change::{self, Change};
-use super::comparison::{LiveOutcome, is_unchanged};
+use super::comparison::{Decision, Effect, LiveOutcome, decide};
 use super::live_outcomes::LiveOutcomes;
 use crate::billing::amounts::{Amounts, Counts};
 use crate::billing::billing_error::BillingError;
@@ -72,6 +73,8 @@ pub struct ChunkOutcomes {
     pub(super) quarantined: QuarantinedMembers,
     /// Members with a live outcome who are no longer eligible.
     pub(super) ineligible: Vec<i64>,
+    pub(super) left: LeftBills,
+    pub(super) posted: Posted,
 }
 
 /// Columns instead of rows, as they are inserted by `unnest`.
@@ -80,6 +83,21 @@ pub(super) struct QuarantinedMembers {
     pub(super) members: Vec<i64>,
     pub(super) codes: Vec<String>,
     pub(super) details: Vec<String>,
+}
+
+/// The live bills that stay although another one was priced. Their amounts and items are counted when
+/// the chunk is completed.
+#[derive(Debug, Default)]
+pub(super) struct LeftBills {
+    pub(super) members: Vec<i64>,
+    pub(super) revisions: Vec<i32>,
+}
+
+/// The rows of `posted_difference`.
+#[derive(Debug, Default)]
+pub(super) struct Posted {
+    pub(super) members: Vec<i64>,
+    pub(super) amounts: Vec<i64>,
 }
 
 impl ChunkOutcomes {
@@ -100,6 +118,8 @@ impl ChunkOutcomes {
             items: CopyRows::default(),
             quarantined: QuarantinedMembers::default(),
             ineligible: Vec::new(),
+            left: LeftBills::default(),
+            posted: Posted::default(),
         }
     }
 
@@ -115,19 +135,34 @@ impl ChunkOutcomes {
     /// When a count exceeds 64 bits.
     pub fn add(&mut self, member: MemberId, outcome: &Outcome<'_>) -> Result<(), BillingError> {
         self.digest.add(member, outcome);
-        self.count(outcome)?;
         let live = self.live.take(member);
-        if !is_unchanged(live.as_ref(), outcome) {
-            self.write(member, live.as_ref(), outcome);
+        let effect = self.carry_out(member, live.as_ref(), outcome);
+        self.count(outcome, effect)
+    }
+
+    /// Notes what becomes of the live outcome, and what is to be posted.
+    fn carry_out(&mut self, member: MemberId, live: Option<&LiveOutcome>, outcome: &Outcome<'_>) -> Effect {
+        let Decision { effect, posts } = decide(live, outcome);
+        match (effect, live) {
+            (Effect::Written, _) => self.write(member, live, outcome),
+            (Effect::Left, Some(LiveOutcome::Billed(bill))) => {
+                self.left.members.push(member.get());
+                self.left.revisions.push(bill.revision);
+            }
+            (Effect::Left | Effect::Unchanged, _) => {}
         }
-        Ok(())
+        if posts != 0 {
+            self.posted.members.push(member.get());
+            self.posted.amounts.push(posts);
+        }
+        effect
     }
 
     /// Ends the outcomes of members who have a live one and were not added: as of the cut-off
     /// nothing is known of them, so they are not eligible.
     pub(super) fn end_rest(&mut self) {
         for (member, live) in self.live.take_rest() {
-            self.write(member, Some(&live), &Outcome::NotEligible { usage_rows: 0 });
+            self.carry_out(member, Some(&live), &Outcome::NotEligible { usage_rows: 0 });
         }
     }
 
@@ -152,13 +187,16 @@ impl ChunkOutcomes {
         i64::try_from(self.changes.len()).expect("fewer changes than 2^63")
     }
 
-    fn count(&mut self, outcome: &Outcome<'_>) -> Result<(), BillingError> {
+    fn count(&mut self, outcome: &Outcome<'_>, effect: Effect) -> Result<(), BillingError> {
         match outcome {
             Outcome::Billed(bill) => {
                 self.counts.billed += 1;
-                self.counts.items += count(bill.items.len() as u64)?;
                 self.counts.rated_usage += count(bill.rated_rows)?;
                 self.counts.unbillable_usage += count(bill.unbillable_rows)?;
+                if effect == Effect::Left {
+                    return Ok(());
+                }
+                self.counts.items += count(bill.items.len() as u64)?;
                 self.amounts.base += bill.base_amount.exact();
                 self.amounts.usage += bill.usage_amount.exact();
                 self.amounts.discount += bill.discount_amount.exact();

@@ -9,10 +9,11 @@ use domain::month::BillingMonth;
 use sqlx::PgConnection;
 
 use super::chunk_span::ChunkSpan;
-use super::comparison::LiveOutcome;
+use super::comparison::{LiveBill, LiveOutcome};
+use crate::billing::begin_run::AfterSent;
 use crate::billing::billing_error::BillingError;
-use crate::decode::{read_bill_digest, read_number};
-use crate::error::During as _;
+use crate::decode::{read_amount, read_bill_digest, read_number};
+use crate::error::{During as _, StoreError};
 
 /// The live outcomes of a chunk's members. Empty for a first billing.
 #[derive(Debug, Default)]
@@ -31,7 +32,8 @@ impl LiveOutcomes {
     }
 }
 
-/// Reads the live outcomes of the chunk's members, or none without a revision to bill again.
+/// Reads the live outcomes of the chunk's members, or none without a revision to bill again. A bill
+/// that is sent after this is no longer left as it is.
 ///
 /// # Errors
 /// When the database fails.
@@ -40,23 +42,31 @@ pub async fn read_live_outcomes(
     chunk: &ChunkSpan,
     month: BillingMonth,
     of_revision: Option<Revision>,
+    after_sent: AfterSent,
 ) -> Result<LiveOutcomes, BillingError> {
     if of_revision.is_none() {
         return Ok(LiveOutcomes::default());
     }
-    let mut by_member = read_bills(tx, chunk, month).await?;
+    let mut by_member = read_bills(tx, chunk, month, after_sent).await?;
+    add_posted(tx, chunk, month, &mut by_member).await?;
     add_quarantined(tx, chunk, month, &mut by_member).await?;
     Ok(LiveOutcomes { by_member })
 }
 
-/// The digests and totals of the bills of `live_bill`, without its look at deliveries.
+/// The digests and totals of the bills of `live_bill`. Deliveries are looked at only if the bills that
+/// were sent stay.
 async fn read_bills(
     tx: &mut PgConnection,
     chunk: &ChunkSpan,
     month: BillingMonth,
+    after_sent: AfterSent,
 ) -> Result<BTreeMap<MemberId, LiveOutcome>, BillingError> {
     let rows = sqlx::query!(
-        r#"select b.member_id, b.total_amount,
+        r#"select b.member_id, b.revision, b.total_amount,
+                  $5 and exists (
+                      select from delivery d
+                      where d.month = b.month and d.member_id = b.member_id and d.revision = b.revision and d.channel = 'EMAIL'
+                        and counts_as_sent(d.state, d.before)) as "stays!",
                   coalesce(b.digest, (
                       select d.computed from bill_digest d
                       where d.month = b.month and d.member_id = b.member_id and d.revision = b.revision)) as "digest!"
@@ -71,7 +81,8 @@ async fn read_bills(
         month.to_string(),
         chunk.from_member,
         chunk.to_member,
-        chunk.members.as_deref()
+        chunk.members.as_deref(),
+        after_sent == AfterSent::Adjust
     )
     .fetch_all(tx)
     .await
@@ -79,10 +90,54 @@ async fn read_bills(
     rows.into_iter()
         .map(|row| {
             let member = read_number("bill.member_id", row.member_id)?;
-            let digest = read_bill_digest("bill.digest", row.digest)?;
-            Ok((member, LiveOutcome::Billed { digest, total: row.total_amount }))
+            let bill = LiveBill {
+                revision: row.revision,
+                digest: read_bill_digest("bill.digest", row.digest)?,
+                total: row.total_amount,
+                stays: row.stays,
+                posted: 0,
+            };
+            Ok((member, LiveOutcome::Billed(bill)))
         })
         .collect()
+}
+
+/// Adds what live revisions of the month have posted to later months.
+async fn add_posted(
+    tx: &mut PgConnection,
+    chunk: &ChunkSpan,
+    month: BillingMonth,
+    by_member: &mut BTreeMap<MemberId, LiveOutcome>,
+) -> Result<(), BillingError> {
+    let rows = sqlx::query!(
+        r#"select d.member_id, sum(d.amount)::text as "posted!"
+           from revision r
+           join posted_difference d on d.month = r.month and d.revision = r.revision
+           where r.month = $1 and r.state = 'LIVE' and r.posts_to is not null
+             and d.member_id between $2 and $3 and ($4::bigint[] is null or d.member_id = any($4))
+           group by d.member_id"#,
+        month.to_string(),
+        chunk.from_member,
+        chunk.to_member,
+        chunk.members.as_deref()
+    )
+    .fetch_all(tx)
+    .await
+    .during("cannot read what was posted to later months")?;
+    for row in rows {
+        let member = read_number("posted_difference.member_id", row.member_id)?;
+        let posted = read_amount("posted_difference.amount", &row.posted)?;
+        let unreadable = || StoreError::unreadable("the sum of posted_difference.amount", posted);
+        // It can be taken back.
+        let posted = i64::try_from(posted).ok().filter(|sum| *sum != i64::MIN).ok_or_else(unreadable)?;
+        match by_member.get_mut(&member) {
+            Some(LiveOutcome::Billed(bill)) => bill.posted = posted,
+            // Whose bill ends has nothing posted any more.
+            _ if posted == 0 => {}
+            _ => return Err(unreadable().into()),
+        }
+    }
+    Ok(())
 }
 
 async fn add_quarantined(

@@ -4,6 +4,7 @@
 use domain::ids::Revision;
 use sqlx::PgConnection;
 
+use crate::billing::begin_run::AfterSent;
 use crate::billing::billing_error::BillingError;
 use crate::billing::revision::{RevisionKey, RevisionState};
 use crate::decode::read_number;
@@ -18,6 +19,7 @@ pub struct PinnedInputs {
     pub shards: i32,
     /// The live revision that this one bills again.
     pub of_revision: Option<Revision>,
+    pub after_sent: AfterSent,
     /// The text of the price book.
     pub price_book: String,
 }
@@ -31,7 +33,7 @@ pub async fn read_pinned_inputs(
     key: &RevisionKey,
 ) -> Result<PinnedInputs, BillingError> {
     let row = sqlx::query!(
-        "select r.state, r.data_cutoff, r.shards, r.of_revision, b.content
+        "select r.state, r.data_cutoff, r.shards, r.of_revision, r.after_sent, b.content
          from revision r join price_book b on b.sha256 = r.price_book
          where r.month = $1 and r.revision = $2 and r.run_uid = $3",
         key.month.to_string(),
@@ -51,6 +53,7 @@ pub async fn read_pinned_inputs(
             .of_revision
             .map(|number| read_number("revision.of_revision", number.into()))
             .transpose()?,
+        after_sent: AfterSent::parse(&row.after_sent)?,
         price_book: row.content,
     })
 }

@@ -5,6 +5,7 @@ mod inputs;
 mod interruptions;
 mod lifecycle;
 mod month_totals;
+mod posted_differences;
 mod pricing;
 mod rebilling;
 mod rollback;

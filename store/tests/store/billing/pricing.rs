@@ -45,8 +45,10 @@ pub(crate) async fn bill_shard(fixture: &BillingFixture, key: &RevisionKey, shar
             ChunkClaim::ShardDone => return,
             ChunkClaim::HeldByOthers => panic!("there is no other worker"),
         };
-        let live =
-            chunk::read_live_outcomes(&mut tx, &claimed.span, key.month, inputs.of_revision).await.unwrap();
+        let (of_revision, after_sent) = (inputs.of_revision, inputs.after_sent);
+        let live = chunk::read_live_outcomes(&mut tx, &claimed.span, key.month, of_revision, after_sent)
+            .await
+            .unwrap();
         let outcomes = ChunkOutcomes::new(key, live);
         let mut outcomes =
             price_chunk(&mut tx, &pricer, outcomes, &claimed.span, key.month, &inputs.data).await;
@@ -99,11 +101,7 @@ async fn price_chunk(
         let adjustments: Vec<Adjustment<'_>> = adjustments
             .iter()
             .filter(|row| row.member_id == member)
-            .map(|row| Adjustment {
-                id: row.adjustment_id,
-                code: &row.code,
-                amount: MinorUnits::new(row.amount),
-            })
+            .map(|row| Adjustment { id: row.id, code: &row.code, amount: MinorUnits::new(row.amount) })
             .collect();
         let usage: Vec<UsageSum<'_>> = usage
             .iter()

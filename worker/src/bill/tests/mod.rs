@@ -1,6 +1,7 @@
 //! The worker's loop on a real PostgreSQL, each test in a database of its own: what it bills, and
 //! that kills, stops and lost answers change nothing of it.
 
+mod adjusting;
 mod causes;
 mod faults;
 mod outcomes;

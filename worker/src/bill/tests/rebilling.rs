@@ -43,7 +43,7 @@ pub(super) fn corrected_price_book(fixture: &Fixture) -> String {
 }
 
 /// The outcomes that a revision wrote, by member.
-async fn written(fixture: &Fixture, revision: i32) -> String {
+pub(super) async fn written(fixture: &Fixture, revision: i32) -> String {
     fixture
         .database
         .read_text(&format!(

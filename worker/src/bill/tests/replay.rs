@@ -20,7 +20,7 @@ async fn replay(fixture: &Fixture, connection: &mut PgConnection) -> Replay {
 
 /// Replays the month as `monthend verify` does, under the worker's role, and returns what was
 /// compared.
-async fn replay_that_holds(fixture: &Fixture) -> Vec<String> {
+pub(super) async fn replay_that_holds(fixture: &Fixture) -> Vec<String> {
     let mut connection = connect_one(&fixture.worker, "test").await.unwrap();
     let mut snapshot =
         connection.begin_with("begin isolation level repeatable read, read only").await.unwrap();
