@@ -11,7 +11,7 @@ returns table (revision integer, state delivery_state) language sql stable as $$
         where n.month = d.month and t.outcome = 'UNKNOWN' and d.attempt > 1 and d.state not in ('SENT', 'UNKNOWN', 'HANDED_OVER')
     ) unknown on true
     where d.month = for_month and d.member_id = of_member and d.revision <> besides and d.channel = 'EMAIL'
-      and (d.state in ('SENT', 'UNKNOWN', 'HANDED_OVER') or d.state = 'CLAIMED' and d.before = 'UNKNOWN' or unknown.at is not null)
+      and (counts_as_sent(d.state, d.before) or unknown.at is not null)
     order by d.state = 'HANDED_OVER' desc, coalesce(unknown.at, d.ended_at) desc
     limit 1
 $$;
