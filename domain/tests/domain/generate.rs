@@ -10,7 +10,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use crate::members::{Dated, Member, OneOff, UsageRow};
+use super::members::{Dated, Member, OneOff, UsageRow};
 
 /// A generated price book. The product parses it from text; the reference implementation uses this
 /// model directly.

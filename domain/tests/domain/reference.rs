@@ -10,8 +10,8 @@ use jiff::civil::Date;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use num_bigint::BigInt;
 
-use crate::generate::{Book, DiscountModel, PlanModel};
-use crate::members::Member;
+use super::generate::{Book, DiscountModel, PlanModel};
+use super::members::Member;
 
 /// An exact fraction with a positive denominator.
 #[derive(Clone)]

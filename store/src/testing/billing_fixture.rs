@@ -1,6 +1,8 @@
 //! A month to bill, and the operator's part in billing it, under the operator's role. The worker's
 //! part, pricing the chunks, is the test's.
 
+use std::sync::Arc;
+
 use domain::ids::{LoadNumber, Revision};
 use domain::price_book::PriceBook;
 use sqlx::PgPool;
@@ -17,7 +19,7 @@ use crate::load::{TakeBackResult, TakenBack, take_back_load};
 /// A database without loads, the operator's sessions, and the price book of [`sample_month`].
 #[derive(Debug)]
 pub struct BillingFixture {
-    pub database: TestDatabase,
+    pub database: Arc<TestDatabase>,
     pub operator: PgPool,
     pub month: &'static str,
     pub price_book: String,
@@ -38,7 +40,7 @@ impl BillingFixture {
     /// # Panics
     /// When the operator's role cannot be used.
     pub async fn with(zone: &str, month: &'static str) -> Self {
-        let database = TestDatabase::with(zone, "KRW").await;
+        let database = Arc::new(TestDatabase::with(zone, "KRW").await);
         let operator = database.pool_as("monthend_operator", 4).await;
         let role: String =
             sqlx::query_scalar("select current_user").fetch_one(&operator).await.expect("a role");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Site {
-    pub(crate) database: TestDatabase,
+    pub(crate) database: Arc<TestDatabase>,
     worker_url: SecretString,
     folder: TempDir,
 }
@@ -48,7 +49,8 @@ impl Site {
         Self::around(TestDatabase::new().await).await
     }
 
-    pub(crate) async fn around(database: TestDatabase) -> Self {
+    pub(crate) async fn around(database: impl Into<Arc<TestDatabase>>) -> Self {
+        let database = database.into();
         let worker_url = database.login_url("monthend_worker").await;
         let folder = tempfile::tempdir().unwrap();
         let keys = folder.path().join("keys");

@@ -5,6 +5,7 @@
 
 mod folders;
 mod harness;
+mod history;
 mod interrupted_loads;
 mod loads;
 mod migrations;
