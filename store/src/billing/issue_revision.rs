@@ -11,8 +11,9 @@ use crate::decode::read_number;
 use crate::error::{During as _, expect_rows_affected};
 use crate::hand_over_lock;
 
-/// Makes the draft the month's live revision, and posts its differences to a later month. `decided_by` is the person who approved it, if an
-/// approval was required. A repeated call changes nothing.
+/// Makes the draft the month's live revision, and posts its differences to a later month.
+/// `decided_by` is the person who approved it, if an approval was required. A repeated call changes
+/// nothing.
 ///
 /// # Errors
 /// When the draft was not verified or a check failed, when the run no longer holds the month, when

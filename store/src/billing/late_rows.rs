@@ -218,11 +218,14 @@ mod tests {
 
     use super::*;
 
+    /// The scope and the cut-off of a revision.
+    type Billing = (ScopeKind, i64);
+
     #[test]
     fn a_scope_hides_nothing_of_the_members_outside_it() {
         let range = ScopeKind::Range { from: MemberId::FIRST, to: MemberId::FIRST };
         // The revisions over a first billing as of load 4, and the cut-offs that are left.
-        let table: [(&[(ScopeKind, i64)], i64, &[i64]); 11] = [
+        let table: [(&[Billing], i64, &[i64]); 11] = [
             (&[], 4, &[]),
             (&[(ScopeKind::Everyone, 6)], 6, &[]),
             (&[(ScopeKind::Everyone, 3)], 3, &[]),

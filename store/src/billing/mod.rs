@@ -1,8 +1,8 @@
 //! Billing runs and the revisions of a month: how a revision is planned, billed chunk by chunk,
 //! observed, verified, issued or rejected, and rolled back. Owns every statement that writes
 //! `month_lock`, `revision`, `scope_member`, `rollback`, `chunk`, `bill`, `bill_item`,
-//! `quarantined_member`, `ineligible_member`, `bill_change` and `posted_difference`. Decides nothing about runs (the
-//! operator does) and prices nothing (`domain` does).
+//! `quarantined_member`, `ineligible_member`, `bill_change` and `posted_difference`. Decides nothing
+//! about runs (the operator does) and prices nothing (`domain` does).
 //!
 //! Each function that writes is keyed by the run's uid and guarded by the state before it and by
 //! the month's fence. It can be repeated: a repeated call finds the result of the first.

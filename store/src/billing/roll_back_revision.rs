@@ -52,8 +52,9 @@ pub struct Rollback {
 }
 
 /// Takes the revision back if it is the month's highest live one, no run holds the month, and no
-/// later month has billed what it has posted; otherwise returns why not. All of it is one transaction, whose cost does not depend on the number of
-/// bills. A repeated call for the same run changes nothing and returns the same.
+/// later month has billed what it has posted; otherwise returns why not. All of it is one
+/// transaction, whose cost does not depend on the number of bills. A repeated call for the same run
+/// changes nothing and returns the same.
 ///
 /// # Errors
 /// When the database fails; then nothing was written.

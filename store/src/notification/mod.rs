@@ -1,7 +1,7 @@
 //! Notification runs: which bills a run delivers, and the state of each bill's delivery. Owns every
 //! statement that writes `template_set`, `notification`, `publication`, `notice_target`, `delivery`,
-//! `consumer` and `high_water_mark`. Decides nothing about runs (the operator does), knows nothing of Kafka or SMTP
-//! (the worker does) and decrypts nothing.
+//! `consumer` and `high_water_mark`. Decides nothing about runs (the operator does), knows nothing of
+//! Kafka or SMTP (the worker does) and decrypts nothing.
 //!
 //! The outcome of a run's target is stored in `notice_target` only, the state of a bill's delivery
 //! in `delivery` only. A delivery is changed by the consumer that holds its lease, and every change

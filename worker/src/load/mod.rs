@@ -46,7 +46,6 @@ use self::parse::{Context, ParseError, Parsed};
 pub(crate) use self::progress::{Progress, REPORT_INTERVAL};
 use self::rejects::Spool;
 use self::summary::Tally;
-use crate::database;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
 use crate::output::{format_duration, group_digits, print_line};

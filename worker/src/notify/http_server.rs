@@ -1,7 +1,7 @@
 //! The HTTP server of a consumer: `/metrics`, `/healthz` and `/readyz`. Healthy means that this
-//! server answers; ready, that the consumer is registered in the database, which has its
-//! schema, and has the right encryption keys. An outage of Kafka or the mail server makes it neither unhealthy nor unready:
-//! another pod would not help.
+//! server answers; ready, that the consumer is registered in the database, which has its schema, and
+//! has the right encryption keys. An outage of Kafka or the mail server makes it neither unhealthy nor
+//! unready: another pod would not help.
 
 use std::net::SocketAddr;
 
