@@ -21,7 +21,7 @@ async fn a_violation_is_reported_and_the_exit_status_is_4() {
         "{}",
         holds.out
     );
-    assert!(holds.out.ends_with("2026-10: 20 of 20 hold\n"), "{}", holds.out);
+    assert!(holds.out.ends_with("2026-10: 22 of 22 hold\n"), "{}", holds.out);
     assert!(holds.out.contains("replay-equals-bills was not checked: give --replay\n"), "{}", holds.out);
 
     sqlx::query("insert into job_log (kind, month) values ('BILLING', '2026-10')")
@@ -89,7 +89,7 @@ async fn a_month_is_priced_again_and_what_differs_is_reported() {
                     quarantine that are stored)\n    \
                     revision 1, data cut-off 1: 1 billed and 0 in quarantine, of which 0 differ\n";
     assert!(holds.out.contains(expected), "{}", holds.out);
-    assert!(holds.out.ends_with("2026-10: 21 of 21 hold\n"), "{}", holds.out);
+    assert!(holds.out.ends_with("2026-10: 23 of 23 hold\n"), "{}", holds.out);
 
     // Everything else is as it should be for the other amount.
     site.database
@@ -107,7 +107,7 @@ async fn a_month_is_priced_again_and_what_differs_is_reported() {
                     revision 1, data cut-off 1: 1 billed and 0 in quarantine, of which 1 differ\n";
     assert!(differs.out.contains("replay-equals-bills: VIOLATED, 1 times ("), "{}", differs.out);
     assert!(differs.out.contains(expected), "{}", differs.out);
-    assert!(differs.out.ends_with("2026-10: 20 of 21 hold\n"), "{}", differs.out);
+    assert!(differs.out.ends_with("2026-10: 22 of 23 hold\n"), "{}", differs.out);
 
     site.database.execute("update chunk set pricing_version = 77").await;
     let other = site.run(&replay).with(4);

@@ -58,7 +58,7 @@ fn exit_codes_decide_whether_a_failure_counts() {
         *rules,
         json!([
             {"action": "FailJob", "onExitCodes": {"containerName": "worker", "operator": "In", "values": [2, 4]}},
-            {"action": "Ignore", "onExitCodes": {"containerName": "worker", "operator": "In", "values": [75, 5]}},
+            {"action": "Ignore", "onExitCodes": {"containerName": "worker", "operator": "In", "values": [5, 75]}},
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         ])
     );

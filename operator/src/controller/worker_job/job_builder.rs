@@ -132,14 +132,19 @@ fn labels_of<R: Run>(run: &R, component: &str, settings: &JobSettings) -> BTreeM
 /// an eviction, do not count as attempts; every other end does. Nor does a worker count that meets a
 /// schema of another version: after an upgrade this operator's successor replaces the Job.
 fn failure_policy() -> PodFailurePolicy {
-    let on_exit = |action: &str, statuses: &[ExitStatus]| PodFailurePolicyRule {
-        action: action.to_owned(),
-        on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-            container_name: Some(CONTAINER.to_owned()),
-            operator: "In".to_owned(),
-            values: statuses.iter().map(|status| status.code().into()).collect(),
-        }),
-        on_pod_conditions: None,
+    let on_exit = |action: &str, statuses: [ExitStatus; 2]| {
+        let mut codes = statuses.map(|status| status.code().into());
+        // The API server refuses codes in another order.
+        codes.sort_unstable();
+        PodFailurePolicyRule {
+            action: action.to_owned(),
+            on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+                container_name: Some(CONTAINER.to_owned()),
+                operator: "In".to_owned(),
+                values: codes.to_vec(),
+            }),
+            on_pod_conditions: None,
+        }
     };
     let disrupted = PodFailurePolicyRule {
         action: "Ignore".to_owned(),
@@ -151,8 +156,8 @@ fn failure_policy() -> PodFailurePolicy {
     };
     PodFailurePolicy {
         rules: vec![
-            on_exit("FailJob", &[ExitStatus::Usage, ExitStatus::Failed]),
-            on_exit("Ignore", &[ExitStatus::TryAgain, ExitStatus::OtherSchema]),
+            on_exit("FailJob", [ExitStatus::Usage, ExitStatus::Failed]),
+            on_exit("Ignore", [ExitStatus::TryAgain, ExitStatus::OtherSchema]),
             disrupted,
         ],
     }
