@@ -37,6 +37,10 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
             metrics.database_up.set(0);
             continue;
         }
+        // First, as counting takes long after a change of the leader.
+        if let Err(error) = restore_hold::keep_marks(&client, namespace, &database.pool).await {
+            tracing::warn!(error = chain(&error), "cannot move the high-water marks of the months");
+        }
         let up = match set_totals(&database.pool, &metrics, all_counted).await {
             Ok(()) => {
                 all_counted = true;
@@ -48,9 +52,6 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
             }
         };
         metrics.database_up.set(i64::from(up));
-        if let Err(error) = restore_hold::keep_marks(&client, namespace, &database.pool).await {
-            tracing::warn!(error = chain(&error), "cannot move the high-water marks of the months");
-        }
         match close_dead(&database.pool).await {
             Ok(closed) => {
                 for job in closed {

@@ -8,13 +8,14 @@ use api::labels::HIGH_WATER_MARKS;
 use domain::month::BillingMonth;
 use kube::Client;
 use sqlx::PgPool;
-use store::notification::{self, TouchedMonth};
+use store::notification::{self, MarkedMonth};
 
 use super::cluster_marks;
 use super::hold::{Comparison, Hold, Release, compare};
 use crate::error::{Doing as _, RunError};
 
-/// Moves on the marks of the months of which something is billed or sent. Suspends, in the
+/// Moves on the marks of the months of which something is billed or sent, and writes those of the
+/// other months to the cluster if it does not have them. Suspends, in the
 /// database, the runs of a month that is held: the cluster may no longer have them, or count them as
 /// over, and their messages may still be on the topic.
 pub(crate) async fn keep_marks(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
@@ -22,11 +23,11 @@ pub(crate) async fn keep_marks(client: &Client, namespace: &str, pool: &PgPool) 
         tracing::warn!("{}", missing(namespace));
         return Ok(());
     };
-    let touched = notification::read_touched_months(pool)
+    let months = notification::read_marked_months(pool)
         .await
         .doing(|| "read the months of which something was billed or sent".to_owned())?;
     let mut moved = BTreeMap::new();
-    for TouchedMonth { month, mark } in touched {
+    for MarkedMonth { month, mark, touched } in months {
         let cluster = match marks.of(month) {
             Ok(cluster) => cluster,
             Err(problem) => {
@@ -35,6 +36,7 @@ pub(crate) async fn keep_marks(client: &Client, namespace: &str, pool: &PgPool) 
             }
         };
         match compare(cluster, mark) {
+            Comparison::Equal if !touched => {}
             Comparison::Equal => {
                 let from = mark.map(|mark| mark.mark);
                 let advanced = notification::advance_high_water_mark(pool, month, from)

@@ -19,11 +19,13 @@ pub struct HighWaterMark {
     pub before: Option<Timestamp>,
 }
 
-/// A month of which something was billed or sent since its mark, or that has none.
+/// A month of which something was billed or sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TouchedMonth {
+pub struct MarkedMonth {
     pub month: BillingMonth,
     pub mark: Option<HighWaterMark>,
+    /// Something was billed or sent since the mark, or there is no mark yet.
+    pub touched: bool,
 }
 
 /// Reads the mark of a month.
@@ -48,26 +50,26 @@ pub async fn read_high_water_mark(
     }))
 }
 
-/// Reads the months that are touched: with a run that has not ended or ended since the mark, or with
-/// a revision that was issued or rolled back since. A minute more than since, for transactions that
-/// were not yet committed when the mark was set.
+/// Reads the marks of the months of which something was billed or sent. A month is touched if a run
+/// has not ended or ended since the mark, or a revision was issued or rolled back since. A minute more
+/// than since, for transactions that were not yet committed when the mark was set.
 ///
 /// # Errors
 /// When the database fails or holds what this version cannot read.
-pub async fn read_touched_months(pool: &PgPool) -> Result<Vec<TouchedMonth>, NotificationError> {
+pub async fn read_marked_months(pool: &PgPool) -> Result<Vec<MarkedMonth>, NotificationError> {
     let rows = sqlx::query!(
-        r#"select m.month as "month!", h.mark as "mark?: jiff_sqlx::Timestamp", h.before as "before?: jiff_sqlx::Timestamp"
+        r#"select m.month as "month!", h.mark as "mark?: jiff_sqlx::Timestamp", h.before as "before?: jiff_sqlx::Timestamp",
+                  h.mark is null
+                  or exists (select from notification n join job_log j on j.id = n.job
+                             where n.month = m.month and not n.rehearsal
+                               and (j.ended_at is null or j.ended_at > h.mark - interval '1 minute'))
+                  or exists (select from revision r
+                             where r.month = m.month and r.issued_at > h.mark - interval '1 minute')
+                  or exists (select from rollback b
+                             where b.month = m.month and b.rolled_back_at > h.mark - interval '1 minute') as "touched!"
            from (select month from notification where not rehearsal
                  union select month from revision where issued_at is not null) m
            left join high_water_mark h on h.month = m.month
-           where h.mark is null
-              or exists (select from notification n join job_log j on j.id = n.job
-                         where n.month = m.month and not n.rehearsal
-                           and (j.ended_at is null or j.ended_at > h.mark - interval '1 minute'))
-              or exists (select from revision r
-                         where r.month = m.month and r.issued_at > h.mark - interval '1 minute')
-              or exists (select from rollback b
-                         where b.month = m.month and b.rolled_back_at > h.mark - interval '1 minute')
            order by m.month"#
     )
     .fetch_all(pool)
@@ -77,7 +79,8 @@ pub async fn read_touched_months(pool: &PgPool) -> Result<Vec<TouchedMonth>, Not
         .map(|row| {
             let before = row.before.map(jiff_sqlx::Timestamp::to_jiff);
             let mark = row.mark.map(|mark| HighWaterMark { mark: mark.to_jiff(), before });
-            Ok(TouchedMonth { month: read_month("notification.month", &row.month)?, mark })
+            let month = read_month("notification.month", &row.month)?;
+            Ok(MarkedMonth { month, mark, touched: row.touched })
         })
         .collect()
 }

@@ -53,7 +53,7 @@ pub use self::end_run::{cancel_run, fail_run, finish_run};
 pub use self::expire_leases::{ExpiredLeases, end_expired_leases};
 pub use self::held_claims::{Postponement, postpone_deliveries, release_claims, renew_leases};
 pub use self::high_water_mark::{
-    HighWaterMark, TouchedMonth, advance_high_water_mark, read_high_water_mark, read_touched_months,
+    HighWaterMark, MarkedMonth, advance_high_water_mark, read_high_water_mark, read_marked_months,
     suspend_month,
 };
 pub use self::lookup_pool::connect_for_lookups;
