@@ -23,8 +23,8 @@ pub struct LiveRevision {
     pub price_book: String,
     rebilling: bool,
     listed: bool,
-    /// The highest live revision up to this one that leaves bills as they are that were sent.
-    adjusting: Option<i32>,
+    /// It leaves bills as they are that were sent.
+    adjusting: bool,
 }
 
 /// A chunk as it was planned, and which version of the pricing rules priced it.
@@ -82,7 +82,7 @@ pub async fn read_live_revisions(
 ) -> Result<Vec<LiveRevision>, StoreError> {
     let rows = sqlx::query!(
         r#"select revision, run_uid, fence, price_book, of_revision is not null as "rebilling!", scope_listed,
-                  max(revision) filter (where after_sent = 'ADJUST') over (order by revision) as adjusting
+                  after_sent = 'ADJUST' as "adjusting!"
            from revision where month = $1 and state = 'LIVE' order by revision"#,
         month.to_string()
     )
@@ -190,7 +190,7 @@ async fn add_bills(
         };
         outcomes.entry(member).or_default().bill = Some(StoredBill {
             amounts,
-            may_have_stayed: revision.adjusting > Some(row.revision),
+            may_have_stayed: revision.adjusting && row.revision < revision.key.revision.get(),
             posted: 0,
             digest,
         });

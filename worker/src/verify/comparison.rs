@@ -53,9 +53,14 @@ fn describe_priced(priced: &Outcome<'_>) -> String {
 }
 
 fn compare_bills(stored: &StoredBill, items: &[StoredItem], priced: &Bill<'_>) -> Vec<String> {
-    let found = compare_columns(stored, items, priced);
+    let mut found = compare_columns(stored, items, priced);
+    if !stored.may_have_stayed {
+        // A revision that corrects a bill takes back what was posted instead.
+        found.extend(difference("posted differences", stored.posted, 0));
+        return found;
+    }
     // The replay of the bill's own revision has compared its columns.
-    if found.is_empty() && stored.posted == 0 || !stored.may_have_stayed {
+    if found.is_empty() && stored.posted == 0 {
         return found;
     }
     let (total, priced) = (i128::from(stored.amounts.total.get()) + stored.posted, priced.total_amount.get());
@@ -299,7 +304,8 @@ mod tests {
             (true, 120, 0, Some("total amount and posted differences 120, priced 123")),
             // Posted although the bill is right.
             (true, 123, 3, Some("total amount and posted differences 126, priced 123")),
-            (false, 120, 3, Some("total amount 120, priced 123")),
+            (false, 120, 3, Some("total amount 120, priced 123; posted differences 3, priced 0")),
+            (false, 123, 3, Some("posted differences 3, priced 0")),
         ];
         for (may_have_stayed, total, posted, expected) in table {
             assert_eq!(with(may_have_stayed, total, posted).as_deref(), expected, "{total} {posted}");

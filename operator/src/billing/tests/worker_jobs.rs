@@ -120,6 +120,9 @@ fn the_image_that_was_wanted_is_known_when_a_policy_replaces_it() {
     let worker = &mut job.spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0];
     assert_eq!(worker.image.replace("mirror.example/monthend:1".to_owned()).unwrap(), "monthend:1");
     assert_eq!(JobState::from(&job).image, "monthend:1");
+    // Without the annotation, the pods tell.
+    job.metadata.annotations = None;
+    assert_eq!(JobState::from(&job).image, "mirror.example/monthend:1");
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl From<&Job> for JobState {
         });
         Self {
             name: job.name_any(),
-            image: job.annotations().get(labels::IMAGE).cloned().unwrap_or_default(),
+            image: wanted_image(job).unwrap_or_default(),
             parallelism: spec.and_then(|spec| spec.parallelism).unwrap_or(1),
             suspended: spec.and_then(|spec| spec.suspend).unwrap_or(false),
             deleting: job.metadata.deletion_timestamp.is_some(),
@@ -57,6 +57,16 @@ impl From<&Job> for JobState {
             failed,
         }
     }
+}
+
+/// The image that the Job was made with. Without the annotation, which a policy may take away, that
+/// of its pods.
+fn wanted_image(job: &Job) -> Option<String> {
+    if let Some(image) = job.annotations().get(labels::IMAGE) {
+        return Some(image.clone());
+    }
+    let pod = job.spec.as_ref()?.template.spec.as_ref()?;
+    pod.containers.first()?.image.clone()
 }
 
 #[cfg(test)]
