@@ -109,7 +109,8 @@ async fn the_messages_of_a_killed_consumer_go_to_another() {
     options.put(messages(1..=500)).await;
     let (killed, alive) = (Sink::default(), Sink::default());
     let first = RunningConsumer::start(&options, &killed, true);
-    until("its batches", SOON, || killed.distinct() == 2 * BATCH).await;
+    // On a busy machine a batch is full of time before it is full of messages.
+    until("a batch", SOON, || killed.distinct() > 0).await;
     first.abort();
     let second = RunningConsumer::start(&options, &alive, false);
     until("everything", AFTER_OUTAGE, || alive.distinct() == 500 && options.lag() == 0).await;

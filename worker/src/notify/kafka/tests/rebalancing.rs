@@ -68,7 +68,7 @@ async fn the_group_does_not_wait_for_an_engine_without_room() {
     options.put(messages(1..=3000)).await;
     let (stuck, free) = (Sink::default(), Sink::default());
     let first = RunningConsumer::start(&options, &stuck, true);
-    until("a full engine", SOON, || stuck.distinct() == 2 * BATCH).await;
+    until("a batch", SOON, || stuck.distinct() > 0).await;
     let second = RunningConsumer::start(&options, &free, false);
     // Its partitions are given up after a while, and their unfinished messages come again.
     until("the other to get its share", 2 * SOON, || free.distinct() > 500).await;
