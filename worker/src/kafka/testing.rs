@@ -165,7 +165,14 @@ impl TestTopics for KafkaArgs {
         let consumer: BaseConsumer = consumer_config(self).create().unwrap();
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topic, 0, self.partitions - 1);
-        let committed = consumer.committed_offsets(list, REQUEST_TIMEOUT).unwrap();
+        // A broker that has just started may not know the group's coordinator yet.
+        let began = Instant::now();
+        let committed = loop {
+            match consumer.committed_offsets(list.clone(), REQUEST_TIMEOUT) {
+                Ok(committed) => break committed,
+                Err(error) => assert!(began.elapsed() < REQUEST_TIMEOUT, "{error}"),
+            }
+        };
         let offsets = committed.elements().into_iter();
         offsets
             .filter_map(|element| match element.offset() {
