@@ -7,7 +7,7 @@ use std::fs;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::follow::{Kind, Run, Until, follow};
+use super::follow::{Kind, Run, Until, follow, text};
 use super::{billing, notices, sql};
 use crate::cluster::Cluster;
 use crate::exec;
@@ -101,21 +101,15 @@ fn approve(cluster: &Cluster, run: &Run) -> Result<String> {
 /// `status.diff` as a table.
 fn diff(diff: &Value) -> Result<String> {
     let members = diff.as_object().context("the draft has no status.diff")?;
-    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let mut text = String::new();
+    let mut table = String::new();
     for (key, value) in members.iter().filter(|(key, _)| *key != "causes") {
-        writeln!(text, "    {key:<20} {:>24}", shown(value))?;
+        writeln!(table, "    {key:<20} {:>24}", text(value))?;
     }
     for cause in members.get("causes").and_then(Value::as_array).into_iter().flatten() {
-        let title = format!("by {}", shown(&cause["cause"]));
-        writeln!(
-            text,
-            "    {title:<20} {:>24}   delta {}",
-            shown(&cause["members"]),
-            shown(&cause["delta"])
-        )?;
+        let title = format!("by {}", text(&cause["cause"]));
+        writeln!(table, "    {title:<20} {:>24}   delta {}", text(&cause["members"]), text(&cause["delta"]))?;
     }
-    Ok(text)
+    Ok(table)
 }
 
 /// How many members were sent an amount that the live bill does not have, and for how many members

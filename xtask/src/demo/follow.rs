@@ -193,7 +193,8 @@ impl Screen {
     }
 }
 
-fn text(value: &Value) -> String {
+/// A value of a status, as it is shown.
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "–".to_owned(),

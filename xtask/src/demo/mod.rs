@@ -85,8 +85,12 @@ fn summary(cluster: &Cluster, progress: &Progress, month: &str, runs: &[Run]) ->
 
 /// A run's figures, as its status has them.
 fn report(text: &mut String, run: &Run, status: &Value) {
-    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    text.push_str(&format!("\n{} {NAMESPACE}/{}: {}\n", run.kind.title(), run.name, shown(&status["phase"])));
+    text.push_str(&format!(
+        "\n{} {NAMESPACE}/{}: {}\n",
+        run.kind.title(),
+        run.name,
+        follow::text(&status["phase"])
+    ));
     let groups: &[&str] = match run.kind {
         Kind::Billing => &["counts", "amounts"],
         Kind::Notification => &["counts"],
@@ -94,12 +98,12 @@ fn report(text: &mut String, run: &Run, status: &Value) {
     for group in groups {
         text.push_str(&format!("\n  {group}\n"));
         for (key, value) in status[group].as_object().into_iter().flatten() {
-            text.push_str(&format!("    {key:<20} {:>24}\n", shown(value)));
+            text.push_str(&format!("    {key:<20} {:>24}\n", follow::text(value)));
         }
     }
     let rate = &status["progress"][run.kind.rate()];
     if run.kind == Kind::Notification && !rate.is_null() {
-        text.push_str(&format!("    {:<20} {:>24}\n", "a second", shown(rate)));
+        text.push_str(&format!("    {:<20} {:>24}\n", "a second", follow::text(rate)));
     }
 }
 

@@ -32,19 +32,14 @@ impl ChunkSpan {
     }
 }
 
-/// The listed members of a chunk, ascending.
+/// The listed members of a chunk, ascending. The span of such a chunk can be most of all ids: a plan
+/// for any span, which sessions that bill do not use (`prepare_connection`), would read all of the list.
 async fn list_members(
     tx: &mut PgConnection,
     key: &RevisionKey,
     from_member: i64,
     to_member: i64,
 ) -> Result<Vec<i64>, DatabaseError> {
-    // The span of a chunk of listed members can be most of all ids. A plan that was made without the
-    // list would read all of it.
-    sqlx::query!("select set_config('plan_cache_mode', 'force_custom_plan', true) as plan")
-        .fetch_one(&mut *tx)
-        .await
-        .during("cannot prepare the chunk's transaction")?;
     sqlx::query_scalar!(
         "select member_id from scope_member
          where month = $1 and revision = $2 and member_id between $3 and $4
