@@ -8,6 +8,7 @@ pub mod bill_digest;
 pub mod change_cause;
 pub mod chunk_digest;
 pub mod digest;
+pub mod explanation;
 pub mod ids;
 pub mod locale;
 pub mod money;

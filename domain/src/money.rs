@@ -43,6 +43,39 @@ pub(crate) fn div_round(numerator: i128, denominator: i128) -> i128 {
     if rest >= denominator - rest { quotient + numerator.signum() } else { quotient }
 }
 
+/// An exact intermediate value. It keeps its numerator and denominator as they were computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fraction {
+    numerator: i128,
+    denominator: i128,
+}
+
+impl Fraction {
+    /// The denominator must be positive.
+    pub(crate) fn new(numerator: i128, denominator: i128) -> Self {
+        debug_assert!(denominator > 0);
+        Self { numerator, denominator }
+    }
+
+    pub fn numerator(self) -> i128 {
+        self.numerator
+    }
+
+    pub fn denominator(self) -> i128 {
+        self.denominator
+    }
+
+    /// Half away from zero.
+    pub(crate) fn rounded(self) -> i128 {
+        div_round(self.numerator, self.denominator)
+    }
+
+    /// Toward zero.
+    pub(crate) fn truncated(self) -> i128 {
+        self.numerator / self.denominator
+    }
+}
+
 /// A non-negative number with at most six fraction digits, stored as an exact count of millionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Decimal(i128);

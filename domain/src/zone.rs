@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
 
@@ -41,7 +41,11 @@ impl Zone {
     }
 
     pub fn local_date(&self, at: Timestamp) -> Date {
-        self.rules.to_datetime(at).date()
+        self.local_time(at).date()
+    }
+
+    pub fn local_time(&self, at: Timestamp) -> DateTime {
+        self.rules.to_datetime(at)
     }
 
     /// The month's first instant, its end, and every change of the local date within it.

@@ -3,7 +3,8 @@
 use super::inputs::{Adjustment, Grant, UsageSum};
 use super::outcome::{Bill, Item, ItemKind, Quarantine, QuarantineCode};
 use super::segments::{Segment, Segments};
-use crate::money::{Decimal, MinorUnits, div_round};
+use super::trace::{Discounting, Overage, Step, StepKind, TierPart, Trace};
+use crate::money::{Decimal, Fraction, MinorUnits, div_round};
 use crate::month::DaySet;
 use crate::price_book::{
     BillRounding, Discount, DiscountKind, DiscountTarget, PriceBook, Proration, RoundingMode, Tax, TaxMode,
@@ -18,6 +19,7 @@ pub(super) fn calculate<'a: 'b, 'b>(
     grants: &[Grant<'_>],
     adjustments: &[Adjustment<'b>],
     usage: &[UsageSum<'_>],
+    trace: &mut impl Trace<'b>,
 ) -> Result<Bill<'b>, Quarantine> {
     let month_days = i128::from(month.month().days());
     let covered = segments.base().iter().fold(DaySet::EMPTY, |days, segment| days.union(segment.days));
@@ -26,17 +28,17 @@ pub(super) fn calculate<'a: 'b, 'b>(
 
     let mut usage_amount = 0;
     for (position, segment) in segments.base().iter().enumerate() {
-        lines.fee(ItemKind::Base, segment, month_days)?;
+        lines.fee(ItemKind::Base, segment, month_days, trace)?;
         for rate in &segment.plan.usage {
             let of_segment = |sum: &&UsageSum<'_>| {
                 sum.kind == rate.kind && segments.of_interval(sum.interval) == Some(position)
             };
             let used = usage.iter().filter(of_segment).map(|sum| sum.quantity).sum();
-            usage_amount += lines.overage(segment, rate, used, month_days)?;
+            usage_amount += lines.overage((position, segment), rate, used, month_days, trace)?;
         }
     }
     for segment in segments.addons() {
-        lines.fee(ItemKind::Addon, segment, month_days)?;
+        lines.fee(ItemKind::Addon, segment, month_days, trace)?;
     }
     let base_amount = lines.net - usage_amount;
 
@@ -44,34 +46,61 @@ pub(super) fn calculate<'a: 'b, 'b>(
     let mut remaining = undiscounted;
     for (position, days) in granted {
         let discount = &book.discounts()[position];
-        let wanted =
-            unlimited_amount(discount, undiscounted.of(discount.applies_to), days, covered, month_days);
-        let amount = wanted.min(remaining.of(discount.applies_to));
+        let target = undiscounted.of(discount.applies_to);
+        let exact = unlimited_amount(discount, target, days, covered, month_days);
+        let wanted = discount.cap.map_or(exact.rounded(), |cap| exact.rounded().min(cap.exact()));
+        let room = remaining.of(discount.applies_to);
+        let amount = wanted.min(room);
+        let mut added = Added::NOTHING;
         if amount > 0 {
             remaining.take(discount.applies_to, amount);
             let days = Some(days.count().cast_signed());
-            lines.add(Item { days, ..Item::single(ItemKind::Discount, &discount.code) }, -amount)?;
+            added = lines.add(Item { days, ..Item::single(ItemKind::Discount, &discount.code) }, -amount)?;
         }
+        trace.record(|| {
+            added.step(StepKind::Discount(Discounting { discount, days, covered, target, exact, room }))
+        });
     }
     let discount_amount = base_amount + usage_amount - lines.net;
 
     let mut in_order: Vec<&Adjustment<'b>> = adjustments.iter().collect();
     in_order.sort_unstable_by_key(|adjustment| adjustment.id);
     for adjustment in in_order {
-        lines.add(Item::single(ItemKind::Adjustment, adjustment.code), adjustment.amount.exact())?;
+        let added =
+            lines.add(Item::single(ItemKind::Adjustment, adjustment.code), adjustment.amount.exact())?;
+        trace.record(|| added.step(StepKind::Adjustment { id: adjustment.id, code: adjustment.code }));
     }
     let adjustment_amount = lines.net - (base_amount + usage_amount - discount_amount);
 
-    let tax_amount = book.tax.map_or(0, |tax| tax_on(tax, lines.net));
-    if book.tax.is_some_and(|tax| tax.mode == TaxMode::Exclusive) && tax_amount != 0 {
-        lines.add(Item::single(ItemKind::Tax, "tax"), tax_amount)?;
+    let mut tax_amount = 0;
+    if let Some(tax) = book.tax {
+        let net = lines.net;
+        let exact = exact_tax(tax, net);
+        let mut added = Added::NOTHING;
+        match tax.mode {
+            TaxMode::Inclusive => tax_amount = net - exact.rounded(),
+            TaxMode::Exclusive => {
+                tax_amount = exact.rounded();
+                if tax_amount != 0 {
+                    added = lines.add(Item::single(ItemKind::Tax, "tax"), tax_amount)?;
+                }
+            }
+        }
+        trace.record(|| Step { amount: tax_amount, ..added.step(StepKind::Tax { tax, net, exact }) });
     }
-    let rounding_amount = book.bill_rounding.map_or(0, |rounding| rounding_of(rounding, lines.net));
-    if rounding_amount != 0 {
-        lines.add(Item::single(ItemKind::Rounding, "rounding"), rounding_amount)?;
+    let mut rounding_amount = 0;
+    if let Some(rounding) = book.bill_rounding {
+        let sum = lines.net;
+        rounding_amount = rounding_of(rounding, sum);
+        let mut added = Added::NOTHING;
+        if rounding_amount != 0 {
+            added = lines.add(Item::single(ItemKind::Rounding, "rounding"), rounding_amount)?;
+        }
+        trace.record(|| added.step(StepKind::Rounding { rounding, sum }));
     }
 
-    let rated = |sum: &&UsageSum<'_>| book.declares(sum.kind) && segments.of_interval(sum.interval).is_some();
+    let rated =
+        |sum: &&UsageSum<'_>| matches!(rate_usage(book, segments, sum.kind, sum.interval), Rating::Rated(_));
     let rated_rows = usage.iter().filter(rated).map(|sum| sum.rows).sum();
     let usage_rows: u64 = usage.iter().map(|sum| sum.rows).sum();
     Ok(Bill {
@@ -88,6 +117,39 @@ pub(super) fn calculate<'a: 'b, 'b>(
     })
 }
 
+/// How usage counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rating {
+    /// In the base segment with this position, also when the plan does not charge for the kind.
+    Rated(usize),
+    /// The price book does not declare its kind.
+    Undeclared,
+    /// No base segment covers it.
+    Uncovered,
+}
+
+pub(crate) fn rate_usage(book: &PriceBook, segments: &Segments<'_>, kind: &str, interval: usize) -> Rating {
+    if !book.declares(kind) {
+        return Rating::Undeclared;
+    }
+    segments.of_interval(interval).map_or(Rating::Uncovered, Rating::Rated)
+}
+
+/// The line that was added, and its amount.
+#[derive(Clone, Copy)]
+struct Added {
+    line_no: Option<i32>,
+    amount: i128,
+}
+
+impl Added {
+    const NOTHING: Self = Self { line_no: None, amount: 0 };
+
+    fn step(self, kind: StepKind<'_>) -> Step<'_> {
+        Step { line_no: self.line_no, amount: self.amount, kind }
+    }
+}
+
 /// The items that were added so far and their exact sum.
 #[derive(Default)]
 struct Lines<'a> {
@@ -96,45 +158,77 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn add(&mut self, item: Item<'a>, amount: i128) -> Result<(), Quarantine> {
+    fn add(&mut self, item: Item<'a>, amount: i128) -> Result<Added, Quarantine> {
         let amount = stored(amount, || format!("the amount of {} `{}`", item.kind, item.code))?;
         let line_no = i32::try_from(self.items.len() + 1)
             .map_err(|_| overflow("the number of items leaves 32 bits".to_owned()))?;
         self.net += amount.exact();
         self.items.push(Item { line_no, amount, ..item });
-        Ok(())
+        Ok(Added { line_no: Some(line_no), amount: amount.exact() })
     }
 
     /// Step 2. A segment is charged the fee of the plan's days up to and including it, less the fee
     /// of the days before it. So the segments of a plan add up to the rounded fee of all of its
     /// days.
-    fn fee(&mut self, kind: ItemKind, segment: &Segment<'a>, month_days: i128) -> Result<(), Quarantine> {
-        let so_far = |days: u32| div_round(segment.plan.base_fee.exact() * i128::from(days), month_days);
-        let amount = so_far(segment.days_so_far()) - so_far(segment.days_before);
+    fn fee(
+        &mut self,
+        kind: ItemKind,
+        segment: &Segment<'a>,
+        month_days: i128,
+        trace: &mut impl Trace<'a>,
+    ) -> Result<(), Quarantine> {
+        let fee = segment.plan.base_fee.exact();
+        let of_days = |days: u32| Fraction::new(fee * i128::from(days), month_days);
+        let (so_far, before) = (of_days(segment.days_so_far()), of_days(segment.days_before));
+        let amount = so_far.rounded() - before.rounded();
         let days = segment.days.count().cast_signed();
         let item = Item::single(kind, &segment.plan.code);
-        self.add(Item { quantity: days.into(), days: Some(days), ..item }, amount)
+        let added = self.add(Item { quantity: days.into(), days: Some(days), ..item }, amount)?;
+        trace.record(|| {
+            let addon = kind == ItemKind::Addon;
+            added.step(StepKind::Fee { segment: *segment, addon, so_far, before })
+        });
+        Ok(())
     }
 
     /// Step 3 for one segment and usage kind. Returns the charged amount.
     fn overage(
         &mut self,
-        segment: &Segment<'a>,
+        (position, segment): (usize, &Segment<'a>),
         rate: &'a UsageRate,
         used: i128,
         month_days: i128,
+        trace: &mut impl Trace<'a>,
     ) -> Result<i128, Quarantine> {
         let used =
             stored(used, || format!("the sum of {} used under plan `{}`", rate.kind, segment.plan.code))?;
-        let so_far = |days: u32| i128::from(rate.allowance) * i128::from(days) / month_days;
-        let free = so_far(segment.days_so_far()) - so_far(segment.days_before);
+        let of_days = |days: u32| Fraction::new(i128::from(rate.allowance) * i128::from(days), month_days);
+        let (so_far, before) = (of_days(segment.days_so_far()), of_days(segment.days_before));
+        let free = so_far.truncated() - before.truncated();
         let over = (used.exact() - free).max(0);
         let per = i128::from(rate.per);
         let blocks = (over + per - 1) / per;
+        let price = price_of_blocks(rate, blocks);
+        let step = |added: Added| {
+            added.step(StepKind::Overage(Overage {
+                position,
+                segment: *segment,
+                rate,
+                used: used.get(),
+                allowance_so_far: so_far,
+                allowance_before: before,
+                free,
+                over,
+                blocks,
+                tiers: tier_parts(rate, blocks).collect(),
+                price,
+            }))
+        };
         if blocks == 0 {
+            trace.record(|| step(Added::NOTHING));
             return Ok(0);
         }
-        let within_cap = match (price_of_blocks(rate, blocks), rate.cap) {
+        let within_cap = match (price.map(Fraction::rounded), rate.cap) {
             (Some(amount), Some(cap)) => amount.min(cap.exact()),
             (Some(amount), None) => amount,
             // A price that does not fit into 128 bits is above any cap.
@@ -148,7 +242,8 @@ impl<'a> Lines<'a> {
             free: Some(stored(free, || format!("the free part of {}", rate.kind))?.get()),
             ..Item::single(ItemKind::Usage, &rate.kind)
         };
-        self.add(item, within_cap)?;
+        let added = self.add(item, within_cap)?;
+        trace.record(|| step(added));
         Ok(within_cap)
     }
 }
@@ -168,20 +263,27 @@ impl<'a> Item<'a> {
     }
 }
 
-/// The graduated price of a number of blocks, or none if it does not fit into 128 bits.
-fn price_of_blocks(rate: &UsageRate, blocks: i128) -> Option<i128> {
-    let mut millionths: i128 = 0;
+/// The blocks by tier. Empty without blocks.
+fn tier_parts(rate: &UsageRate, blocks: i128) -> impl Iterator<Item = TierPart> + '_ {
     let mut priced = 0;
-    for tier in &rate.tiers {
-        let reached = tier.up_to.map_or(blocks, |up_to| blocks.min(up_to.into()));
-        let in_tier = (reached - priced).checked_mul(tier.rate.millionths())?;
-        millionths = millionths.checked_add(in_tier)?;
-        priced = reached;
+    rate.tiers.iter().map_while(move |tier| {
         if priced == blocks {
-            break;
+            return None;
         }
+        let reached = tier.up_to.map_or(blocks, |up_to| blocks.min(up_to.into()));
+        let part = TierPart { after: priced, blocks: reached - priced, rate: tier.rate };
+        priced = reached;
+        Some(part)
+    })
+}
+
+/// The graduated price of a number of blocks, or none if it does not fit into 128 bits.
+fn price_of_blocks(rate: &UsageRate, blocks: i128) -> Option<Fraction> {
+    let mut millionths: i128 = 0;
+    for TierPart { blocks, rate, .. } in tier_parts(rate, blocks) {
+        millionths = millionths.checked_add(blocks.checked_mul(rate.millionths())?)?;
     }
-    Some(div_round(millionths, Decimal::SCALE))
+    Some(Fraction::new(millionths, Decimal::SCALE))
 }
 
 /// The position of each granted discount and the days on which it applies, in the order in which
@@ -247,14 +349,14 @@ impl Remaining {
     }
 }
 
-/// The amount of a discount before it is limited to what remains of its target.
+/// The amount of a discount before it is rounded, capped and limited to what remains of its target.
 fn unlimited_amount(
     discount: &Discount,
     target: i128,
     granted: DaySet,
     covered: DaySet,
     month_days: i128,
-) -> i128 {
+) -> Fraction {
     let granted = i128::from(granted.count());
     let value = discount.value.millionths();
     let (value, whole_days) = match discount.kind {
@@ -265,19 +367,19 @@ fn unlimited_amount(
         DiscountKind::Percent => 100 * Decimal::SCALE,
         DiscountKind::Amount => Decimal::SCALE,
     };
-    let wanted = match discount.prorate {
-        Proration::Days => div_round(value * granted, divisor * whole_days),
-        Proration::None => div_round(value, divisor),
-    };
-    discount.cap.map_or(wanted, |cap| wanted.min(cap.exact()))
+    match discount.prorate {
+        Proration::Days => Fraction::new(value * granted, divisor * whole_days),
+        Proration::None => Fraction::new(value, divisor),
+    }
 }
 
-/// The tax on a net amount (exclusive), or the tax contained in it (inclusive).
-fn tax_on(tax: Tax, net: i128) -> i128 {
+/// The tax on a net amount (exclusive), or the part of the amount without the tax contained in it
+/// (inclusive).
+fn exact_tax(tax: Tax, net: i128) -> Fraction {
     let (rate, hundred) = (tax.rate.millionths(), 100 * Decimal::SCALE);
     match tax.mode {
-        TaxMode::Exclusive => div_round(net * rate, hundred),
-        TaxMode::Inclusive => net - div_round(net * hundred, hundred + rate),
+        TaxMode::Exclusive => Fraction::new(net * rate, hundred),
+        TaxMode::Inclusive => Fraction::new(net * hundred, hundred + rate),
     }
 }
 

@@ -4,6 +4,7 @@ use super::calculation;
 use super::inputs::{Adjustment, Grant, Subscription, UsageSum};
 use super::outcome::Outcome;
 use super::segments::{self, Eligibility};
+use super::trace::{Step, Trace};
 use crate::price_book::{PlanKind, PriceBook};
 use crate::zone::ZonedMonth;
 
@@ -22,6 +23,10 @@ impl<'a> Pricer<'a> {
 
     pub fn book(&self) -> &'a PriceBook {
         self.book
+    }
+
+    pub fn month(&self) -> &'a ZonedMonth {
+        self.month
     }
 
     /// Whether the price book has an add-on with this code.
@@ -47,6 +52,37 @@ impl<'a> Pricer<'a> {
     where
         'a: 'b,
     {
+        self.run(eligibility, grants, adjustments, usage, &mut ())
+    }
+
+    /// The same, with the steps that led to the outcome. Of a quarantined member, the steps up to the
+    /// one that failed.
+    pub fn price_with_steps<'b>(
+        &self,
+        eligibility: &Eligibility<'a>,
+        grants: &[Grant<'_>],
+        adjustments: &[Adjustment<'b>],
+        usage: &[UsageSum<'_>],
+    ) -> (Outcome<'b>, Vec<Step<'b>>)
+    where
+        'a: 'b,
+    {
+        let mut steps = Vec::new();
+        let outcome = self.run(eligibility, grants, adjustments, usage, &mut steps);
+        (outcome, steps)
+    }
+
+    fn run<'b>(
+        &self,
+        eligibility: &Eligibility<'a>,
+        grants: &[Grant<'_>],
+        adjustments: &[Adjustment<'b>],
+        usage: &[UsageSum<'_>],
+        trace: &mut impl Trace<'b>,
+    ) -> Outcome<'b>
+    where
+        'a: 'b,
+    {
         let usage_rows = || usage.iter().map(|sum| sum.rows).sum();
         let segments = match eligibility {
             Eligibility::Eligible(segments) => segments,
@@ -55,7 +91,7 @@ impl<'a> Pricer<'a> {
                 return Outcome::Quarantined { quarantine: quarantine.clone(), usage_rows: usage_rows() };
             }
         };
-        match calculation::calculate(self.book, self.month, segments, grants, adjustments, usage) {
+        match calculation::calculate(self.book, self.month, segments, grants, adjustments, usage, trace) {
             Ok(bill) => Outcome::Billed(bill),
             Err(quarantine) => Outcome::Quarantined { quarantine, usage_rows: usage_rows() },
         }

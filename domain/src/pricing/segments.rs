@@ -29,7 +29,7 @@ pub struct Segment<'a> {
 
 impl Segment<'_> {
     /// The plan's days up to and including this segment. Fees and allowances are prorated by it.
-    pub(super) fn days_so_far(&self) -> u32 {
+    pub(crate) fn days_so_far(&self) -> u32 {
         self.days_before + self.days.count()
     }
 }
@@ -59,7 +59,7 @@ impl<'a> Segments<'a> {
 
     /// The position in `base` of the segment that covers the interval. Panics if there is no such
     /// interval.
-    pub(super) fn of_interval(&self, interval: usize) -> Option<usize> {
+    pub(crate) fn of_interval(&self, interval: usize) -> Option<usize> {
         self.intervals[interval]
     }
 }

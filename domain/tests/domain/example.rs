@@ -33,7 +33,7 @@ tax: { rate: "10", mode: inclusive }   # optional: inclusive or exclusive
 billRounding: { unit: 10, mode: down } # optional: down or half-up
 "#;
 
-fn member() -> Member {
+pub(crate) fn member() -> Member {
     Member::on("LTE-33", "2026-10-11", "")
         .granted("CONTRACT-25", "2026-01-01", "")
         .granted("FAMILY", "2026-10-22", "")

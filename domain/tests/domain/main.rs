@@ -5,6 +5,8 @@ mod change_causes;
 #[cfg(test)]
 mod example;
 #[cfg(test)]
+mod explanations;
+#[cfg(test)]
 mod generate;
 #[cfg(test)]
 mod members;
