@@ -16,6 +16,7 @@ pub mod member;
 pub mod migrate;
 pub mod notification;
 pub mod pool;
+pub mod report;
 pub mod seed;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -6,9 +6,12 @@ mod check;
 mod database;
 mod database_retry;
 mod exit;
+mod explain;
 mod global_options;
 mod kafka;
+mod late;
 mod load;
+mod log;
 mod migrate;
 mod notification_run;
 mod notify;
@@ -18,6 +21,7 @@ mod rehearse;
 mod render;
 mod seed;
 mod shutdown;
+mod status;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -47,6 +51,7 @@ const AFTER_HELP: &str = "\
 To set up an installation, in this order: migrate, then load (or seed, for trying it out), then check.
 Every month: load; then a BillingRun, which starts bill; then a NotificationRun, which starts publish or rehearse and whose
 e-mails are sent by notify, which always runs. verify checks the result.
+At any time: status shows a month, explain one bill, late what came after a month was billed, log the last batches.
 
 Exit status:
   0   success
@@ -62,12 +67,16 @@ Exit status:
 enum Command {
     Bill(bill::Bill),
     Check(check::Check),
+    Explain(explain::Explain),
+    Late(late::Late),
     Load(load::Load),
+    Log(log::Log),
     Migrate(migrate::Migrate),
     Notify(notify::Notify),
     Publish(publish::Publish),
     Rehearse(rehearse::Rehearse),
     Seed(seed::Seed),
+    Status(status::Status),
     Verify(verify::Verify),
 }
 
@@ -97,12 +106,16 @@ async fn dispatch(cli: &Cli, stop: &CancellationToken) -> CommandResult {
     match &cli.command {
         Command::Bill(bill) => bill.run(&cli.global, stop).await,
         Command::Check(check) => check.run(&cli.global).await,
+        Command::Explain(explain) => explain.run(&cli.global).await,
+        Command::Late(late) => late.run(&cli.global).await,
         Command::Load(load) => load.run(&cli.global, stop).await,
+        Command::Log(log) => log.run(&cli.global).await,
         Command::Migrate(migrate) => migrate.run(&cli.global, stop).await,
         Command::Notify(notify) => notify.run(&cli.global, stop).await,
         Command::Publish(publish) => publish.run(&cli.global, stop).await,
         Command::Rehearse(rehearse) => rehearse.run(&cli.global, stop).await,
         Command::Seed(seed) => seed.run(&cli.global, stop).await,
+        Command::Status(status) => status.run(&cli.global).await,
         Command::Verify(verify) => verify.run(&cli.global, stop).await,
     }
 }

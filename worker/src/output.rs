@@ -5,10 +5,65 @@ use std::fmt;
 use std::io::Write as _;
 use std::time::Duration;
 
+use clap::ValueEnum;
+use domain::zone::Zone;
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use crate::exit::{CommandResult, ExitStatus, OrExitStatus as _};
+
 /// Writes one line to standard output. A closed output is not an error: the work does not depend on
 /// it.
 pub(crate) fn print_line(line: impl fmt::Display) {
     drop(writeln!(std::io::stdout().lock(), "{line}"));
+}
+
+/// How a command that reads shows what it has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people; can change with any version
+    Table,
+    /// For programs; fields are added, and none is renamed or removed
+    Json,
+}
+
+/// Writes a value as JSON to standard output.
+///
+/// # Errors
+/// The value has no JSON, which is a defect.
+pub(crate) fn print_json(value: &impl Serialize) -> CommandResult<()> {
+    let text = serde_json::to_string_pretty(value).or_exit(ExitStatus::Failed)?;
+    print_line(text);
+    Ok(())
+}
+
+/// An amount as a decimal string of minor units, as in the status of runs: it can exceed what readers of JSON
+/// keep exactly.
+pub(crate) fn as_text<S: Serializer>(number: &i128, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
+}
+
+/// `2026-10-31 09:30:05`, in the installation's time zone.
+pub(crate) fn format_time(at: Timestamp, zone: &Zone) -> String {
+    zone.local_time(at).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// Rows of text in columns, under a heading. Numbers of columns must agree.
+pub(crate) fn print_table(heading: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        let of_rows = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        of_rows.chain(heading.get(column).map(|cell| cell.len())).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..heading.len()).map(width).collect();
+    print_row(heading.iter().copied(), &widths);
+    for row in rows {
+        print_row(row.iter().map(String::as_str), &widths);
+    }
+}
+
+fn print_row<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) {
+    let line: String = cells.zip(widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
+    print_line(line.trim_end());
 }
 
 /// `1,234,567`.

@@ -37,7 +37,7 @@ impl RevisionState {
         }
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, StoreError> {
         [Self::Draft, Self::Live, Self::Rejected, Self::RolledBack]
             .into_iter()
             .find(|state| state.as_str() == text)

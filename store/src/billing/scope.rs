@@ -81,7 +81,7 @@ impl ScopeKind {
         }
     }
 
-    pub(super) fn read(scope: &str, from: i64, to: i64) -> Result<Self, StoreError> {
+    pub(crate) fn read(scope: &str, from: i64, to: i64) -> Result<Self, StoreError> {
         Ok(match scope {
             "EVERYONE" => Self::Everyone,
             "RANGE" => Self::Range {

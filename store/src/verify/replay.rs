@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use domain::bill_digest::BillDigest;
-use domain::ids::MemberId;
+use domain::ids::{MemberId, Revision};
 use domain::money::MinorUnits;
 use domain::month::BillingMonth;
 use domain::pricing::Amounts;
@@ -101,6 +101,35 @@ pub async fn read_live_revisions(
             })
         })
         .collect()
+}
+
+/// Reads one revision of the month, whatever its state. [`read_outcomes`] as of it has what it wrote, and what
+/// the revisions that it bills again have of others.
+///
+/// # Errors
+/// When there is no such revision, or the database fails.
+pub async fn read_revision(
+    connection: &mut PgConnection,
+    month: BillingMonth,
+    revision: Revision,
+) -> Result<LiveRevision, StoreError> {
+    let row = sqlx::query!(
+        r#"select run_uid, fence, price_book, of_revision is not null as "rebilling!", after_sent = 'ADJUST' as "adjusting!"
+           from revision where month = $1 and revision = $2"#,
+        month.to_string(),
+        revision.get()
+    )
+    .fetch_one(connection)
+    .await
+    .during("cannot read a revision")?;
+    Ok(LiveRevision {
+        key: RevisionKey { month, revision, run_uid: row.run_uid, fence: row.fence },
+        price_book: row.price_book,
+        rebilling: row.rebilling,
+        // The caller names the members.
+        listed: false,
+        adjusting: row.adjusting,
+    })
 }
 
 /// Reads the chunks of the revision, in their order.

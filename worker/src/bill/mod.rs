@@ -29,7 +29,7 @@ use worker_cli::BillArgs;
 pub(crate) use self::chunk_processor::ChunkError;
 use self::chunk_processor::{ChunkProcessor, Step};
 pub(crate) use self::pinned::Pinned;
-pub(crate) use self::price::ChunkInputs;
+pub(crate) use self::price::{ChunkInputs, OwnInputs};
 use crate::database;
 use crate::database_retry::{DatabaseRetries, DatabaseRetryPolicy, RetryError, RetryingConnection, retry};
 use crate::exit::{CommandError, CommandResult, ExitStatus};

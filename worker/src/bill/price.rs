@@ -64,6 +64,25 @@ impl<'a> ChunkInputs<'a> {
         &self,
         mut add: impl FnMut(MemberId, &Outcome<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.for_each(|member, own| {
+            let outcome = self.pricer.price(own.coverage, own.grants, own.adjustments, own.usage);
+            add(member, &outcome)
+        })
+    }
+
+    /// The subscriptions and adjustments of all members.
+    pub(crate) fn charges(&self) -> (&[SubscriptionRow], &[AdjustmentRow]) {
+        (&self.subscriptions, &self.adjustments)
+    }
+
+    /// Passes the inputs of every member that is known or has usage, by ascending id.
+    ///
+    /// # Errors
+    /// The first error of `visit`.
+    pub(crate) fn for_each<E>(
+        &self,
+        mut visit: impl FnMut(MemberId, OwnInputs<'_, 'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut known = self.members.iter().copied().zip(&self.coverages).peekable();
         let (mut grants, mut adjustments, mut usage) =
             (ByMember::new(&self.grants), ByMember::new(&self.adjustments), ByMember::new(&self.usage));
@@ -75,9 +94,7 @@ impl<'a> ChunkInputs<'a> {
                 (None, Some(other)) => other,
                 (None, None) => return Ok(()),
             };
-            let coverage = known
-                .next_if(|(known, _)| *known == member)
-                .map_or(&Eligibility::NotEligible, |(_, own)| own);
+            let known = known.next_if(|(known, _)| *known == member);
             own_grants.clear();
             own_grants.extend(grants.rows_of(member).iter().map(|row| Grant {
                 discount: &row.discount_code,
@@ -97,10 +114,26 @@ impl<'a> ChunkInputs<'a> {
                 quantity: row.quantity,
                 rows: row.rows,
             }));
-            let outcome = self.pricer.price(coverage, &own_grants, &own_adjustments, &own_usage);
-            add(member, &outcome)?;
+            let own = OwnInputs {
+                known: known.is_some(),
+                coverage: known.map_or(&Eligibility::NotEligible, |(_, own)| own),
+                grants: &own_grants,
+                adjustments: &own_adjustments,
+                usage: &own_usage,
+            };
+            visit(member, own)?;
         }
     }
+}
+
+/// What one member is priced from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnInputs<'b, 'a> {
+    pub(crate) known: bool,
+    pub(crate) coverage: &'b Eligibility<'a>,
+    pub(crate) grants: &'b [Grant<'b>],
+    pub(crate) adjustments: &'b [Adjustment<'b>],
+    pub(crate) usage: &'b [UsageSum<'b>],
 }
 
 /// The coverage of each known member's subscriptions, and the instants at which it divides the

@@ -12,7 +12,7 @@ const MAX_DIFFERENCES: usize = 5;
 
 /// What differs, or none if the stored outcome is the priced one in every column. The words of a
 /// quarantine are not compared, as a re-billing does not write them again if only they change.
-pub(super) fn compare(stored: &StoredOutcome, priced: &Outcome<'_>) -> Option<String> {
+pub(crate) fn compare(stored: &StoredOutcome, priced: &Outcome<'_>) -> Option<String> {
     let StoredOutcome { bill, items, quarantine } = stored;
     let differences = match (bill, quarantine, priced) {
         (Some(bill), None, Outcome::Billed(priced)) => compare_bills(bill, items, priced),

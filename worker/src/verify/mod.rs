@@ -1,24 +1,27 @@
 //! `monthend verify`: reports whether the invariants of a month hold, and, with `--replay`, whether
 //! pricing it again gives the same bills. Changes nothing.
 
-mod comparison;
+pub(crate) mod comparison;
 pub(crate) mod replay;
 
 use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Args;
 use domain::month::BillingMonth;
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
 use store::error::During as _;
-use store::verify::{self, MAX_VIOLATIONS, VerificationRequest, VerifyError};
+use store::verify::{self, InvariantResult, MAX_VIOLATIONS, Progress, VerificationRequest, VerifyError};
 use tokio_util::sync::CancellationToken;
 
 use self::replay::{Replay, ReplayError};
 use crate::database;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
-use crate::output::print_line;
+use crate::load::REPORT_INTERVAL;
+use crate::output::{format_duration, print_line};
 
 /// Check the bills and deliveries of a month
 ///
@@ -68,7 +71,7 @@ impl Verify {
             .begin_with("begin isolation level repeatable read, read only")
             .await
             .during("cannot open the transaction that verifies")?;
-        let report = verify::verify_month(&mut snapshot, &request).await?;
+        let report = verify_and_report(&mut snapshot, &request).await?;
         let replay = if self.replay {
             let Some(replay) = replay::replay_month(&mut snapshot, self.month, stop).await? else {
                 return Ok(ExitStatus::TryAgain);
@@ -119,6 +122,27 @@ impl Verify {
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let ids = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
         Ok(Some(ids.collect()))
+    }
+}
+
+/// Checks every invariant, and logs every few seconds which check is made.
+async fn verify_and_report(
+    snapshot: &mut PgConnection,
+    request: &VerificationRequest<'_>,
+) -> Result<Vec<InvariantResult>, VerifyError> {
+    let (began, progress) = (Instant::now(), Progress::default());
+    let of = Progress::CHECKS + usize::from(request.sink.is_some());
+    let mut verified = pin!(verify::verify_with_progress(snapshot, request, &progress));
+    loop {
+        match tokio::time::timeout(REPORT_INTERVAL, verified.as_mut()).await {
+            Ok(report) => return report,
+            Err(_) => {
+                if let Some((number, check)) = progress.current() {
+                    let elapsed = format_duration(began.elapsed());
+                    tracing::info!(check, number, of, elapsed, "verifying");
+                }
+            }
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::comparison::compare;
 use crate::bill::{ChunkError, ChunkInputs, Pinned};
 use crate::database_retry::Retryable as _;
 use crate::load::REPORT_INTERVAL;
-use crate::output::group_digits;
+use crate::output::{format_duration, group_digits};
 
 /// The name of the check, in the manner of those of `store::verify`.
 pub(crate) const NAME: &str = "replay-equals-bills";
@@ -85,8 +85,10 @@ pub(crate) async fn replay_month(
 ) -> Result<Option<Replay>, ReplayError> {
     chunk::prepare_connection(snapshot).await?;
     let mut replay = Replay::default();
-    for revision in replay::read_live_revisions(snapshot, month).await? {
-        let done = replay_revision(snapshot, &revision, &mut replay, stop).await;
+    let revisions = replay::read_live_revisions(snapshot, month).await?;
+    let last = revisions.last().map_or(0, |revision| revision.key.revision.get());
+    for revision in revisions {
+        let done = replay_revision(snapshot, &revision, last, &mut replay, stop).await;
         let number = revision.key.revision;
         if !done.map_err(|source| ReplayError::Revision { month, revision: number, source })? {
             return Ok(None);
@@ -102,6 +104,7 @@ pub(crate) async fn replay_month(
 async fn replay_revision(
     snapshot: &mut PgConnection,
     revision: &LiveRevision,
+    last: i32,
     replay: &mut Replay,
     stop: &CancellationToken,
 ) -> Result<bool, ChunkError> {
@@ -119,13 +122,22 @@ async fn replay_revision(
     }
     let chunks = replay::read_chunks(snapshot, revision).await?;
     let mut members = Members::default();
-    let mut reported = Instant::now();
+    let began = Instant::now();
+    let mut reported = began;
     for (done, chunk) in chunks.iter().enumerate() {
         if stop.is_cancelled() {
             return Ok(false);
         }
         if reported.elapsed() >= REPORT_INTERVAL {
-            tracing::info!(revision = number.get(), chunks = done, of = chunks.len(), "pricing again");
+            let elapsed = format_duration(began.elapsed());
+            tracing::info!(
+                revision = number.get(),
+                last,
+                chunks = done,
+                of = chunks.len(),
+                elapsed,
+                "pricing again"
+            );
             reported = Instant::now();
         }
         replay_chunk(snapshot, &pinned, revision, chunk, &mut members, replay).await?;
