@@ -3,12 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a step that fails has failed the test")]
 
+mod explanations;
 mod folders;
 mod harness;
 mod history;
 mod interrupted_loads;
 mod loads;
 mod migrations;
+mod month_reports;
 mod notifications;
 mod privacy;
 mod schema_versions;
