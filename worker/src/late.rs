@@ -19,8 +19,9 @@ use crate::output::{OutputFormat, format_time, group_digits, print_json, print_l
 
 /// Show what came after a month was billed
 ///
-/// Rows that concern the month and that the cut-off of its highest live revision leaves out, by load and kind, the
-/// number of members that they concern, and the BillingRun that bills them. Exit status 4 if the month is not live.
+/// Rows that concern the month and that the cut-off of its highest live revision leaves out, by load
+/// and kind, the number of members that they concern, and the BillingRun that bills them. Exit status 4
+/// if the month is not live.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  monthend late 2026-10\n  monthend late 2026-10 -o json")]
 pub(crate) struct Late {
@@ -38,7 +39,8 @@ struct Report {
     month: BillingMonth,
     revision: Revision,
     data_cutoff: LoadNumber,
-    /// Whom a run with `scope.select: Late` would bill. New members without a subscription are not among them.
+    /// Whom a run with `scope.select: Late` would bill. New members without a subscription are not
+    /// among them.
     members: i64,
     loads: Vec<LoadReport>,
     /// The `BillingRun` as YAML, but for the name of the price book. Null: nothing to bill.

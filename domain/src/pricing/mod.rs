@@ -6,8 +6,8 @@
 //! [`Pricer::price`] computes the rest. Intermediate values are exact. Only stored values have to
 //! fit into 64 bits.
 //!
-//! The steps can be recorded ([`Pricer::price_with_steps`]), for those who explain a bill. It is the same code:
-//! billing passes a recorder that does nothing.
+//! The steps can be recorded ([`Pricer::price_with_steps`]), for those who explain a bill. It is the
+//! same code: billing passes a recorder that does nothing.
 
 mod calculation;
 mod inputs;

@@ -103,8 +103,8 @@ pub async fn read_live_revisions(
         .collect()
 }
 
-/// Reads one revision of the month, whatever its state. [`read_outcomes`] as of it has what it wrote, and what
-/// the revisions that it bills again have of others.
+/// Reads one revision of the month, whatever its state. [`read_outcomes`] as of it has what it wrote,
+/// and what the revisions that it bills again have of others.
 ///
 /// # Errors
 /// When there is no such revision, or the database fails.

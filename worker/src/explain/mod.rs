@@ -29,9 +29,10 @@ use crate::verify::comparison::compare;
 
 /// Explain a member's bill, line by line
 ///
-/// Shows how each amount comes about: plan, days, usage, free parts, tiers, discounts, adjustments, tax and
-/// rounding, as of the data and the price book that the bill was made from. Also says why a member is in quarantine
-/// or has no bill. Exit status 4 if there is nothing to explain, or if the explanation differs from what is stored.
+/// Shows how each amount comes about: plan, days, usage, free parts, tiers, discounts, adjustments, tax
+/// and rounding, as of the data and the price book that the bill was made from. Also says why a member
+/// is in quarantine or has no bill. Exit status 4 if there is nothing to explain, or if the explanation
+/// differs from what is stored.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  monthend explain 1042 2026-10\n  monthend explain 1042 2026-10 --revision 1 --usage"

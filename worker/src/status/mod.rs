@@ -23,8 +23,8 @@ const BATCHES: u32 = 8;
 
 /// Show where a month stands
 ///
-/// Revisions, live bills and their totals, an open draft and its progress, late data, deliveries, notification runs
-/// and the last batches.
+/// Revisions, live bills and their totals, an open draft and its progress, late data, deliveries,
+/// notification runs and the last batches.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  monthend status 2026-10\n  monthend status 2026-10 -o json")]
 pub(crate) struct Status {
