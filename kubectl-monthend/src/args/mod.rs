@@ -55,8 +55,8 @@ Exit status:
   1    the run failed or was rejected, or the API server refused
   2    the command line or what it names is wrong, or a question was not answered with yes
   3    the run waits for approval, or ended with failures; load: lines were rejected
-  4    explain, verify and others in a pod: failed for good; verify: violations
-  5    explain, verify and others in a pod: the database has another schema version
+  4    in a pod: failed for good, or nothing to show; verify: violations
+  5    in a pod: the database has another schema version
   75   out of time, or something cannot be reached: try again
   130  interrupted; a run goes on, a pod is deleted
 
@@ -346,11 +346,19 @@ pub(crate) struct Log {
 
 /// Explain how one member's bill came about, in a pod
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  kubectl monthend explain 1042 2026-10")]
+#[command(
+    after_help = "Examples:\n  kubectl monthend explain 1042 2026-10\n  kubectl monthend explain 1042 2026-10 --revision 1 --usage"
+)]
 pub(crate) struct Explain {
     /// Id of the member
     #[arg(value_name = "MEMBER", value_parser = clap::value_parser!(i64).range(1..))]
     pub(crate) member: i64,
+    /// As of this revision, also of a draft or one that was taken back [default: the live one]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) revision: Option<i32>,
+    /// Also show each usage record
+    #[arg(long)]
+    pub(crate) usage: bool,
     #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
     pub(crate) month: BillingMonth,
     #[command(flatten)]

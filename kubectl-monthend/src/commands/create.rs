@@ -187,14 +187,10 @@ impl Session<'_> {
         let mut answer = String::new();
         let exit = pod::run(&self.cluster, self.release(), &args, None, Printed::Kept(&mut answer)).await?;
         if exit != Exit::Done {
-            return Err(Problem {
-                exit,
-                text: format!("the database does not say which revision of {month} is live"),
-            });
+            let text = format!("the database does not say which revision of {month} is live");
+            return Err(Problem { exit, text });
         }
-        let status = serde_json::from_str(&answer)
-            .map_err(|error| Problem::failed(format!("the pod's answer is not understood: {error}")))?;
-        live_in_database(&status).ok_or_else(|| {
+        live_in_database(&answer)?.ok_or_else(|| {
             Problem::usage(format!(
                 "{month} has no live revision: bill it with `kubectl monthend bill {month}`"
             ))

@@ -18,7 +18,9 @@ impl Session<'_> {
     }
 
     pub(super) async fn explain(&self, explain: &Explain) -> Result {
-        let args = ["explain".to_owned(), explain.member.to_string(), explain.month.to_string()];
+        let mut args = vec!["explain".to_owned(), explain.member.to_string(), explain.month.to_string()];
+        args.extend(explain.revision.map(|revision| format!("--revision={revision}")));
+        args.extend(explain.usage.then(|| "--usage".to_owned()));
         self.in_pod(&args, &explain.time).await
     }
 

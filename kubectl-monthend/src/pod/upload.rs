@@ -60,6 +60,8 @@ impl Upload {
     /// Writes the archive. Its end mark says that it is complete, so an archive that fails gets none.
     pub(super) fn write(&self, out: impl Write) -> io::Result<()> {
         let mut archive = tar::Builder::new(Gate { out, closed: false });
+        // The pod takes plain files only.
+        archive.sparse(false);
         for path in &self.files {
             let name = path.file_name().unwrap_or_default();
             if let Err(error) = File::open(path).and_then(|mut file| archive.append_file(name, &mut file)) {
@@ -114,6 +116,18 @@ mod tests {
             .map(|entry| entry.unwrap().path().unwrap().display().to_string())
             .collect();
         assert_eq!(names, ["members.csv", "usage.csv.gz"]);
+    }
+
+    #[test]
+    fn a_file_with_holes_is_sent_as_a_plain_file() {
+        let folder = tempfile::tempdir().unwrap();
+        File::create(folder.path().join("usage.csv")).unwrap().set_len(1 << 20).unwrap();
+        let mut bytes = Vec::new();
+        Upload::find(folder.path()).unwrap().write(&mut bytes).unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let entry = archive.entries().unwrap().next().unwrap().unwrap();
+        assert!(entry.header().entry_type().is_file(), "{:?}", entry.header().entry_type());
+        assert_eq!(entry.size(), 1 << 20);
     }
 
     #[test]

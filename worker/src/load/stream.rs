@@ -171,6 +171,7 @@ fn send(folder: &Path, out: impl Write) -> io::Result<()> {
     }
     names.sort();
     let mut archive = tar::Builder::new(out);
+    archive.sparse(false);
     for name in names {
         archive.append_path_with_name(folder.join(&name), &name)?;
     }
