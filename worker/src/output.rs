@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -11,11 +12,22 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::exit::{CommandResult, ExitStatus, OrExitStatus as _};
+/// Whether standard output carries data, so that people read standard error.
+static TO_STDERR: AtomicBool = AtomicBool::new(false);
+
+/// From now on, lines go to standard error: standard output carries data for a program.
+pub(crate) fn print_to_stderr() {
+    TO_STDERR.store(true, Ordering::Relaxed);
+}
 
 /// Writes one line to standard output. A closed output is not an error: the work does not depend on
 /// it.
 pub(crate) fn print_line(line: impl fmt::Display) {
-    drop(writeln!(std::io::stdout().lock(), "{line}"));
+    if TO_STDERR.load(Ordering::Relaxed) {
+        drop(writeln!(std::io::stderr().lock(), "{line}"));
+    } else {
+        drop(writeln!(std::io::stdout().lock(), "{line}"));
+    }
 }
 
 /// How a command that reads shows what it has read.

@@ -181,7 +181,7 @@ pub(crate) fn ensure(
     let jars = kafka::jars(paths, progress)?;
     let modules = mail::modules(paths, progress)?;
     progress.step("images", |step| {
-        let programs = ["operator", "monthend"].map(|name| binaries.join(name));
+        let programs = ["operator", "monthend", "kubectl-monthend"].map(|name| binaries.join(name));
         for program in &programs {
             if !program.is_file() {
                 bail!("{} is not built", program.display());

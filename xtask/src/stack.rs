@@ -46,7 +46,7 @@ pub(crate) fn profile_folder(paths: &Paths, profile: &str) -> PathBuf {
     paths.target.join(if profile == "dev" { "debug" } else { profile })
 }
 
-/// The build of what the image holds, which runs beside other steps.
+/// The build of what the image holds, the plugin of kubectl among it, which runs beside other steps.
 pub(crate) struct BinaryBuild {
     running: exec::Running,
     profile: String,
@@ -55,7 +55,8 @@ pub(crate) struct BinaryBuild {
 
 impl BinaryBuild {
     pub(crate) fn start(paths: &Paths, profile: &str) -> Result<Self> {
-        let packages = ["--package", "operator", "--package", "worker"];
+        let packages =
+            ["operator", "worker", "kubectl-monthend"].map(|package| format!("--package={package}"));
         let mut cargo = cargo(paths);
         cargo.args(["build", "--locked", "--profile", profile]).args(packages);
         let running = exec::start(&mut cargo, &paths.log("build"))?;
@@ -65,7 +66,9 @@ impl BinaryBuild {
     /// Waits until it is done; where the binaries are.
     pub(crate) fn wait(self, progress: &Progress) -> Result<PathBuf> {
         let Self { running, profile, folder } = self;
-        progress.step(&format!("operator and monthend ({profile} build)"), |_| running.wait())?;
+        progress.step(&format!("operator, monthend and kubectl-monthend ({profile} build)"), |_| {
+            running.wait()
+        })?;
         Ok(folder)
     }
 }

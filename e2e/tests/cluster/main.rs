@@ -15,6 +15,7 @@ mod isolation;
 mod kafka_failures;
 mod node_faults;
 mod notification_happy_path;
+mod plugin;
 mod preconditions;
 mod privacy;
 mod rebilling;
@@ -51,6 +52,7 @@ fn main() -> anyhow::Result<ExitCode> {
     isolation::add(&mut suite);
     privacy::add(&mut suite);
     dashboard::add(&mut suite);
+    plugin::add(&mut suite);
     access::add(&mut suite);
     chart::add(&mut suite);
     Ok(suite.run())

@@ -12,6 +12,7 @@ mod manifest;
 mod parse;
 mod progress;
 mod rejects;
+mod stream;
 mod summary;
 mod take_back;
 
@@ -61,6 +62,9 @@ use crate::output::{format_duration, group_digits, print_line};
 /// ConfigMap. A manifest.yaml states how many rows the files have; if they have not, nothing is
 /// loaded.
 ///
+/// With - instead of a folder, reads the files from standard input, as a tar archive, and writes the
+/// rejects to standard output, as another. Nothing is loaded of an archive that ends early.
+///
 /// With --take-back, loads nothing and takes an earlier load back: its rows do not count for any
 /// run that begins from then on. Nothing is deleted, and live bills stay as they are.
 #[derive(Debug, Args)]
@@ -68,7 +72,7 @@ use crate::output::{format_duration, group_digits, print_line};
     after_help = "Examples:\n  monthend load /data/2026-10 --rejects-dir /data/rejects\n  monthend load --take-back 5 --reason 'the file of another month'"
 )]
 pub(crate) struct Load {
-    /// Folder with the files
+    /// Folder with the files, or - for a tar archive on standard input
     #[arg(required_unless_present = "take_back")]
     folder: Option<PathBuf>,
     /// Folder that FILE.rejects.csv is written to [default: the folder of the files]
@@ -97,6 +101,9 @@ impl Load {
             let number = self.take_back.expect("the command line has either a folder or --take-back");
             return take_back::take_back(global, number, self.reason.as_deref(), stop).await;
         };
+        if folder.as_os_str() == stream::STREAM {
+            return self.run_stream(global, stop).await;
+        }
         let prepared = self.prepare(folder, global).or_exit(ExitStatus::Usage)?;
         let url = global.database_url()?;
         let mut connection = connect_for_load(url, "monthend load").await?;
@@ -137,6 +144,14 @@ impl Load {
                 Err(error)
             }
         }
+    }
+
+    async fn run_stream(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
+        if self.rejects_dir.is_some() {
+            let usage = anyhow!("--rejects-dir is for a folder: with -, the rejects go to standard output");
+            return Err(CommandError::usage(usage));
+        }
+        stream::load(global, stop).await
     }
 
     fn prepare(&self, folder: &Path, global: &GlobalOptions) -> anyhow::Result<Prepared> {
