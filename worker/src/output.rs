@@ -3,12 +3,20 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 /// Writes one line to standard output. A closed output is not an error: the work does not depend on
 /// it.
 pub(crate) fn print_line(line: impl fmt::Display) {
     drop(writeln!(std::io::stdout().lock(), "{line}"));
+}
+
+/// The path as one word of a shell command.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let path = path.display().to_string();
+    let safe = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,:@".contains(&b);
+    if path.bytes().all(safe) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// `1,234,567`.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a step that fails has failed the test")]
 
+mod file_forms;
 mod folders;
 mod harness;
 mod history;
