@@ -70,6 +70,12 @@ impl Composer {
     }
 }
 
+/// Whether an e-mail can be composed for this address.
+#[must_use]
+pub fn is_valid_address(text: &str) -> bool {
+    text.parse::<Address>().is_ok()
+}
+
 fn part(kind: ContentType, text: String) -> SinglePart {
     // Base64 is much faster to encode than quoted-printable, and shorter for Korean.
     let body = Body::new_with_encoding(text, ContentTransferEncoding::Base64);

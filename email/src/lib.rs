@@ -18,7 +18,7 @@ mod templates;
 
 pub use bill::{Bill, Line, SentBill};
 pub use compose_error::ComposeError;
-pub use composer::{Composer, message_id};
+pub use composer::{Composer, is_valid_address, message_id};
 pub use email::{Content, Email};
 pub use lettre::message::Mailbox;
 pub use templates::{FILES, TemplateError, Templates};

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::exit::{CommandResult, ExitStatus, OrExitStatus as _};
+
 /// Whether standard output carries data, so that people read standard error.
 static TO_STDERR: AtomicBool = AtomicBool::new(false);
 
@@ -76,6 +78,13 @@ pub(crate) fn print_table(heading: &[&str], rows: &[Vec<String>]) {
 fn print_row<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) {
     let line: String = cells.zip(widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
     print_line(line.trim_end());
+}
+
+/// The path as one word of a shell command.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let path = path.display().to_string();
+    let safe = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,:@".contains(&b);
+    if path.bytes().all(safe) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// `1,234,567`.

@@ -118,6 +118,17 @@ async fn rejects_invalid_values(_: &Installation) -> Result<()> {
             "notify.scaling.minReplicas=7",
             "notify.scaling.minReplicas (7) is above notify.scaling.maxReplicas (6): lower the first or raise the second",
         ),
+        (
+            "load.enabled=true",
+            "load.volume is not set: name the volume with the files to load as in a pod, e.g. --set load.volume.persistentVolumeClaim.claimName=billing-files",
+        ),
+        (
+            "load.enabled=true,load.volume.persistentVolumeClaim.claimName=a",
+            "load.rejectsVolume is not set: name the volume for rejected lines as in a pod",
+        ),
+        ("load.schedule=daily", "at '/load/schedule': 'daily' does not match pattern"),
+        ("load.path=/data", "at '/load/path': '/data' does not match pattern"),
+        ("load.volume.name=a", "at '/load/volume': 'not' failed"),
         ("kafka.brokers=kafka", "at '/kafka/brokers': 'kafka' does not match pattern"),
         ("kafka.topic=a b", "at '/kafka/topic': 'a b' does not match pattern"),
         ("kafka.partitions=0", "at '/kafka/partitions': minimum: got 0, want 1"),

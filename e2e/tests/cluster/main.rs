@@ -13,6 +13,7 @@ mod dashboard;
 mod inputs;
 mod isolation;
 mod kafka_failures;
+mod loading;
 mod node_faults;
 mod notification_happy_path;
 mod plugin;
@@ -37,6 +38,7 @@ fn main() -> anyhow::Result<ExitCode> {
     preconditions::add(&mut suite);
     approval::add(&mut suite);
     inputs::add(&mut suite);
+    loading::add(&mut suite);
     rebilling::add(&mut suite);
     rollback::add(&mut suite);
     scopes::add(&mut suite);

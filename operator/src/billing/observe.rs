@@ -11,6 +11,7 @@ use super::billing_runs::BillingRuns;
 use super::build;
 use super::observed::{Observed, PriceBookLookup, RunRecord};
 use crate::controller::cluster_reader::ClusterReader;
+use crate::controller::config_map_text::NOT_UTF8_FIX;
 use crate::controller::worker_job::JobLookup;
 use crate::controller::{database_view, run_identity};
 use crate::error::{Doing as _, RunError};
@@ -67,7 +68,7 @@ async fn find_price_book(
     run: &BillingRun,
     wanted: &PriceBookRef,
 ) -> Result<PriceBookLookup, RunError> {
-    let Some(mut entries) = cluster.config_map(&wanted.name).await? else {
+    let Some(mut map) = cluster.config_map(&wanted.name).await? else {
         return Ok(PriceBookLookup::Missing(format!(
             "there is no ConfigMap {} in namespace {}; create it with `kubectl create configmap {} --from-file={}=FILE`",
             wanted.name,
@@ -76,10 +77,14 @@ async fn find_price_book(
             wanted.key
         )));
     };
-    Ok(match entries.remove(&wanted.key) {
+    Ok(match map.entries.remove(&wanted.key) {
         Some(text) => PriceBookLookup::Found(text),
+        None if map.not_utf8.contains(&wanted.key) => PriceBookLookup::Missing(format!(
+            "the entry {} of ConfigMap {} is not UTF-8: {NOT_UTF8_FIX}",
+            wanted.key, wanted.name
+        )),
         None => {
-            let keys: Vec<&str> = entries.keys().map(String::as_str).collect();
+            let keys: Vec<&str> = map.entries.keys().map(String::as_str).collect();
             let keys = if keys.is_empty() { "no entries".to_owned() } else { keys.join(", ") };
             PriceBookLookup::Missing(format!(
                 "ConfigMap {} has no entry {}; it has {keys}",

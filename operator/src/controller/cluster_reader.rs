@@ -1,8 +1,6 @@
 //! Reads what the cluster has for one run: its Jobs, its pods, and the ConfigMaps that it names.
 //! Writes nothing and concludes nothing.
 
-use std::collections::BTreeMap;
-
 use api::labels;
 use api::run::Run;
 use k8s_openapi::api::batch::v1::Job;
@@ -10,6 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
+use super::config_map_text::ConfigMapText;
 use super::run_identity::{namespace, uid};
 use super::worker_job::{JobLookup, JobState, pod_messages};
 use crate::error::{Doing as _, RunError};
@@ -28,11 +27,11 @@ impl<'a, R: Run> ClusterReader<'a, R> {
     }
 
     /// The ConfigMap's entries; None if there is no such ConfigMap.
-    pub(crate) async fn config_map(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, RunError> {
+    pub(crate) async fn config_map(&self, name: &str) -> Result<Option<ConfigMapText>, RunError> {
         let namespace = namespace(self.run)?;
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
         let map = maps.get_opt(name).await.doing(|| format!("read ConfigMap {namespace}/{name}"))?;
-        Ok(map.map(|map| map.data.unwrap_or_default()))
+        Ok(map.map(ConfigMapText::from))
     }
 
     /// The Job of this name, and whether it belongs to the run.

@@ -4,6 +4,7 @@
 
 pub(crate) mod blocked;
 pub(crate) mod cluster_reader;
+pub(crate) mod config_map_text;
 pub(crate) mod database_view;
 pub(crate) mod decision;
 pub(crate) mod events;

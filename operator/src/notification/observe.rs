@@ -10,6 +10,7 @@ use super::build::Task;
 use super::notification_runs::NotificationRuns;
 use super::observed::{Observed, TemplatesLookup};
 use crate::controller::cluster_reader::ClusterReader;
+use crate::controller::config_map_text::NOT_UTF8_FIX;
 use crate::controller::worker_job::JobLookup;
 use crate::controller::{database_view, run_identity};
 use crate::error::{Doing as _, RunError};
@@ -84,8 +85,13 @@ async fn find_templates(
     run: &NotificationRun,
 ) -> Result<TemplatesLookup, RunError> {
     let name = runs.settings.templates_of(run);
-    if let Some(files) = cluster.config_map(name).await? {
-        return Ok(TemplatesLookup::Found(files));
+    if let Some(map) = cluster.config_map(name).await? {
+        return Ok(match map.not_utf8.first() {
+            None => TemplatesLookup::Found(map.entries),
+            Some(entry) => TemplatesLookup::Missing(format!(
+                "the entry {entry} of ConfigMap {name} is not UTF-8: {NOT_UTF8_FIX}"
+            )),
+        });
     }
     let fix = match run.spec.template_ref {
         Some(_) => format!(

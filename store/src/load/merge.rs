@@ -31,6 +31,16 @@ pub struct Written {
     pub conflicting_usage: u64,
 }
 
+/// What the merge needs to know of a file of members.
+#[derive(Debug, Clone, Copy)]
+pub struct StagedMembers<'a> {
+    /// The keys of the encrypted columns.
+    pub keys: &'a Keyring,
+    /// Whether the file says nothing of locales: members keep theirs, and new ones have none of
+    /// their own.
+    pub keep_locales: bool,
+}
+
 /// A line whose key exists already with other content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conflict {
@@ -105,12 +115,12 @@ pub async fn merge_staged_rows(
     number: i64,
     source: &str,
     months: &BTreeSet<BillingMonth>,
-    keys: Option<&Keyring>,
+    members: Option<StagedMembers<'_>>,
 ) -> Result<Written, StoreError> {
     let mut written = Written::default();
     let taken_back = read_taken_back(connection, number).await?;
-    if let Some(keys) = keys {
-        written.members = merge_members(connection, number, &taken_back, keys).await?;
+    if let Some(members) = members {
+        written.members = merge_members(connection, number, &taken_back, members).await?;
     }
     written.subscriptions =
         merge_subscriptions(connection, number, &taken_back).await.during("cannot merge subscriptions")?;
@@ -131,7 +141,7 @@ async fn merge_members(
     connection: &mut PgConnection,
     number: i64,
     taken_back: &[i64],
-    keys: &Keyring,
+    members: StagedMembers<'_>,
 ) -> Result<u64, StoreError> {
     const OPERATION: &str = "cannot merge members";
     sqlx::query!(
@@ -142,7 +152,7 @@ async fn merge_members(
     .execute(&mut *connection)
     .await
     .during(OPERATION)?;
-    delete_unchanged(connection, taken_back, keys).await?;
+    delete_unchanged(connection, taken_back, members).await?;
     let written = sqlx::query_scalar!(
         r#"with totals as (
                insert into load_total (load, file, kind, from_month, to_month, rows)
@@ -153,11 +163,18 @@ async fn merge_members(
                returning rows
            ), written as (
                insert into member (member_id, load, locale, name, email, phone)
-               select member_id, $1, locale, name, email, phone from staged_member order by member_id
+               select s.member_id, $1,
+                      case when $3 then (select m.locale from member m
+                                         where m.member_id = s.member_id and m.load <> all($2)
+                                         order by m.load desc limit 1)
+                           else s.locale end,
+                      s.name, s.email, s.phone
+               from staged_member s order by s.member_id
            )
            select coalesce(sum(rows), 0)::bigint as "rows!" from totals"#,
         number,
-        taken_back
+        taken_back,
+        members.keep_locales
     )
     .fetch_one(connection)
     .await
@@ -182,19 +199,21 @@ struct Pair {
 async fn delete_unchanged(
     connection: &mut PgConnection,
     taken_back: &[i64],
-    keys: &Keyring,
+    members: StagedMembers<'_>,
 ) -> Result<(), StoreError> {
     const OPERATION: &str = "cannot compare members with their current versions";
     // A cursor keeps its snapshot: rows that are deleted meanwhile do not shift it.
     sqlx::query!(
         "declare staged_and_current no scroll cursor for
-         select s.ctid::text as place, s.member_id, s.locale is not distinct from m.locale as same_locale,
+         select s.ctid::text as place, s.member_id,
+                $2 or s.locale is not distinct from m.locale as same_locale,
                 s.name as staged_name, s.email as staged_email, s.phone as staged_phone, m.name, m.email, m.phone
          from staged_member s
          cross join lateral (select locale, name, email, phone from member m
                              where m.member_id = s.member_id and m.load <> all($1)
                              order by load desc limit 1) m",
-        taken_back
+        taken_back,
+        members.keep_locales
     )
     .execute(&mut *connection)
     .await
@@ -208,7 +227,7 @@ async fn delete_unchanged(
         let fetched = pairs.len();
         let mut unchanged = Vec::new();
         for pair in pairs {
-            if pair.is_unchanged(keys).map_err(|error| StoreError::State(error.to_string()))? {
+            if pair.is_unchanged(members.keys).map_err(|error| StoreError::State(error.to_string()))? {
                 unchanged.push(pair.place);
             }
         }

@@ -21,7 +21,7 @@ use sqlx::{Connection as _, PgConnection};
 pub use self::data_version::DataVersion;
 pub(crate) use self::data_version::read_taken_back;
 pub use self::merge::{
-    Conflict, EarlierContent, Written, analyze_reference_data, index_usage, merge_staged_rows,
+    Conflict, EarlierContent, StagedMembers, Written, analyze_reference_data, index_usage, merge_staged_rows,
     open_usage_partition, read_conflicts,
 };
 pub use self::stage::{Batch, StagingTable, clear_staging, copy_to_staging};

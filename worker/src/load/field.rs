@@ -74,12 +74,23 @@ pub(crate) fn code<'t>(what: &'static str, text: &'t str) -> Result<&'t str, Rea
     Ok(text)
 }
 
-pub(crate) fn locale(text: &str) -> Result<Option<&str>, Reason> {
-    match text {
-        "" => Ok(None),
-        "ko" | "en" => Ok(Some(text)),
-        other => Err(format!("locale `{}` is not ko, en or empty", shortened(other)).into()),
+/// A language; a region or script after it (`ko-KR`, `en_US`) is allowed and ignored.
+pub(crate) fn locale(text: &str) -> Result<Option<&'static str>, Reason> {
+    let mut parts = text.split(['-', '_']);
+    let language = parts.next().unwrap_or_default();
+    let is_subtag =
+        |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    if text.is_empty() {
+        return Ok(None);
     }
+    if parts.all(is_subtag) {
+        for known in ["ko", "en"] {
+            if language.eq_ignore_ascii_case(known) {
+                return Ok(Some(known));
+            }
+        }
+    }
+    Err(format!("locale `{}` is not ko, en or empty", shortened(text)).into())
 }
 
 pub(crate) fn month(text: &str) -> Result<BillingMonth, Reason> {
@@ -185,8 +196,9 @@ fn days_since_1970(date: Date) -> i64 {
 
 /// Whether an email could be sent to this address at all.
 pub(crate) fn is_usable_address(text: &str) -> bool {
-    let at_between = text.char_indices().any(|(at, c)| c == '@' && at > 0 && at + 1 < text.len());
-    text.len() <= MAX_EMAIL && at_between && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+    text.len() <= MAX_EMAIL
+        && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+        && email::is_valid_address(text)
 }
 
 /// The part of a field that a reason quotes.
@@ -253,8 +265,26 @@ mod tests {
     }
 
     #[test]
-    fn email_addresses_need_text_around_an_at_sign() {
-        for text in ["a@b", "kim@example.com", "\"a@b\"@c", "김@예.한국", &format!("{}@b", "x".repeat(252))]
+    fn locales_may_have_a_region_and_any_case() {
+        for (text, language) in [
+            ("", None),
+            ("ko", Some("ko")),
+            ("KO", Some("ko")),
+            ("ko-KR", Some("ko")),
+            ("ko_KR", Some("ko")),
+            ("ko-Kore-KR", Some("ko")),
+            ("En-us", Some("en")),
+        ] {
+            assert_eq!(locale(text), Ok(language), "{text}");
+        }
+        for text in ["fr", "kor", "ko-", "-ko", "ko KR", " ko", "ko-KR.UTF-8", "ko--KR", "한국어"] {
+            assert!(locale(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn email_addresses_are_those_that_an_email_can_be_sent_to() {
+        for text in ["a@b", "kim@example.com", "\"a@b\"@c", "김@예.한국", "a.b+c@d-e.kr", "a@[192.0.2.1]"]
         {
             assert!(is_usable_address(text), "{text}");
         }
@@ -267,6 +297,19 @@ mod tests {
             "a b@c",
             "a@b\u{a0}",
             "a@b\n",
+            "a@b\r\nBcc: c@d",
+            "a;b@c",
+            "a@b;c@d",
+            "a@b,c@d",
+            "Kim <kim@example.com>",
+            "<kim@example.com>",
+            "mailto:kim@example.com",
+            "a..b@c",
+            ".a@b",
+            "a@b..c",
+            "a@-b",
+            "a@b@c",
+            "a@b.",
             "a\u{7f}@b",
             &format!("{}@b", "x".repeat(253)),
         ] {

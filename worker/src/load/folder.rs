@@ -1,4 +1,4 @@
-//! The folder to load: finds and opens its files, and checks their header lines.
+//! The folder to load: finds and opens its files, and checks their form and their header lines.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +10,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::csv::{Next, Reader};
 use super::file::{File, Header};
+use super::recognition::{Form, recognize, recognize_text};
 
 const MANIFEST: &str = "manifest.yaml";
 const PRICE_BOOK: &str = "pricebook.yaml";
@@ -19,6 +20,8 @@ const PRICE_BOOK: &str = "pricebook.yaml";
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
+    /// Whether some lines are CP949 in a file that is UTF-8.
+    pub(crate) some_cp949: bool,
 }
 
 /// The content of a folder.
@@ -55,7 +58,7 @@ impl Folder {
             }
         }
         let mut text =
-            |name| match find(path, name).and_then(|found| found.map(|path| read(&path)).transpose()) {
+            |name| match find(path, name).and_then(|found| found.map(|path| read(&path, name)).transpose()) {
                 Ok(found) => found,
                 Err(error) => {
                     problems.push(format!("{error:#}"));
@@ -95,27 +98,48 @@ fn find(folder: &Path, name: &str) -> anyhow::Result<Option<PathBuf>> {
 
 /// Opens a file. Decompresses it if its content is gzip, whatever its name is.
 pub(crate) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    let (content, _) = open_any(path)?;
+    Ok(content)
+}
+
+/// Opens a file; also says whether it is compressed.
+fn open_any(path: &Path) -> io::Result<(Box<dyn Read + Send>, bool)> {
     let mut file = fs::File::open(path)?;
     let mut magic = Vec::new();
     (&mut file).take(2).read_to_end(&mut magic)?;
-    let whole = io::Cursor::new(magic.clone()).chain(file);
-    Ok(if magic == [0x1f, 0x8b] {
-        Box::new(MultiGzDecoder::new(BufReader::with_capacity(256 << 10, whole)))
+    let compressed = magic == [0x1f, 0x8b];
+    let whole = io::Cursor::new(magic).chain(file);
+    Ok(if compressed {
+        (Box::new(MultiGzDecoder::new(BufReader::with_capacity(256 << 10, whole))), true)
     } else {
-        Box::new(whole)
+        (Box::new(whole), false)
     })
 }
 
-fn read(path: &Path) -> anyhow::Result<(PathBuf, String)> {
-    let mut text = String::new();
-    let read = open(path).and_then(|mut file| file.read_to_string(&mut text));
-    read.with_context(|| format!("cannot read {}", path.display()))?;
+/// Reads a file of YAML.
+fn read(path: &Path, name: &str) -> anyhow::Result<(PathBuf, String)> {
+    let cannot_read = || format!("cannot read {}", path.display());
+    let (mut file, compressed) = open_any(path).with_context(cannot_read)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).with_context(cannot_read)?;
+    if let Some(foreign) = recognize_text(&bytes) {
+        bail!(foreign.problem(name, path, compressed));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        anyhow!("{name} is not UTF-8 on line {}", 1 + memchr::memchr_iter(b'\n', valid).count())
+    })?;
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
     Ok((path.to_owned(), text))
 }
 
 fn source(file: File, path: PathBuf) -> anyhow::Result<Source> {
     let cannot_read = || format!("cannot read {}", path.display());
+    let (content, compressed) = open_any(&path).with_context(cannot_read)?;
+    let some_cp949 = match recognize(file, content).with_context(cannot_read)? {
+        Form::Foreign(foreign) => bail!(foreign.problem(file, &path, compressed)),
+        Form::Utf8 { some_cp949 } => some_cp949,
+    };
     let mut reader = open(&path).and_then(Reader::new).with_context(cannot_read)?;
     let names = match reader.next().with_context(cannot_read)? {
         Next::Record(record) => {
@@ -126,5 +150,5 @@ fn source(file: File, path: PathBuf) -> anyhow::Result<Source> {
         Next::End => bail!("{file} is empty: the header line `{}` is missing", file.columns().join(",")),
     };
     let header = Header::read(file, names).map_err(|problem| anyhow!("{file}: {problem}"))?;
-    Ok(Source { path, header })
+    Ok(Source { path, header, some_cp949 })
 }

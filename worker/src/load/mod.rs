@@ -11,10 +11,12 @@ mod load_lock;
 mod manifest;
 mod parse;
 mod progress;
+mod recognition;
 mod rejects;
 mod stream;
 mod summary;
 mod take_back;
+mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,7 +35,7 @@ use store::crypto::Keyring;
 use store::error::{DatabaseError, During as _};
 use store::installation::{self, Installation};
 use store::job_log::{JobCounts, JobKind};
-use store::load::{self, EarlierContent, NewLoad, StartedLoad, Written};
+use store::load::{self, EarlierContent, NewLoad, StagedMembers, StartedLoad, Written};
 use store::migrate::check_version;
 use store::pool::connect_for_load;
 use tokio_util::sync::CancellationToken;
@@ -49,14 +51,15 @@ use self::rejects::Spool;
 use self::summary::Tally;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
-use crate::output::{format_duration, group_digits, print_line};
+use crate::output::{format_duration, group_digits, print_line, shell_word};
 
 /// Load members, subscriptions, grants, adjustments and usage from CSV files
 ///
 /// Loads those of members.csv, subscriptions.csv, grants.csv, adjustments.csv and usage.csv that
 /// the folder has; each may be compressed with gzip, as members.csv.gz. A load becomes visible as a
 /// whole when it has finished. Lines with an error are rejected: they are written with the reason
-/// to FILE.rejects.csv, and the exit status is 3.
+/// to FILE.rejects.csv, and the exit status is 3. A file in another encoding than UTF-8, or with
+/// another separator than a comma, is refused as a whole.
 ///
 /// A pricebook.yaml in the folder is checked, not loaded: billing runs read theirs from a
 /// ConfigMap. A manifest.yaml states how many rows the files have; if they have not, nothing is
@@ -75,7 +78,10 @@ pub(crate) struct Load {
     /// Folder with the files, or - for a tar archive on standard input
     #[arg(required_unless_present = "take_back")]
     folder: Option<PathBuf>,
-    /// Folder that FILE.rejects.csv is written to [default: the folder of the files]
+    /// Folder that FILE.rejects.csv and FILE.warnings.csv are written to [default: the folder of the
+    /// files]
+    ///
+    /// Created with the first of them, if only its last part is missing.
     #[arg(long, value_name = "FOLDER", requires = "folder")]
     rejects_dir: Option<PathBuf>,
     /// Take the load or seed with this number back; the view loads lists them
@@ -166,7 +172,9 @@ impl Load {
         };
         let keys = if folder.sources.contains_key(&File::Members) { Some(global.keys()?) } else { None };
         let rejects_dir = self.rejects_dir.clone().unwrap_or_else(|| folder.path.clone());
-        if !rejects_dir.is_dir() {
+        let parent = rejects_dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let can_create = !rejects_dir.exists() && parent.unwrap_or(Path::new(".")).is_dir();
+        if !rejects_dir.is_dir() && !can_create {
             return Err(anyhow!("--rejects-dir {} is not a folder", rejects_dir.display()));
         }
         Ok(Prepared { folder, manifest, price_book, keys, rejects_dir })
@@ -218,6 +226,7 @@ impl Loading {
             zone: installation.zone,
             keys: self.prepared.keys.take(),
             for_manifest: self.prepared.manifest.needs_sums(),
+            rejects_dir: self.prepared.rejects_dir.clone(),
             progress: self.progress.clone(),
             stop: stop.clone(),
         });
@@ -258,13 +267,6 @@ impl Loading {
         }
         summary::print_table(&tallies);
         let rejects: u64 = tallies.values().map(|tally| tally.rejects).sum();
-        let dropped: u64 = tallies.values().map(|tally| tally.addresses_dropped).sum();
-        if dropped > 0 {
-            tracing::warn!(
-                members = dropped,
-                "members with an invalid e-mail address are stored without one: they get no e-mails"
-            );
-        }
         print_line(format_args!("load {number} is finished ({})", format_duration(self.started.elapsed())));
         if rejects == 0 {
             return Ok(ExitStatus::Success);
@@ -298,6 +300,7 @@ impl Loading {
             (Ok(parsed), Ok(_)) => Ok(parsed),
             (Err(ParseError::ReceiverClosed) | Ok(_), Err(error)) => Err(error.into()),
             (Err(error @ ParseError::Interrupted), _) => Err(CommandError::new(ExitStatus::TryAgain, error)),
+            (Err(error @ ParseError::Rejects(..)), _) => Err(CommandError::usage(error)),
             (Err(error), _) => Err(CommandError::new(ExitStatus::Failed, error)),
         }
     }
@@ -313,7 +316,8 @@ impl Loading {
         self.progress.step("merging");
         let source = &self.prepared.manifest.source;
         let written =
-            load::merge_staged_rows(tx, self.new_load.number, source, months, context.keys.as_ref()).await?;
+            load::merge_staged_rows(tx, self.new_load.number, source, months, self.staged_members(context))
+                .await?;
         let tallies: BTreeMap<_, _> = parsed
             .iter()
             .map(|(file, parsed)| {
@@ -335,6 +339,12 @@ impl Loading {
         Ok(tallies)
     }
 
+    fn staged_members<'c>(&self, context: &'c Context) -> Option<StagedMembers<'c>> {
+        let members = self.prepared.folder.sources.get(&File::Members)?;
+        let keys = context.keys.as_ref()?;
+        Some(StagedMembers { keys, keep_locales: !members.header.has("locale") })
+    }
+
     /// Creates the indexes of new months, and updates statistics.
     async fn index(
         &self,
@@ -350,7 +360,8 @@ impl Loading {
     }
 
     async fn spool_conflicts(&self, connection: &mut PgConnection, file: File) -> CommandResult<Spool> {
-        let mut spool = Spool::new().or_exit(ExitStatus::Failed)?;
+        let folder = &self.prepared.rejects_dir;
+        let mut spool = Spool::new(folder);
         let what = if file == File::Usage { "usage" } else { "adjustment" };
         let mut conflicts = load::read_conflicts(connection, file.name());
         while let Some(conflict) = conflicts.try_next().await? {
@@ -359,40 +370,46 @@ impl Loading {
                 EarlierContent::OnLine(line) => format!("on line {line}"),
             };
             let reason = format!("the same {what} has other content {place}");
-            spool.put(conflict.line, reason.as_bytes()).or_exit(ExitStatus::Failed)?;
+            spool
+                .put(conflict.line, reason.as_bytes())
+                .map_err(|error| CommandError::usage(ParseError::Rejects(file, folder.clone(), error)))?;
         }
         Ok(spool)
     }
 
-    /// Writes FILE.rejects.csv for each file with rejects, and removes those of an earlier load for
-    /// the others.
+    /// Writes FILE.rejects.csv for each file with rejects and FILE.warnings.csv for each one with
+    /// warnings, and removes those of an earlier load for the others.
     fn write_rejects(
         &self,
         parsed: BTreeMap<File, Parsed>,
         mut conflicts: BTreeMap<File, Spool>,
     ) -> CommandResult<()> {
         let folder = &self.prepared.rejects_dir;
-        let cannot_write = || {
-            format!("cannot write rejects to {}: name another folder with --rejects-dir", folder.display())
+        let remove_stale = |file, what| {
+            let path = rejects::file_path(folder, file, what);
+            rejects::remove_stale(&path).unwrap_or_else(|error| rejects::warn_of_stale(&path, &error));
         };
         let write = || {
             for file in File::ALL.into_iter().filter(|file| !parsed.contains_key(file)) {
-                rejects::remove_stale(folder, file)?;
+                remove_stale(file, "rejects");
+                remove_stale(file, "warnings");
             }
             for (file, parsed) in parsed {
+                parsed.warnings.report(folder, file);
                 let conflicts = conflicts.remove(&file);
                 if parsed.rejects.count == 0 && conflicts.is_none() {
-                    rejects::remove_stale(folder, file)?;
+                    remove_stale(file, "rejects");
                     continue;
                 }
                 let source = &self.prepared.folder.sources[&file];
                 rejects::write(folder, file, &source.header, |out| {
                     parse::write_rejects(file, source, parsed.rejects, conflicts, out)
-                })?;
+                })
+                .map_err(|error| ParseError::Rejects(file, folder.clone(), error))?;
             }
-            std::io::Result::Ok(())
+            Ok::<(), ParseError>(())
         };
-        tokio::task::block_in_place(write).with_context(cannot_write).or_exit(ExitStatus::Failed)
+        tokio::task::block_in_place(write).or_exit(ExitStatus::Usage)
     }
 }
 
@@ -403,6 +420,7 @@ fn tally(parsed: &Parsed, new: u64, conflicts: u64) -> Tally {
         new,
         rejects: sums.rejects + conflicts,
         addresses_dropped: sums.addresses_dropped,
+        warnings: parsed.warnings.count,
     }
 }
 
@@ -434,11 +452,9 @@ fn wrong_manifest(differences: &[String]) -> CommandError {
 fn config_map_command(version: &str, path: &Path) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
     let version: String = version.chars().map(plain).collect();
-    let path = path.display().to_string();
-    let safe = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,:@".contains(&b);
-    let path = if path.bytes().all(safe) { path } else { format!("'{}'", path.replace('\'', r"'\''")) };
     format!(
-        "kubectl create configmap pricebook-{} --from-file=pricebook.yaml={path}",
-        version.trim_matches(['-', '.'])
+        "kubectl create configmap pricebook-{} --from-file=pricebook.yaml={}",
+        version.trim_matches(['-', '.']),
+        shell_word(path)
     )
 }

@@ -2,6 +2,7 @@
 //! the database in batches while it reads.
 
 use std::io;
+use std::path::PathBuf;
 
 use domain::zone::{MonthTable, Zone};
 use store::copy::CopyRows;
@@ -14,7 +15,9 @@ use super::csv::{Next, Reader};
 use super::file::{File, LineConverter, Sums};
 use super::folder::{self, Source};
 use super::progress::Progress;
+use super::recognition::is_cp949_by_accident;
 use super::rejects::{self, Rejected, Spool};
+use super::warnings::Warnings;
 
 /// Bytes of rows in a batch.
 const BATCH_BYTES: usize = 512 << 10;
@@ -27,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) months: MonthTable,
     pub(crate) keys: Option<Keyring>,
     pub(crate) for_manifest: bool,
+    pub(crate) rejects_dir: PathBuf,
     pub(crate) progress: Progress,
     pub(crate) stop: CancellationToken,
 }
@@ -35,6 +39,7 @@ pub(crate) struct Context {
 pub(crate) struct Parsed {
     pub(crate) sums: Sums,
     pub(crate) rejects: Spool,
+    pub(crate) warnings: Warnings,
 }
 
 /// Why a file was not read to its end.
@@ -47,8 +52,11 @@ pub(crate) enum ParseError {
     ReceiverClosed,
     #[error("cannot read {0}")]
     Read(File, #[source] io::Error),
-    #[error("cannot write the rejects of {0} to the folder for temporary files")]
-    Rejects(File, #[source] io::Error),
+    #[error(
+        "cannot write the rejects of {0} to {path}: name a folder that can be written to with --rejects-dir; \
+         nothing was loaded", path = .1.display()
+    )]
+    Rejects(File, PathBuf, #[source] io::Error),
 }
 
 /// Reads a file. Lines with an error become rejects; the sums include them.
@@ -62,14 +70,15 @@ pub(crate) fn parse(
     batches: &mpsc::Sender<Batch>,
 ) -> Result<Parsed, ParseError> {
     let cannot_read = |error| ParseError::Read(file, error);
-    let cannot_spool = |error| ParseError::Rejects(file, error);
+    let Context { zone, months, keys, for_manifest, rejects_dir, progress, stop } = context;
+    let cannot_spool = |error| ParseError::Rejects(file, rejects_dir.clone(), error);
     let mut reader = folder::open(&source.path).and_then(Reader::new).map_err(cannot_read)?;
     // The header line was checked when the folder was opened.
     reader.next().map_err(cannot_read)?;
     let header = &source.header;
-    let Context { zone, months, keys, for_manifest, progress, stop } = context;
     let mut lines = LineConverter::new(file, header, zone, months, keys.as_ref(), *for_manifest);
-    let mut spool = Spool::new().map_err(cannot_spool)?;
+    let mut spool = Spool::new(rejects_dir);
+    let mut warnings = Warnings::new(rejects_dir);
     let mut rows = CopyRows::default();
     let mut reported = 0;
     loop {
@@ -77,7 +86,15 @@ pub(crate) fn parse(
             Next::End => break,
             Next::Record(record) => {
                 lines.sums.rows += 1;
-                if let Err(reason) = lines.convert(record, &mut rows) {
+                let converted = if source.some_cp949 && is_cp949_by_accident(record.data()) {
+                    Err("CP949, not UTF-8".into())
+                } else {
+                    lines.convert(record, &mut rows)
+                };
+                for (member, warning) in lines.warnings.drain(..) {
+                    warnings.put(record.line, member, warning);
+                }
+                if let Err(reason) = converted {
                     let row = rejects::row(file, header, record.line, &reason, Rejected::Record(record));
                     spool.put(record.line, &row).map_err(cannot_spool)?;
                 }
@@ -102,7 +119,7 @@ pub(crate) fn parse(
     batches.blocking_send(Batch::Last(rows.finish())).map_err(|_| ParseError::ReceiverClosed)?;
     let mut sums = lines.sums;
     sums.rejects = spool.count;
-    Ok(Parsed { sums, rejects: spool })
+    Ok(Parsed { sums, rejects: spool, warnings })
 }
 
 /// Writes the rejects of a file in the order of its lines. Lines that only the merge found to

@@ -1,5 +1,6 @@
 //! Rejected lines: kept in a spool file while a file is read, and written to `FILE.rejects.csv` at
-//! the end. Personal data is masked before it is written to either.
+//! the end. Personal data is masked before it is written to either. Nothing is created before the
+//! first reject, so that a folder without rejects can be read-only.
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write};
@@ -25,74 +26,95 @@ pub(crate) enum Rejected<'a> {
 }
 
 /// The rejects of one file in the order of its lines, in an unnamed temporary file that disappears
-/// with the process.
+/// with the process. It is created with the first line, in the folder of the rejects, which is
+/// created as well if it is missing: if that cannot be written to, the first reject fails.
 pub(crate) struct Spool {
-    out: BufWriter<fs::File>,
+    folder: PathBuf,
+    out: Option<BufWriter<fs::File>>,
     pub(crate) count: u64,
 }
 
 impl Spool {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { out: BufWriter::new(tempfile::tempfile()?), count: 0 })
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), out: None, count: 0 }
     }
 
     /// Appends a line; lines must come in the file's order.
     pub(crate) fn put(&mut self, line: u64, row: &[u8]) -> io::Result<()> {
+        let out = match &mut self.out {
+            Some(out) => out,
+            None => {
+                if !self.folder.is_dir() {
+                    fs::create_dir(&self.folder)?;
+                }
+                self.out.insert(BufWriter::new(tempfile::tempfile_in(&self.folder)?))
+            }
+        };
         self.count += 1;
-        self.out.write_all(&line.to_be_bytes())?;
-        self.out.write_all(&u32::try_from(row.len()).map_err(io::Error::other)?.to_be_bytes())?;
-        self.out.write_all(row)
+        out.write_all(&line.to_be_bytes())?;
+        out.write_all(&u32::try_from(row.len()).map_err(io::Error::other)?.to_be_bytes())?;
+        out.write_all(row)
     }
 
     /// Reads the lines from the first one.
     pub(crate) fn read(self) -> io::Result<SpoolReader> {
-        let mut file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let Some(out) = self.out else { return Ok(SpoolReader { input: None }) };
+        let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.rewind()?;
-        Ok(SpoolReader { input: BufReader::new(file) })
+        Ok(SpoolReader { input: Some(BufReader::new(file)) })
     }
 }
 
 pub(crate) struct SpoolReader {
-    input: BufReader<fs::File>,
+    /// None if the spool has no line.
+    input: Option<BufReader<fs::File>>,
 }
 
 impl SpoolReader {
     pub(crate) fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+        let Some(input) = &mut self.input else { return Ok(None) };
         let mut line = [0; 8];
-        match self.input.read_exact(&mut line) {
+        match input.read_exact(&mut line) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,
         }
         let mut length = [0; 4];
-        self.input.read_exact(&mut length)?;
+        input.read_exact(&mut length)?;
         let mut row = vec![0; usize::try_from(u32::from_be_bytes(length)).map_err(io::Error::other)?];
-        self.input.read_exact(&mut row)?;
+        input.read_exact(&mut row)?;
         Ok(Some((u64::from_be_bytes(line), row)))
     }
 }
 
-/// The path of the rejects file of a file.
-pub(crate) fn path(folder: &Path, file: File) -> PathBuf {
-    folder.join(format!("{file}.rejects.csv"))
+/// The path of the rejects or warnings of a file.
+pub(crate) fn file_path(folder: &Path, file: File, what: &str) -> PathBuf {
+    folder.join(format!("{file}.{what}.csv"))
 }
 
-/// Deletes the rejects file of an earlier load, if there is one.
-pub(crate) fn remove_stale(folder: &Path, file: File) -> io::Result<()> {
-    match fs::remove_file(path(folder, file)) {
+/// Deletes a file of an earlier load, if there is one. Does not try to delete what does not exist:
+/// a file system that is mounted read-only refuses that, too.
+pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
+    if !path.try_exists()? {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-/// Writes a rejects file. It appears under its name when `rows` has written all of its rows.
+/// A file of an earlier load is no reason to refuse a load that has nothing to write.
+pub(crate) fn warn_of_stale(path: &Path, error: &io::Error) {
+    tracing::warn!("{} is of an earlier load, and cannot be deleted: {error}", path.display());
+}
+
+/// Writes a rejects file.
 pub(crate) fn write(
     folder: &Path,
     file: File,
     header: &Header,
     rows: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let readable = Permissions::from_mode(0o644);
-    let mut out = BufWriter::new(tempfile::Builder::new().permissions(readable).tempfile_in(folder)?);
     let mut line = OWN_COLUMNS.join(",").into_bytes();
     for name in &header.names {
         line.push(b',');
@@ -103,11 +125,23 @@ pub(crate) fn write(
         write_field(&mut line, name);
     }
     line.push(b'\n');
-    out.write_all(&line)?;
+    write_file(&file_path(folder, file, "rejects"), &line, rows)
+}
+
+/// Writes a file. It appears under its name when `rows` has written all of its rows.
+pub(crate) fn write_file(
+    path: &Path,
+    header: &[u8],
+    rows: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let readable = Permissions::from_mode(0o644);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut out = BufWriter::new(tempfile::Builder::new().permissions(readable).tempfile_in(folder)?);
+    out.write_all(header)?;
     rows(&mut out)?;
     let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     out.as_file().sync_all()?;
-    out.persist(path(folder, file)).map_err(|error| error.error)?;
+    out.persist(path).map_err(|error| error.error)?;
     Ok(())
 }
 

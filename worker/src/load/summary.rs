@@ -16,6 +16,7 @@ pub(crate) struct Tally {
     pub(crate) rejects: u64,
     /// Members that are stored without the email address of their line.
     pub(crate) addresses_dropped: u64,
+    pub(crate) warnings: u64,
 }
 
 impl Tally {
@@ -33,6 +34,9 @@ pub(crate) fn detail(tallies: &BTreeMap<File, Tally>) -> Value {
             let mut counts = json!({
                 "rows": tally.rows, "new": tally.new, "unchanged": tally.unchanged(), "rejects": tally.rejects,
             });
+            if tally.warnings > 0 {
+                counts["warnings"] = tally.warnings.into();
+            }
             if tally.addresses_dropped > 0 {
                 counts["addressesDropped"] = tally.addresses_dropped.into();
             }
@@ -45,17 +49,18 @@ pub(crate) fn detail(tallies: &BTreeMap<File, Tally>) -> Value {
 /// Prints the summary as a table.
 pub(crate) fn print_table(tallies: &BTreeMap<File, Tally>) {
     print_line(format_args!(
-        "{:<18} {:>14} {:>14} {:>14} {:>10}",
-        "file", "rows", "new", "unchanged", "rejects"
+        "{:<18} {:>14} {:>14} {:>14} {:>10} {:>10}",
+        "file", "rows", "new", "unchanged", "rejects", "warnings"
     ));
     for (file, tally) in tallies {
         print_line(format_args!(
-            "{:<18} {:>14} {:>14} {:>14} {:>10}",
+            "{:<18} {:>14} {:>14} {:>14} {:>10} {:>10}",
             file.name(),
             group_digits(tally.rows),
             group_digits(tally.new),
             group_digits(tally.unchanged()),
-            group_digits(tally.rejects)
+            group_digits(tally.rejects),
+            group_digits(tally.warnings)
         ));
     }
 }

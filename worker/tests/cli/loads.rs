@@ -99,8 +99,7 @@ async fn other_values_are_a_new_version_and_the_last_line_wins() {
         members(&site).await,
         [
             "1@1 ko Kim kim@example.com 010-1234-5678",
-            // The locale was left out: the installation's.
-            "1@2  Kim kim@example.com 010-1234-5678",
+            // The locale was left out and nothing else changed: no new version.
             "2@1  Lee lee@example.com none",
             "2@2  Lee none none",
             "3@2  New x@y none",

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a step that fails has failed the test")]
 
 mod explanations;
+mod file_forms;
 mod folders;
 mod harness;
 mod history;

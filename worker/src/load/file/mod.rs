@@ -15,6 +15,11 @@ use store::load::StagingTable;
 use super::csv::Record;
 use super::field::{self, Reason};
 
+const NO_ADDRESS: &str = "no e-mail can be sent to this address: the member is stored without one";
+const NAME_OF_LINES: &str =
+    "the name has a line break or another control character: e-mails show a blank instead";
+const PHONE_OF_LINES: &str = "the phone number has a line break or another control character";
+
 /// A file with one row on each line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum File {
@@ -50,6 +55,11 @@ impl File {
         }
     }
 
+    /// Whether it is exactly the name of a column of any file.
+    fn is_column_of_any(name: &str) -> bool {
+        Self::ALL.iter().any(|file| file.columns().contains(&name))
+    }
+
     /// Whether the column may be left out of the header.
     fn is_optional(self, column: &str) -> bool {
         self == Self::Members && column == "locale"
@@ -83,12 +93,20 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads the header line.
+    /// Reads the header line. If it is missing, the first line is a person's data: the error quotes
+    /// only what is a column's name, but for case and blanks.
     pub(crate) fn read(file: File, names: Vec<String>) -> Result<Self, String> {
         let mut problems = Vec::new();
+        let mut recognized = 0;
         for (at, name) in names.iter().enumerate() {
+            let plain = name.trim().to_ascii_lowercase().replace([' ', '-'], "_");
+            recognized += u32::from(File::is_column_of_any(&plain));
             if !file.columns().contains(&name.as_str()) {
-                problems.push(format!("`{}` is not one of its columns", name.escape_debug()));
+                problems.push(match File::is_column_of_any(&plain) {
+                    true => format!("`{}` is not one of its columns", name.escape_debug()),
+                    false if name.is_empty() => format!("field {} is empty", at + 1),
+                    false => format!("field {} is not one of its columns", at + 1),
+                });
             } else if names[..at].contains(name) {
                 problems.push(format!("`{name}` occurs twice"));
             }
@@ -101,14 +119,23 @@ impl Header {
             }
         }
         if problems.is_empty() {
-            Ok(Self { names, places })
-        } else {
-            let columns = file.columns().join(", ");
-            Err(format!(
-                "its header line must name {columns} and nothing else, in any order: {}",
-                problems.join(", ")
-            ))
+            return Ok(Self { names, places });
         }
+        let columns = file.columns().join(", ");
+        let form = format!("its header line must name {columns} and nothing else, in any order");
+        if recognized == 0 {
+            let fields = names.len();
+            let fields = if fields == 1 { "1 field".to_owned() } else { format!("{fields} fields") };
+            return Err(format!("{form}: the first line has {fields} and none of these names"));
+        }
+        Err(format!("{form}: {}", problems.join(", ")))
+    }
+}
+
+impl Header {
+    /// Whether the file has this column.
+    pub(crate) fn has(&self, column: &str) -> bool {
+        self.names.iter().any(|name| name == column)
     }
 }
 
@@ -168,6 +195,8 @@ pub(crate) struct LineConverter<'a> {
     month: Option<(BillingMonth, String)>,
     envelope: Vec<u8>,
     pub(crate) sums: Sums,
+    /// The members and warnings of the last line. The caller takes them.
+    pub(crate) warnings: Vec<(i64, &'static str)>,
 }
 
 impl<'a> LineConverter<'a> {
@@ -189,6 +218,7 @@ impl<'a> LineConverter<'a> {
             month: None,
             envelope: Vec::new(),
             sums: Sums::default(),
+            warnings: Vec::new(),
         }
     }
 
@@ -217,7 +247,12 @@ impl<'a> LineConverter<'a> {
         let usable = field::is_usable_address(email);
         if !usable && !email.is_empty() {
             self.sums.addresses_dropped += 1;
-            tracing::debug!(line, member_id = member.get(), "the e-mail address is invalid and not stored");
+            self.warnings.push((member.get(), NO_ADDRESS));
+        }
+        for (text, warning) in [(name, NAME_OF_LINES), (phone, PHONE_OF_LINES)] {
+            if text.chars().any(char::is_control) {
+                self.warnings.push((member.get(), warning));
+            }
         }
         let sealer = self.sealer.as_mut().expect("a folder with members is only loaded with keys");
         let envelope = &mut self.envelope;

@@ -112,6 +112,7 @@ fn columns_can_be_in_any_order_and_the_locale_can_be_missing() {
     );
     let wrong = [
         ("member_id,name,email", "`phone` is missing"),
+        ("member_id,name,email,phone,Kim Min", "field 5 is not one of its columns"),
         ("member_id,name,email,phone,phone", "`phone` occurs twice"),
         ("member_id,name,email,phone,Locale", "`Locale` is not one of its columns"),
         (" member_id,name,email,phone", "` member_id` is not one of its columns, `member_id` is missing"),
