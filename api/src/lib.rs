@@ -10,6 +10,7 @@
 
 pub mod billing_run;
 pub mod conditions;
+pub mod kstatus;
 pub mod labels;
 mod limit;
 mod member_range;

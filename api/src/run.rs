@@ -83,9 +83,13 @@ pub trait RunPhase: Copy + Eq + Hash + Send + Sync + 'static {
     const ALL: &[Self];
     /// The phase before the run has begun.
     const PENDING: Self;
+    /// The phase of a run that failed.
+    const FAILED: Self;
 
     /// Whether the run is over.
     fn is_final(self) -> bool;
+    /// Whether the run is over and did all that it was asked for.
+    fn is_success(self) -> bool;
     /// The phase as the status has it.
     fn as_str(self) -> &'static str;
 }

@@ -13,6 +13,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use api::run::Run as _;
 use api::{BillingRun, BillingRunStatus};
 use store::billing::Rejection;
@@ -20,8 +22,12 @@ use store::billing::Rejection;
 use self::action::{Action, BillingDecision};
 pub(crate) use self::billing_runs::BillingRuns;
 use self::observed::Observed;
-use crate::controller::run_kind::RunKind;
+use crate::controller::run_kind::{ACTION_LIMIT, RunKind};
 use crate::error::RunError;
+
+/// A million members take about ten seconds on two cores.
+const LONGEST_VERIFICATION: Duration = Duration::from_secs(60);
+const LONGEST_PLANNING: Duration = Duration::from_secs(30);
 
 impl RunKind for BillingRuns {
     type Object = BillingRun;
@@ -47,6 +53,15 @@ impl RunKind for BillingRuns {
 
     fn decide(&self, run: &BillingRun, observed: &Observed) -> BillingDecision {
         decide::decide(run, observed)
+    }
+
+    fn action_limit(&self, action: &Action) -> Duration {
+        match action {
+            // They read or plan all members of the month.
+            Action::Verify(_) => LONGEST_VERIFICATION,
+            Action::Begin(_) => LONGEST_PLANNING,
+            _ => ACTION_LIMIT,
+        }
     }
 
     async fn apply(&self, run: &BillingRun, action: Action) -> Result<Option<Rejection>, RunError> {

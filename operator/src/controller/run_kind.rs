@@ -2,12 +2,18 @@
 
 use std::fmt;
 use std::future::Future;
+use std::time::Duration;
 
 use api::run::Run;
+use jiff::Timestamp;
 use kube::core::object::HasStatus;
 
 use super::decision::Decision;
+use super::lifecycle;
 use crate::error::RunError;
+
+/// Short enough that a run says within ten seconds what it waits for.
+pub(crate) const ACTION_LIMIT: Duration = Duration::from_secs(8);
 
 /// One kind of run.
 pub(crate) trait RunKind: Send + Sync + 'static {
@@ -31,6 +37,21 @@ pub(crate) trait RunKind: Send + Sync + 'static {
     /// Pure.
     fn decide(&self, run: &Self::Object, observed: &Self::Observed)
     -> Decision<StatusOf<Self>, Self::Action>;
+    /// The last status with the reason why the last attempt failed, or has not ended. None if the
+    /// status does not change any more.
+    fn with_failure(
+        &self,
+        run: &Self::Object,
+        now: Timestamp,
+        reason: &'static str,
+        message: &str,
+    ) -> Option<StatusOf<Self>> {
+        lifecycle::with_failure(run, now, reason, message)
+    }
+    /// How long the action may take before the run's condition says that it has not ended.
+    fn action_limit(&self, _action: &Self::Action) -> Duration {
+        ACTION_LIMIT
+    }
     /// Takes an action. It can be repeated.
     fn apply(
         &self,

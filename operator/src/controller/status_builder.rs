@@ -1,10 +1,11 @@
 //! Builds the status of a run of any kind: its figures, and its conditions as they follow from the
-//! ones before. Pure.
+//! ones before. The conditions of kstatus are added here and nowhere else. Pure.
 
 use api::conditions::{
     self, APPROVED, ConditionUpdate, STARTED, SUSPENDED, TRANSPORT_AVAILABLE, status_text,
 };
-use api::run::{Run, RunSpec as _, RunStatus};
+use api::kstatus::{self, RunState};
+use api::run::{Run, RunPhase, RunSpec as _, RunStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::object::HasStatus;
@@ -29,6 +30,13 @@ impl<'a, R: Run> StatusBuilder<'a, R> {
         let mut status = run.status().cloned().unwrap_or_default();
         status.set_phase(phase);
         Self::new(run, now, status).keep(&[STARTED, SUSPENDED, APPROVED, TRANSPORT_AVAILABLE])
+    }
+
+    /// The last status of a run that is over, as it was, with the conditions of kstatus: an earlier
+    /// version did not write them.
+    pub(crate) fn finished(run: &'a R, now: Timestamp) -> R::Status {
+        let status = run.status().cloned().unwrap_or_default();
+        Self::new(run, now, status).keep(&conditions::ORDER).build()
     }
 
     /// Keeps the last conditions of these types, unless [`Self::condition`] replaces them.
@@ -73,10 +81,20 @@ impl<'a, R: Run> StatusBuilder<'a, R> {
     pub(crate) fn build(mut self) -> R::Status {
         let generation = self.run.meta().generation;
         let now = whole_second(self.now);
+        self.conditions.retain(|update| !conditions::HEALTH.contains(&update.type_));
+        self.conditions.extend(kstatus::of_run(state(self.status.phase()), &self.conditions));
         let conditions = conditions::replace(self.run.conditions(), &self.conditions, generation, &now);
         self.status.set_observed_generation(generation);
         self.status.set_conditions(conditions);
         self.status
+    }
+}
+
+fn state(phase: Option<impl RunPhase>) -> RunState {
+    match phase {
+        Some(phase) if phase.is_success() => RunState::Succeeded,
+        Some(phase) if phase.is_final() => RunState::Failed,
+        _ => RunState::Unfinished,
     }
 }
 

@@ -6,6 +6,7 @@
 mod action;
 mod apply;
 mod build;
+mod consumer_problem;
 mod decide;
 mod notification_runs;
 mod observe;
