@@ -13,6 +13,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use api::run::Run as _;
 use api::{BillingRun, BillingRunStatus};
 use store::billing::Rejection;
@@ -20,21 +22,32 @@ use store::billing::Rejection;
 use self::action::{Action, BillingDecision};
 pub(crate) use self::billing_runs::BillingRuns;
 use self::observed::Observed;
-use crate::controller::run_kind::RunKind;
+use crate::controller::Context;
+use crate::controller::kind::{ControllerOf, Kind};
+use crate::controller::run_kind::{self, RunKind};
 use crate::error::RunError;
+use crate::metrics::Metrics;
 
-impl RunKind for BillingRuns {
+impl Kind for BillingRuns {
     type Object = BillingRun;
     type Observed = Observed;
     type Action = Action;
     type Outcome = Option<Rejection>;
 
-    fn without_estimates(status: &BillingRunStatus) -> BillingRunStatus {
-        status::without_estimates(status)
+    fn watch(
+        controller: ControllerOf<Self>,
+        context: &Arc<Context<Self>>,
+        namespace: &str,
+    ) -> ControllerOf<Self> {
+        run_kind::watch(controller, context, namespace)
     }
 
-    fn waits_for(&self, run: &BillingRun, config_map: &str) -> bool {
-        !run.has_begun() && run.spec.price_book_ref.as_ref().is_some_and(|book| book.name == config_map)
+    fn count<'a>(runs: impl Iterator<Item = &'a BillingRun>, metrics: &Metrics) {
+        run_kind::count(runs, metrics);
+    }
+
+    fn without_estimates(status: &BillingRunStatus) -> BillingRunStatus {
+        status::without_estimates(status)
     }
 
     async fn observe(
@@ -51,5 +64,11 @@ impl RunKind for BillingRuns {
 
     async fn apply(&self, run: &BillingRun, action: Action) -> Result<Option<Rejection>, RunError> {
         apply::apply(self, run, action).await
+    }
+}
+
+impl RunKind for BillingRuns {
+    fn waits_for(&self, run: &BillingRun, config_map: &str) -> bool {
+        !run.has_begun() && run.spec.price_book_ref.as_ref().is_some_and(|book| book.name == config_map)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::conditions::{ConditionUpdate, PROGRESSING, STARTED};
 use api::labels::FINALIZER;
+use api::reconciled::ReconciledStatus as _;
 use api::run::{Run, RunPhase as _, RunSpec as _, RunStatus};
 use jiff::Timestamp;
 

@@ -14,6 +14,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use api::run::Run as _;
 use api::{NotificationRun, NotificationRunStatus};
 use store::notification::Rejection;
@@ -21,21 +23,32 @@ use store::notification::Rejection;
 use self::action::{Action, NotificationDecision};
 pub(crate) use self::notification_runs::{NotificationRuns, NotificationSettings};
 use self::observed::Observed;
-use crate::controller::run_kind::RunKind;
+use crate::controller::Context;
+use crate::controller::kind::{ControllerOf, Kind};
+use crate::controller::run_kind::{self, RunKind};
 use crate::error::RunError;
+use crate::metrics::Metrics;
 
-impl RunKind for NotificationRuns {
+impl Kind for NotificationRuns {
     type Object = NotificationRun;
     type Observed = Observed;
     type Action = Action;
     type Outcome = Option<Rejection>;
 
-    fn without_estimates(status: &NotificationRunStatus) -> NotificationRunStatus {
-        status::without_estimates(status)
+    fn watch(
+        controller: ControllerOf<Self>,
+        context: &Arc<Context<Self>>,
+        namespace: &str,
+    ) -> ControllerOf<Self> {
+        run_kind::watch(controller, context, namespace)
     }
 
-    fn waits_for(&self, run: &NotificationRun, config_map: &str) -> bool {
-        !run.has_begun() && self.settings.templates_of(run) == config_map
+    fn count<'a>(runs: impl Iterator<Item = &'a NotificationRun>, metrics: &Metrics) {
+        run_kind::count(runs, metrics);
+    }
+
+    fn without_estimates(status: &NotificationRunStatus) -> NotificationRunStatus {
+        status::without_estimates(status)
     }
 
     async fn observe(
@@ -52,5 +65,11 @@ impl RunKind for NotificationRuns {
 
     async fn apply(&self, run: &NotificationRun, action: Action) -> Result<Option<Rejection>, RunError> {
         apply::apply(self, run, action).await
+    }
+}
+
+impl RunKind for NotificationRuns {
+    fn waits_for(&self, run: &NotificationRun, config_map: &str) -> bool {
+        !run.has_begun() && self.settings.templates_of(run) == config_map
     }
 }

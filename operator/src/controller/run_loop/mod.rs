@@ -1,6 +1,6 @@
-//! The reconcile loop of every kind of run: observe, decide, write the status, apply the action,
-//! and start over. What differs between kinds is behind [`RunKind`]; nothing here knows what a run
-//! is for.
+//! The reconcile loop of every kind of object: observe, decide, write the status, apply the action,
+//! and start over. What differs between kinds is behind [`Kind`]; nothing here knows what an
+//! object is for.
 //!
 //! Each pass writes at most one status and applies at most one action. The decision is a value made
 //! without a client.
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::labels::{FINALIZER, MANAGER};
-use api::run::{Run, RunStatus as _};
+use api::reconciled::{Reconciled, ReconciledStatus as _};
 use domain::backoff::Backoff;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DeserializeGuard;
@@ -27,7 +27,7 @@ use tracing::Instrument as _;
 
 use super::decision::Next;
 use super::events::{self, EventRecord};
-use super::run_kind::{RunKind, StatusOf};
+use super::kind::{Kind, StatusOf};
 use crate::error::{Doing as _, ErrorClass, RunError};
 use crate::metrics::Metrics;
 
@@ -43,11 +43,11 @@ pub(crate) struct Context<K> {
     pub(crate) kind: K,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
-    /// Consecutive reconciliations that ended in an error or a [`Next::BackOff`], by the run's uid.
+    /// Consecutive reconciliations that ended in an error or a [`Next::BackOff`], by the object's uid.
     failures: Mutex<HashMap<String, u32>>,
 }
 
-impl<K: RunKind> Context<K> {
+impl<K: Kind> Context<K> {
     pub(crate) fn new(client: Client, kind: K, recorder: Recorder, metrics: Metrics) -> Self {
         Self { client, kind, recorder, metrics, failures: Mutex::default() }
     }
@@ -66,7 +66,7 @@ impl<K: RunKind> Context<K> {
 
 /// Reconciles one run. The controller calls this when the run, its Job or its ConfigMap changes,
 /// and after a requeue.
-pub(crate) async fn reconcile<K: RunKind>(
+pub(crate) async fn reconcile<K: Kind>(
     cached: Arc<DeserializeGuard<K::Object>>,
     context: Arc<Context<K>>,
 ) -> Result<Action, RunError> {
@@ -91,7 +91,7 @@ pub(crate) async fn reconcile<K: RunKind>(
 }
 
 /// The delay after an error. Errors are logged here and nowhere else.
-pub(crate) fn on_error<K: RunKind>(
+pub(crate) fn on_error<K: Kind>(
     cached: Arc<DeserializeGuard<K::Object>>,
     error: &RunError,
     context: Arc<Context<K>>,
@@ -117,7 +117,7 @@ pub(crate) fn on_error<K: RunKind>(
     Action::requeue(delay)
 }
 
-async fn reconcile_run<K: RunKind>(cached: &K::Object, context: &Context<K>) -> Result<Action, RunError> {
+async fn reconcile_run<K: Kind>(cached: &K::Object, context: &Context<K>) -> Result<Action, RunError> {
     let name = cached.name_any();
     let uid = cached.uid().ok_or(RunError::Incomplete(K::Object::KIND, "uid"))?;
     let namespace = cached.namespace().ok_or(RunError::Incomplete(K::Object::KIND, "namespace"))?;
@@ -168,7 +168,7 @@ async fn reconcile_run<K: RunKind>(cached: &K::Object, context: &Context<K>) -> 
 }
 
 /// Writes the status if it has changed, and then an Event for each condition that changed.
-async fn write_status<K: RunKind>(
+async fn write_status<K: Kind>(
     run: &K::Object,
     status: &StatusOf<K>,
     runs: &Api<K::Object>,

@@ -17,35 +17,38 @@ use tower_test::mock::{self, Handle};
 
 use super::*;
 use crate::controller::decision::Decision;
+use crate::controller::kind::ControllerOf;
 
 const RUNS: &str = "/apis/monthend.dev/v1alpha1/namespaces/billing/billingruns/october";
 
 type Script<R> = Vec<Decision<<R as HasStatus>::Status, &'static str>>;
 
 /// A kind whose decisions are given, and that records the outcomes that it observes.
-struct Scripted<R: Run> {
+struct Scripted<R: Reconciled> {
     decisions: Mutex<VecDeque<Decision<R::Status, &'static str>>>,
     seen: Mutex<Vec<Option<&'static str>>>,
 }
 
-impl<R: Run> Scripted<R> {
+impl<R: Reconciled> Scripted<R> {
     fn new(script: Script<R>) -> Self {
         Self { decisions: Mutex::new(script.into()), seen: Mutex::default() }
     }
 }
 
-impl<R: Run> RunKind for Scripted<R> {
+impl<R: Reconciled> Kind for Scripted<R> {
     type Object = R;
     type Observed = ();
     type Action = &'static str;
     type Outcome = &'static str;
 
-    fn without_estimates(status: &R::Status) -> R::Status {
-        status.clone()
+    fn watch(controller: ControllerOf<Self>, _: &Arc<Context<Self>>, _: &str) -> ControllerOf<Self> {
+        controller
     }
 
-    fn waits_for(&self, _: &R, _: &str) -> bool {
-        false
+    fn count<'a>(_: impl Iterator<Item = &'a R>, _: &Metrics) {}
+
+    fn without_estimates(status: &R::Status) -> R::Status {
+        status.clone()
     }
 
     async fn observe(&self, _: &R, outcome: Option<&'static str>) -> Result<(), RunError> {
@@ -175,7 +178,7 @@ struct Outcome {
     seen: Vec<Option<&'static str>>,
 }
 
-async fn reconciled<R: Run>(cached: R, script: Script<R>, calls: Vec<Call>) -> Outcome {
+async fn reconciled<R: Reconciled>(cached: R, script: Script<R>, calls: Vec<Call>) -> Outcome {
     let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
     let server = serve(handle, calls);
     let client = Client::new(service, "billing");
