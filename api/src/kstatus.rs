@@ -8,6 +8,7 @@ use crate::conditions::{
     APPROVED, COMPLETE, ConditionUpdate, FAILED, PROGRESSING, READY, RECONCILING, STALLED, STARTED,
 };
 use crate::reasons;
+use crate::run::RunPhase;
 
 /// The health of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,16 @@ pub enum RunState {
     Failed,
 }
 
+impl RunState {
+    pub fn of(phase: Option<impl RunPhase>) -> Self {
+        match phase {
+            Some(phase) if phase.is_success() => Self::Succeeded,
+            Some(phase) if phase.is_final() => Self::Failed,
+            _ => Self::Unfinished,
+        }
+    }
+}
+
 /// Reasons of waits that end without a person: by time, by another run, by a load that is due, by the
 /// end of an outage, or by the next attempt.
 const WAITS: [&str; 15] = [
@@ -50,6 +61,8 @@ const WAITS: [&str; 15] = [
     reasons::ACTION_FAILED,
     reasons::ACTION_SLOW,
 ];
+
+const NOT_LOOKED_AT: &str = "the operator has not looked at it yet";
 
 /// The health of an unfinished object that has this condition.
 fn health(condition: &ConditionUpdate) -> Health {
@@ -93,7 +106,18 @@ pub fn of_run(state: RunState, others: &[ConditionUpdate]) -> Vec<ConditionUpdat
     };
     match cause {
         Some(cause) => updates(health, cause.reason.clone(), cause.message.clone()),
-        None => updates(health, reasons::STARTING, "the operator has not looked at it yet"),
+        None => updates(health, reasons::STARTING, NOT_LOOKED_AT),
+    }
+}
+
+/// The conditions of an object that has no end, such as a schedule: it is ready unless one of its other
+/// conditions is `False`.
+pub fn of_object(others: &[ConditionUpdate]) -> Vec<ConditionUpdate> {
+    let cause = others.iter().find(|condition| !condition.status);
+    match cause.or_else(|| others.first()) {
+        Some(cause) if cause.status => updates(Health::Ready, cause.reason.clone(), cause.message.clone()),
+        Some(cause) => updates(health(cause), cause.reason.clone(), cause.message.clone()),
+        None => updates(Health::Reconciling, reasons::STARTING, NOT_LOOKED_AT),
     }
 }
 
@@ -146,6 +170,17 @@ mod tests {
         assert_eq!(unfinished(&[started.clone(), approval, database]), reconciling("DatabaseUnavailable"));
         assert_eq!(unfinished(&[started, with(PROGRESSING, false, "Suspended")]), "!Ready:Suspended");
         assert_eq!(unfinished(&[with(STARTED, false, "Suspended")]), "!Ready:Suspended");
+    }
+
+    #[test]
+    fn an_object_without_an_end_is_ready_unless_a_condition_is_false() {
+        let scheduled = with("Scheduled", true, "Scheduled");
+        assert_eq!(summary(&of_object(&[scheduled.clone()])), "Ready:Scheduled");
+        let suspended = with(PROGRESSING, false, "Suspended");
+        assert_eq!(summary(&of_object(&[scheduled.clone(), suspended])), "!Ready:Suspended");
+        let invalid = with(PROGRESSING, false, "InvalidSpec");
+        assert_eq!(summary(&of_object(&[scheduled, invalid])), "!Ready:InvalidSpec Stalled:InvalidSpec");
+        assert_eq!(summary(&of_object(&[])), "!Ready:Starting Reconciling:Starting");
     }
 
     #[test]

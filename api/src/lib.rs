@@ -16,6 +16,7 @@ mod limit;
 mod member_range;
 pub mod notification_run;
 pub mod reasons;
+pub mod reconciled;
 pub mod run;
 
 pub use billing_run::{BillingRun, BillingRunSpec, BillingRunStatus};

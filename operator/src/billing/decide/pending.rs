@@ -6,7 +6,7 @@ use api::billing_run::{
     AfterSent as SpecAfterSent, OverRevision, Phase, Rebill, Scope as SpecScope, ScopeSelect,
 };
 use api::conditions::{self, ConditionUpdate, FAILED, FINISHED, STARTED};
-use api::run::Run as _;
+use api::reconciled::Reconciled as _;
 use api::{BillingRun, reasons};
 use domain::ids::{LoadNumber, MemberId, Revision};
 use domain::month::BillingMonth;

@@ -13,6 +13,7 @@ mod worker_jobs;
 
 use api::billing_run::{Approval, ApprovalPolicy, Phase, PriceBookRef};
 use api::labels::FINALIZER;
+use api::reconciled::Reconciled as _;
 use api::run::{Run as _, RunPhase as _};
 use api::{BillingRun, BillingRunSpec, BillingRunStatus, conditions};
 use jiff::Timestamp;

@@ -1,7 +1,7 @@
 //! Runs that stand still say why, and runs of a name that was used change nothing.
 
 use api::conditions::{ConditionUpdate, PROGRESSING};
-use api::run::RunStatus as _;
+use api::reconciled::ReconciledStatus as _;
 use store::billing::{EarlierRun, Effect};
 
 use super::*;

@@ -4,7 +4,7 @@
 
 use api::conditions::{PROGRESSING, STARTED};
 use api::reasons;
-use api::run::Run as _;
+use api::reconciled::Reconciled as _;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
@@ -13,7 +13,7 @@ use logging::masking::mask_text;
 
 use super::{Context, publish, write_status};
 use crate::controller::events::EventRecord;
-use crate::controller::run_kind::RunKind;
+use crate::controller::kind::Kind;
 use crate::error::{ErrorClass, RunError};
 
 /// A failure is reported when the second attempt fails too, half a second after the first.
@@ -34,7 +34,7 @@ pub(crate) fn is_reported(conditions: &[Condition]) -> bool {
 
 /// Writes why the attempt failed. What cannot be written, as when the API server refuses the status,
 /// is an Event, once.
-pub(super) async fn report<K: RunKind>(
+pub(super) async fn report<K: Kind>(
     run: &K::Object,
     error: &RunError,
     runs: &Api<K::Object>,
@@ -63,7 +63,7 @@ pub(super) async fn report<K: RunKind>(
 
 /// Writes that an action takes longer than its limit. Returns the run with the status, if it was
 /// written.
-pub(super) async fn report_slow<K: RunKind>(
+pub(super) async fn report_slow<K: Kind>(
     run: &K::Object,
     action: &str,
     since: Timestamp,

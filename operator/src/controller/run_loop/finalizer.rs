@@ -3,7 +3,7 @@
 use std::fmt;
 
 use api::labels::{FINALIZER, MANAGER};
-use api::run::Run;
+use api::reconciled::Reconciled;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ fn manager() -> String {
     format!("{MANAGER}-finalizer")
 }
 
-pub(super) async fn add<R: Run>(runs: &Api<R>, run: &R) -> Result<R, RunError> {
+pub(super) async fn add<R: Reconciled>(runs: &Api<R>, run: &R) -> Result<R, RunError> {
     let name = run.name_any();
     let patch = json!({
         "apiVersion": R::api_version(&()),

@@ -1,6 +1,6 @@
-//! The reconcile loop of every kind of run: observe, decide, write the status, apply the action,
-//! and start over. What differs between kinds is behind [`RunKind`]; nothing here knows what a run
-//! is for.
+//! The reconcile loop of every kind of object: observe, decide, write the status, apply the action,
+//! and start over. What differs between kinds is behind [`Kind`]; nothing here knows what an
+//! object is for.
 //!
 //! Each pass writes at most one status and applies at most one action. The decision is a value made
 //! without a client. What goes wrong in a pass, or takes too long, is a condition of the run: see
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::labels::MANAGER;
-use api::run::{Run, RunStatus as _};
+use api::reconciled::{Reconciled, ReconciledStatus as _};
 use domain::backoff::Backoff;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DeserializeGuard;
@@ -30,7 +30,7 @@ use tracing::Instrument as _;
 
 use super::decision::Next;
 use super::events::{self, EventRecord};
-use super::run_kind::{RunKind, StatusOf};
+use super::kind::{Kind, StatusOf};
 use crate::clock::Clock;
 use crate::error::{Doing as _, ErrorClass, RunError};
 use crate::metrics::Metrics;
@@ -53,11 +53,11 @@ pub(crate) struct Context<K> {
     pub(crate) metrics: Metrics,
     /// Dates conditions.
     clock: Clock,
-    /// Consecutive reconciliations that ended in an error or a [`Next::BackOff`], by the run's uid.
+    /// Consecutive reconciliations that ended in an error or a [`Next::BackOff`], by the object's uid.
     failures: Mutex<HashMap<String, u32>>,
 }
 
-impl<K: RunKind> Context<K> {
+impl<K: Kind> Context<K> {
     pub(crate) fn new(client: Client, kind: K, recorder: Recorder, metrics: Metrics, clock: Clock) -> Self {
         Self { client, kind, recorder, metrics, clock, failures: Mutex::default() }
     }
@@ -81,7 +81,7 @@ impl<K: RunKind> Context<K> {
 
 /// Reconciles one run. The controller calls this when the run, its Job or its ConfigMap changes,
 /// and after a requeue.
-pub(crate) async fn reconcile<K: RunKind>(
+pub(crate) async fn reconcile<K: Kind>(
     cached: Arc<DeserializeGuard<K::Object>>,
     context: Arc<Context<K>>,
 ) -> Result<Action, RunError> {
@@ -106,7 +106,7 @@ pub(crate) async fn reconcile<K: RunKind>(
 }
 
 /// The delay after an error. Errors are logged here and nowhere else.
-pub(crate) fn on_error<K: RunKind>(
+pub(crate) fn on_error<K: Kind>(
     cached: Arc<DeserializeGuard<K::Object>>,
     error: &RunError,
     context: Arc<Context<K>>,
@@ -132,7 +132,7 @@ pub(crate) fn on_error<K: RunKind>(
     Action::requeue(delay)
 }
 
-async fn reconcile_run<K: RunKind>(cached: &K::Object, context: &Context<K>) -> Result<Action, RunError> {
+async fn reconcile_run<K: Kind>(cached: &K::Object, context: &Context<K>) -> Result<Action, RunError> {
     let name = cached.name_any();
     let uid = cached.uid().ok_or(RunError::Incomplete(K::Object::KIND, "uid"))?;
     let namespace = cached.namespace().ok_or(RunError::Incomplete(K::Object::KIND, "namespace"))?;
@@ -152,7 +152,7 @@ async fn reconcile_run<K: RunKind>(cached: &K::Object, context: &Context<K>) -> 
 
 /// Repeats observe, decide, status and apply until there is nothing to do at once. `run` is always
 /// as it was last read or written.
-async fn run_passes<K: RunKind>(
+async fn run_passes<K: Kind>(
     run: &mut K::Object,
     runs: &Api<K::Object>,
     context: &Context<K>,
@@ -205,7 +205,7 @@ async fn run_passes<K: RunKind>(
     Ok(Action::requeue(Duration::from_millis(100)))
 }
 
-async fn observe<K: RunKind>(
+async fn observe<K: Kind>(
     run: &K::Object,
     outcome: Option<K::Outcome>,
     context: &Context<K>,
@@ -219,7 +219,7 @@ async fn observe<K: RunKind>(
 /// Applies an action. One that takes longer than its limit goes on, and the run's condition says so.
 /// Only the actions of a run that is being deleted end early: they can be repeated, and what they
 /// leave undone is done by housekeeping.
-async fn apply<K: RunKind>(
+async fn apply<K: Kind>(
     run: &mut K::Object,
     action: K::Action,
     runs: &Api<K::Object>,
@@ -253,7 +253,7 @@ async fn apply<K: RunKind>(
 }
 
 /// Writes the status if it has changed, and then an Event for each condition that changed.
-async fn write_status<K: RunKind>(
+async fn write_status<K: Kind>(
     run: &K::Object,
     status: &StatusOf<K>,
     runs: &Api<K::Object>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::conditions::{self, ConditionUpdate, STARTED};
 use api::notification_run::{NotificationScope, Phase, Select};
-use api::run::Run as _;
+use api::reconciled::Reconciled as _;
 use api::{NotificationRun, reasons};
 use domain::ids::MemberId;
 use domain::month::BillingMonth;

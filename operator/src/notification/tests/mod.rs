@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 
 use api::labels::FINALIZER;
 use api::notification_run::{Phase, Select};
-use api::run::{Run as _, RunPhase as _};
+use api::reconciled::Reconciled as _;
+use api::run::RunPhase as _;
 use api::{NotificationRun, NotificationRunSpec, NotificationRunStatus, conditions};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

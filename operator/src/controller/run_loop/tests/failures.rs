@@ -5,6 +5,7 @@ use api::conditions::{RECONCILING, STALLED};
 use api::reasons;
 
 use super::*;
+use crate::controller::lifecycle;
 
 const STATUS: &str = "/apis/monthend.dev/v1alpha1/namespaces/billing/billingruns/october/status";
 const WRITER: &str = "force=true&fieldManager=monthend-operator-status";
@@ -33,6 +34,11 @@ fn working(phase: Phase) -> BillingRun {
 
 fn failing(reason: &str, message: &str) -> BillingRun {
     begun(Phase::Running, ConditionUpdate::new(PROGRESSING, false, reason, message))
+}
+
+/// A kind whose status says what failed as that of every run does.
+fn scripted(script: Script<BillingRun>) -> Scripted<BillingRun> {
+    Scripted { with_failure: lifecycle::with_failure, ..Scripted::new(script) }
 }
 
 /// The decision that leaves the run as it is, or gives it this status.
@@ -65,14 +71,14 @@ async fn a_refused_action_is_a_condition_with_the_refusals_words_and_an_event() 
         write_saying(Phase::Running, words, STALLED, &running),
         event("ActionRefused"),
     ];
-    let outcome = reconciled_after(1, running, Scripted::new(script), calls).await;
+    let outcome = reconciled_after(1, running, scripted(script), calls).await;
     assert!(outcome.action.unwrap_err().is_refusal());
 }
 
 #[tokio::test]
 async fn a_failure_is_reported_only_when_the_second_attempt_fails_too() {
     let running = working(Phase::Running);
-    let script = || Scripted::new(vec![decide_on(&running, Next::Apply("fail"))]);
+    let script = || scripted(vec![decide_on(&running, Next::Apply("fail"))]);
     let first = reconciled_after(0, running.clone(), script(), vec![get(Some(&running))]).await;
     assert!(first.action.is_err());
     let words = "Progressing False ActionFailed a BillingRun has no uid, which the API server sets on every object; the \
@@ -93,7 +99,7 @@ async fn a_run_that_has_not_begun_says_it_in_the_condition_started() {
     let script = vec![decide_on(&planning, Next::Apply("refused"))];
     let body = json!({"status": {"phase": "Planning"}});
     let calls = vec![get(Some(&planning)), patch(STATUS, WRITER, body, &planning), event("ActionRefused")];
-    assert!(reconciled_after(1, planning, Scripted::new(script), calls).await.action.is_err());
+    assert!(reconciled_after(1, planning, scripted(script), calls).await.action.is_err());
 }
 
 #[tokio::test]
@@ -122,7 +128,7 @@ async fn a_run_that_tries_again_keeps_its_condition_until_an_action_gets_through
     let now = Time(jiff::Timestamp::UNIX_EPOCH);
     with_health.status.as_mut().unwrap().conditions = conditions::replace(&[], &all, None, &now);
     let again =
-        reconciled_after(5, with_health.clone(), Scripted::new(script), vec![get(Some(&with_health))]).await;
+        reconciled_after(5, with_health.clone(), scripted(script), vec![get(Some(&with_health))]).await;
     assert!(again.action.is_err());
     // It gets through: the next status is written.
     let script = vec![
@@ -133,7 +139,7 @@ async fn a_run_that_tries_again_keeps_its_condition_until_an_action_gets_through
     let mut event = event("Billing");
     event.body["type"] = json!("Normal");
     let calls = vec![get(Some(&with_health)), patch(STATUS, WRITER, body, &working), event];
-    let through = reconciled_after(5, with_health, Scripted::new(script), calls).await;
+    let through = reconciled_after(5, with_health, scripted(script), calls).await;
     assert_eq!(through.action.unwrap(), Action::requeue(Duration::from_secs(1)));
 }
 
@@ -148,7 +154,7 @@ async fn a_status_that_is_refused_is_an_event_once() {
         };
         let mut calls = vec![get(Some(&running)), refused];
         calls.extend((0..events).map(|_| event("ActionRefused")));
-        let outcome = reconciled_after(failures, running.clone(), Scripted::new(script), calls).await;
+        let outcome = reconciled_after(failures, running.clone(), scripted(script), calls).await;
         assert!(outcome.action.is_err());
     }
 }
@@ -160,7 +166,7 @@ async fn an_action_that_does_not_end_is_a_condition_while_it_goes_on() {
         decide_on(&verifying, Next::Apply("wait")),
         decide_on(&verifying, Next::RequeueAfter(Duration::from_secs(1))),
     ];
-    let kind = Scripted::new(script);
+    let kind = scripted(script);
     let slow = failing(reasons::ACTION_SLOW, "slow");
     let body = json!({"status": {"phase": "Verifying"}});
     let written = patch(STATUS, WRITER, body, &slow);
@@ -181,7 +187,7 @@ async fn an_action_that_does_not_end_is_a_condition_while_it_goes_on() {
 async fn the_status_of_a_run_that_is_over_stays_when_an_action_fails() {
     let over = working(Phase::Succeeded);
     let script = vec![decide_on(&over, Next::Apply("refused"))];
-    let outcome = reconciled_after(3, over.clone(), Scripted::new(script), vec![get(Some(&over))]).await;
+    let outcome = reconciled_after(3, over.clone(), scripted(script), vec![get(Some(&over))]).await;
     assert!(outcome.action.is_err());
 }
 

@@ -10,6 +10,7 @@ use api::conditions::{self, ConditionUpdate, PROGRESSING, STARTED};
 use api::run::RunPhase as _;
 use api::{BillingRun, BillingRunStatus, NotificationRun, NotificationRunStatus, notification_run};
 use http::{Method, Request, Response, StatusCode};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::client::Body;
 use kube::core::object::HasStatus;
@@ -21,37 +22,48 @@ use tower_test::mock::{self, Handle};
 
 use super::*;
 use crate::controller::decision::Decision;
+use crate::controller::kind::ControllerOf;
 
 const RUNS: &str = "/apis/monthend.dev/v1alpha1/namespaces/billing/billingruns/october";
 
 type Script<R> = Vec<Decision<<R as HasStatus>::Status, &'static str>>;
 
 /// A kind whose decisions are given, and that records the outcomes that it observes.
-struct Scripted<R: Run> {
+struct Scripted<R: Reconciled> {
     decisions: Mutex<VecDeque<Decision<R::Status, &'static str>>>,
     seen: Mutex<Vec<Option<&'static str>>>,
     /// What the action `wait` waits for.
     gate: Arc<Notify>,
+    with_failure: WithFailure<R>,
 }
 
-impl<R: Run> Scripted<R> {
+type WithFailure<R> = fn(&R, Timestamp, &'static str, &str) -> Option<<R as HasStatus>::Status>;
+
+impl<R: Reconciled> Scripted<R> {
     fn new(script: Script<R>) -> Self {
-        Self { decisions: Mutex::new(script.into()), seen: Mutex::default(), gate: Arc::default() }
+        Self {
+            decisions: Mutex::new(script.into()),
+            seen: Mutex::default(),
+            gate: Arc::default(),
+            with_failure: |_, _, _, _| None,
+        }
     }
 }
 
-impl<R: Run> RunKind for Scripted<R> {
+impl<R: Reconciled> Kind for Scripted<R> {
     type Object = R;
     type Observed = ();
     type Action = &'static str;
     type Outcome = &'static str;
 
-    fn without_estimates(status: &R::Status) -> R::Status {
-        status.clone()
+    fn watch(controller: ControllerOf<Self>, _: &Arc<Context<Self>>, _: &str) -> ControllerOf<Self> {
+        controller
     }
 
-    fn waits_for(&self, _: &R, _: &str) -> bool {
-        false
+    fn count<'a>(_: impl Iterator<Item = &'a R>, _: &Metrics) {}
+
+    fn without_estimates(status: &R::Status) -> R::Status {
+        status.clone()
     }
 
     async fn observe(&self, _: &R, outcome: Option<&'static str>) -> Result<(), RunError> {
@@ -73,6 +85,16 @@ impl<R: Run> RunKind for Scripted<R> {
             }
             action => Ok(action),
         }
+    }
+
+    fn with_failure(
+        &self,
+        object: &R,
+        now: Timestamp,
+        reason: &'static str,
+        message: &str,
+    ) -> Option<R::Status> {
+        (self.with_failure)(object, now, reason, message)
     }
 
     fn action_limit(&self, _: &&'static str) -> Duration {
@@ -228,12 +250,17 @@ struct Outcome {
     seen: Vec<Option<&'static str>>,
 }
 
-async fn reconciled<R: Run>(cached: R, script: Script<R>, calls: Vec<Call>) -> Outcome {
+async fn reconciled<R: Reconciled>(cached: R, script: Script<R>, calls: Vec<Call>) -> Outcome {
     reconciled_after(0, cached, Scripted::new(script), calls).await
 }
 
 /// After so many failures in a row.
-async fn reconciled_after<R: Run>(failures: u32, cached: R, kind: Scripted<R>, calls: Vec<Call>) -> Outcome {
+async fn reconciled_after<R: Reconciled>(
+    failures: u32,
+    cached: R,
+    kind: Scripted<R>,
+    calls: Vec<Call>,
+) -> Outcome {
     let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
     let server = serve(handle, calls);
     let client = Client::new(service, "billing");
