@@ -20,9 +20,29 @@ pub const FAILED: &str = "Failed";
 /// The run has ended, with or without a result.
 pub const FINISHED: &str = "Finished";
 
+/// The object is finished and succeeded.
+pub const READY: &str = "Ready";
+/// The operator works on the object, or waits for something that comes without a person.
+pub const RECONCILING: &str = "Reconciling";
+/// The object has failed, or goes on only when a person acts.
+pub const STALLED: &str = "Stalled";
+/// The conditions of [`crate::kstatus`], which follow from the others.
+pub const HEALTH: [&str; 3] = [READY, RECONCILING, STALLED];
+
 /// The order of the conditions in a status.
-const ORDER: [&str; 8] =
-    [STARTED, SUSPENDED, APPROVED, PROGRESSING, TRANSPORT_AVAILABLE, COMPLETE, FAILED, FINISHED];
+pub const ORDER: [&str; 11] = [
+    STARTED,
+    SUSPENDED,
+    APPROVED,
+    PROGRESSING,
+    TRANSPORT_AVAILABLE,
+    COMPLETE,
+    FAILED,
+    FINISHED,
+    READY,
+    RECONCILING,
+    STALLED,
+];
 
 /// A condition to set. Whether it is a transition depends on the conditions before.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,11 +10,13 @@
 
 pub mod billing_run;
 pub mod conditions;
+pub mod kstatus;
 pub mod labels;
 mod limit;
 mod member_range;
 pub mod notification_run;
 pub mod reasons;
+pub mod reconciled;
 pub mod run;
 
 pub use billing_run::{BillingRun, BillingRunSpec, BillingRunStatus};

@@ -22,7 +22,19 @@ reasons! {
     JOB_NAME_TAKEN = "JobNameTaken";
     /// The worker pods cannot start.
     WORKERS_WAITING = "WorkersWaiting";
+    /// The worker pods cannot be created.
+    PODS_REFUSED = "PodsRefused";
     WORKERS_FAILED = "WorkersFailed";
+    /// Nothing of the work was done for a while.
+    NO_PROGRESS = "NoProgress";
+    /// An action of the operator failed; it tries again.
+    ACTION_FAILED = "ActionFailed";
+    /// The API server refused an action of the operator.
+    ACTION_REFUSED = "ActionRefused";
+    /// An action of the operator takes longer than its limit, and goes on.
+    ACTION_SLOW = "ActionSlow";
+    /// An earlier run of this name has had its effect.
+    NAME_USED = "NameUsed";
     /// The run is being deleted.
     DELETING = "Deleting";
     /// The run was deleted before its end.

@@ -21,6 +21,9 @@ pub const NOTIFICATION_MONTHS: u32 = 6;
 pub const CORRECTED_MONTH: u32 = 4;
 /// The month of the scenario that bills some members again, which comes before all others.
 pub const SCOPES_MONTH: &str = "2023-12";
+/// A month without usage that is never issued: each scenario that uses it leaves a rejected draft, so
+/// that several can.
+pub const DRAFTS_MONTH: &str = "2023-11";
 /// Number of members in a cohort. Not all of them get a bill.
 pub const COHORT_SIZE: u64 = 400;
 /// Members without an e-mail address.

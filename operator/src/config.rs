@@ -26,8 +26,30 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Reconcile the runs of one namespace until SIGTERM
     Run(Box<RunArgs>),
+    /// Stop the operator of a namespace, remove the finalizers of its runs and stop their workers, as
+    /// before an uninstallation
+    Release(ReleaseArgs),
     /// Print the custom resource definitions, or write them to files
     Crds(CrdsArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct ReleaseArgs {
+    /// Namespace whose runs are released
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
+    pub(crate) namespace: String,
+
+    /// Deployment of the operator, which is scaled to 0 first
+    #[arg(long, default_value = "monthend-operator", value_name = "NAME")]
+    pub(crate) deployment: String,
+
+    /// Helm release of the operator, by which its pods are found
+    #[arg(long, env = "INSTANCE", default_value = "monthend", value_name = "NAME")]
+    pub(crate) instance: String,
+
+    /// Log filter, such as `info` or `info,kube=debug`
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
 }
 
 #[derive(Args)]

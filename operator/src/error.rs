@@ -1,6 +1,9 @@
 //! The errors of the reconcile loop: each names the operation and the object, and has a class for
 //! metrics.
 
+use std::time::Duration;
+
+use logging::chain;
 use store::billing::BillingError;
 use store::error::DatabaseError;
 use store::notification::NotificationError;
@@ -16,6 +19,12 @@ pub(crate) enum RunError {
     /// Names its operation itself.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    #[error("cannot {operation} within {} s", limit.as_secs())]
+    TimedOut { operation: String, limit: Duration },
+    #[error("cannot {operation}: it was changed since it was read")]
+    Outdated { operation: String },
+    #[error("cannot {operation}: the patch is invalid")]
+    Patch { operation: String, source: serde_json::Error },
     #[error("a {0} has no {1}, which the API server sets on every object")]
     Incomplete(&'static str, &'static str),
 }
@@ -49,9 +58,33 @@ impl RunError {
             Self::Kubernetes { source: kube::Error::Api(answer), .. } if answer.code == 409 => {
                 ErrorClass::Conflict
             }
-            Self::Kubernetes { .. } => ErrorClass::Kubernetes,
+            Self::Outdated { .. } => ErrorClass::Conflict,
+            Self::Kubernetes { .. } | Self::TimedOut { .. } => ErrorClass::Kubernetes,
             Self::Billing { .. } | Self::Notification { .. } | Self::Database(_) => ErrorClass::Database,
-            Self::Incomplete(..) => ErrorClass::Internal,
+            Self::Incomplete(..) | Self::Patch { .. } => ErrorClass::Internal,
+        }
+    }
+
+    /// Whether the API server, a quota or an admission policy refused the request, so that the same
+    /// request is refused again until somebody changes something.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Kubernetes { source: kube::Error::Api(answer), .. } => {
+                matches!(answer.code, 400..=403 | 405..=407 | 412..=428)
+            }
+            _ => false,
+        }
+    }
+
+    /// The error with its causes, for a condition: of the API server's answer, its message only.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Kubernetes { operation, source: kube::Error::Api(answer) }
+                if !answer.message.is_empty() =>
+            {
+                format!("cannot {operation}: {}", answer.message)
+            }
+            error => chain(error),
         }
     }
 }

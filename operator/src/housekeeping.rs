@@ -9,8 +9,10 @@ use std::time::Duration;
 use api::run::Run;
 use api::{BillingRun, NotificationRun, labels, reasons};
 use domain::month::BillingMonth;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 use logging::chain;
 use sqlx::PgPool;
@@ -19,15 +21,18 @@ use store::error::During as _;
 use store::job_log::{self, JobKind};
 use store::notification;
 
+use crate::clock::Clock;
 use crate::database::{Database, Schema};
 use crate::error::{Doing as _, RunError};
 use crate::metrics::Metrics;
 use crate::restore_hold;
 
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Longer than a pod on a healthy node exists after the end of its grace period.
+const LOST_AFTER: SignedDuration = SignedDuration::from_mins(1);
 
 /// Never returns.
-pub(crate) async fn run(client: Client, namespace: &str, database: Database, metrics: Metrics) {
+pub(crate) async fn run(client: Client, namespace: &str, database: Database, metrics: Metrics, clock: Clock) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut all_counted = false;
@@ -63,10 +68,10 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
                 tracing::warn!(error = chain(&error), "cannot close the job_log rows of dead processes")
             }
         }
-        if let Err(error) = reject_orphans(&client, namespace, &database.pool).await {
+        if let Err(error) = reject_orphans(&client, namespace, &database.pool, clock).await {
             tracing::warn!(error = chain(&error), "cannot reject the drafts of deleted runs");
         }
-        if let Err(error) = settle(&client, namespace, &database.pool).await {
+        if let Err(error) = settle(&client, namespace, &database.pool, clock).await {
             tracing::warn!(
                 error = chain(&error),
                 "cannot settle bills whose lease expired or whose run was deleted"
@@ -93,10 +98,15 @@ async fn set_totals(pool: &PgPool, metrics: &Metrics, all_counted: bool) -> Resu
 }
 
 /// A draft whose run was deleted without its finalizer would lock its month without end.
-async fn reject_orphans(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
+async fn reject_orphans(
+    client: &Client,
+    namespace: &str,
+    pool: &PgPool,
+    clock: Clock,
+) -> Result<(), RunError> {
     // Lists the drafts before the runs: a draft is created only for a run that exists.
     for draft in billing::read_drafts(pool).await.doing(|| "list the drafts".to_owned())? {
-        if is_orphan::<BillingRun>(client, namespace, &draft.run, draft.key.run_uid).await? {
+        if is_orphan::<BillingRun>(client, namespace, &draft.run, draft.key.run_uid, clock).await? {
             tracing::warn!(run = draft.run, month = %draft.key.month, "rejecting the draft of a deleted run");
             billing::reject_revision(pool, &draft.key, &orphan_reason(), EndStatus::Cancelled)
                 .await
@@ -108,7 +118,7 @@ async fn reject_orphans(client: &Client, namespace: &str, pool: &PgPool) -> Resu
 
 /// Consumers settle the bills of the messages that they read; this settles the bills that no
 /// message leads to any more.
-async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), RunError> {
+async fn settle(client: &Client, namespace: &str, pool: &PgPool, clock: Clock) -> Result<(), RunError> {
     let unfinished = notification::read_unfinished_runs(pool)
         .await
         .doing(|| "list the unfinished notifications".to_owned())?;
@@ -127,7 +137,7 @@ async fn settle(client: &Client, namespace: &str, pool: &PgPool) -> Result<(), R
         }
     }
     for run in unfinished {
-        if is_orphan::<NotificationRun>(client, namespace, &run.run, run.run_uid).await? {
+        if is_orphan::<NotificationRun>(client, namespace, &run.run, run.run_uid, clock).await? {
             tracing::warn!(run = run.run, month = %run.month, "cancelling the notification of a deleted run");
             notification::cancel_run(pool, run.id, &orphan_reason())
                 .await
@@ -154,12 +164,14 @@ fn orphan_reason() -> String {
     format!("{}: the run no longer exists in the cluster", reasons::DELETED)
 }
 
-/// Whether the run is of this namespace, and neither it nor any of its pods exists.
+/// Whether the run is of this namespace, and neither it nor any of its pods exists. A pod that should
+/// have ended long ago does not count: its node is lost, and the fencing number keeps it from writing.
 async fn is_orphan<R: Run>(
     client: &Client,
     namespace: &str,
     run: &str,
     run_uid: Uuid,
+    clock: Clock,
 ) -> Result<bool, RunError> {
     let Some(name) = run.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/')) else {
         return Ok(false);
@@ -172,12 +184,12 @@ async fn is_orphan<R: Run>(
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let workers = ListParams::default().labels(&format!("{}={uid}", labels::RUN_UID));
-    Ok(pods
-        .list_metadata(&workers)
-        .await
-        .doing(|| format!("list the pods of {} {name}", R::KIND))?
-        .items
-        .is_empty())
+    let pods = pods.list_metadata(&workers).await.doing(|| format!("list the pods of {} {name}", R::KIND))?;
+    let lost = |pod: &PartialObjectMeta<Pod>| {
+        let ends = pod.metadata.deletion_timestamp.as_ref();
+        ends.is_some_and(|ends| clock.now().duration_since(ends.0) > LOST_AFTER)
+    };
+    Ok(pods.items.iter().all(lost))
 }
 
 async fn close_dead(pool: &PgPool) -> Result<Vec<i64>, RunError> {

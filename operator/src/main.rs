@@ -14,6 +14,7 @@ mod http;
 mod leader;
 mod metrics;
 mod notification;
+mod release;
 mod restore_hold;
 mod serve;
 
@@ -27,6 +28,7 @@ use crate::config::{Cli, Command};
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => serve::run(*args),
+        Command::Release(args) => release::run(args),
         Command::Crds(args) => print_crds(&args),
     };
     match result {

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use api::run::{Run as _, RunPhase};
+use api::reconciled::Reconciled as _;
+use api::run::RunPhase;
 use api::{BillingRun, NotificationRun};
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,

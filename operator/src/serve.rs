@@ -22,7 +22,7 @@ use crate::database::Database;
 use crate::leader::Election;
 use crate::metrics::Metrics;
 use crate::notification::{NotificationRuns, NotificationSettings};
-use crate::{housekeeping, http};
+use crate::{housekeeping, http, release};
 
 const LEASE: &str = labels::MANAGER;
 /// One for each concurrent reconciliation of the two kinds, for housekeeping, for the scaler and
@@ -53,7 +53,9 @@ pub(crate) async fn run(args: RunArgs) -> Result<()> {
     let work = async {
         let client =
             Client::try_default().await.context("cannot find the cluster: set KUBECONFIG or run in a pod")?;
-        lead(&args, client, database, metrics, stop).await
+        let led = lead(&args, client.clone(), database, metrics, stop).await;
+        release::release_if_namespace_is_deleted(&client, &args.namespace).await;
+        led
     };
     tokio::select! {
         ended = work => ended,
@@ -153,15 +155,15 @@ async fn run_as_leader(
         lags,
         clock: Clock::SYSTEM,
     };
-    let billing = Context::new(client.clone(), billing, recorder.clone(), metrics.clone());
-    let notification = Context::new(client.clone(), notification, recorder, metrics.clone());
+    let billing = Context::new(client.clone(), billing, recorder.clone(), metrics.clone(), Clock::SYSTEM);
+    let notification = Context::new(client.clone(), notification, recorder, metrics.clone(), Clock::SYSTEM);
     let runs = future::join(
         controller::run(billing, &args.namespace, stop.clone()),
         controller::run(notification, &args.namespace, stop),
     );
     tokio::select! {
         ((), ()) = runs => {}
-        () = housekeeping::run(client.clone(), &args.namespace, database, metrics) => {}
+        () = housekeeping::run(client.clone(), &args.namespace, database, metrics, Clock::SYSTEM) => {}
         () = scaler.run() => {}
     }
 }

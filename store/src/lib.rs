@@ -11,6 +11,7 @@ mod hand_over_lock;
 pub mod installation;
 pub mod job_log;
 pub mod load;
+pub mod lock_waits;
 mod locks;
 pub mod member;
 pub mod migrate;

@@ -9,8 +9,10 @@ use super::diff::Diff;
 use crate::run::RunPhase;
 
 /// The state of the run, as the operator last observed it.
+// The default is what kstatus needs: a run that the operator has not looked at yet is not finished.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct BillingRunStatus {
     /// The phase of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,7 +68,8 @@ pub struct BillingRunStatus {
     /// The generation of the spec that this status is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The conditions Started, Suspended, Approved, Progressing, Complete, Failed and Finished.
+    /// The conditions Started, Suspended, Approved, Progressing, Complete, Failed and Finished, and
+    /// those of kstatus: Ready, Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -108,9 +111,14 @@ impl RunPhase for Phase {
         Self::Rejected,
     ];
     const PENDING: Self = Self::Pending;
+    const FAILED: Self = Self::Failed;
 
     fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Rejected)
+    }
+
+    fn is_success(self) -> bool {
+        self == Self::Succeeded
     }
 
     fn as_str(self) -> &'static str {

@@ -11,6 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.scenario("service_accounts_have_exactly_the_required_rights", service_account_rights);
+    suite.scenario("the_clusters_roles_include_the_custom_resources", aggregated_roles);
     suite.scenario("every_pod_meets_the_restricted_profile", restricted_pods);
     suite.scenario("database_roles_have_exactly_the_required_privileges", database_roles);
 }
@@ -52,6 +53,9 @@ async fn service_account_rights(installation: &Installation) -> Result<()> {
         (false, "monthend-operator", "patch", "deployments.apps:scale", there),
         (true, "monthend-operator", "create", "jobs.batch", here),
         (true, "monthend-operator", "watch", "configmaps", here),
+        (true, "monthend-operator", "list", "events", here),
+        (false, "monthend-operator", "list", "events", there),
+        (false, "monthend-operator", "list", "namespaces", here),
         (true, "monthend-operator", "update", "leases.coordination.k8s.io/monthend-operator", here),
         (false, "monthend-operator", "update", "leases.coordination.k8s.io/another", here),
         (true, "monthend-operator", "patch", "configmaps/monthend-high-water-marks", here),
@@ -76,6 +80,33 @@ async fn service_account_rights(installation: &Installation) -> Result<()> {
             allowed == wanted,
             "{account} is allowed to {verb} {resource} in {namespace}: {allowed}, expected {wanted}"
         );
+    }
+    Ok(())
+}
+
+/// The installation that owns the CRDs adds the resources to the roles view and edit, without the verb
+/// `approve`.
+async fn aggregated_roles(installation: &Installation) -> Result<()> {
+    for role in ["view", "edit"] {
+        let (binding, user) = (format!("e2e-{role}"), format!("e2e-{role}er"));
+        let role_option = format!("--clusterrole={role}");
+        let user_option = format!("--user={user}");
+        installation.kubectl(&["create", "rolebinding", &binding, &role_option, &user_option]).await?;
+        for (verb, resource) in [
+            ("list", "billingruns.monthend.dev"),
+            ("list", "notificationruns.monthend.dev"),
+            ("create", "billingruns.monthend.dev"),
+            ("delete", "notificationruns.monthend.dev"),
+            ("approve", "billingruns.monthend.dev"),
+        ] {
+            let wanted = verb == "list" || (role == "edit" && verb != "approve");
+            let command =
+                ["kubectl", "-n", &installation.namespace, "auth", "can-i", verb, resource, "--as", &user];
+            let output = shell::capture(&command, &[], None).await?;
+            let allowed = output.stdout.trim() == "yes";
+            ensure!(allowed == wanted, "the role {role} may {verb} {resource}: {allowed}");
+        }
+        installation.kubectl(&["delete", "rolebinding", &binding]).await?;
     }
     Ok(())
 }

@@ -68,6 +68,8 @@ async fn lint_and_dry_run(installation: &Installation) -> Result<()> {
             "poddisruptionbudget.policy/other-monthend-notify",
             "job.batch",
             "role.rbac",
+            "clusterrole.rbac.authorization.k8s.io/monthend.dev:edit",
+            "job.batch/other-monthend-release",
             "service/",
         ] {
             ensure!(accepted.contains(kind), "{kind} is not rendered with {values}:\n{accepted}");

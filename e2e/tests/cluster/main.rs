@@ -10,6 +10,7 @@ mod chart;
 mod consumers;
 mod corrections;
 mod dashboard;
+mod deletions;
 mod inputs;
 mod isolation;
 mod kafka_failures;
@@ -24,6 +25,7 @@ mod rehearsals;
 mod rollback;
 mod scopes;
 mod smtp_failures;
+mod standstill;
 mod suspend_delete;
 mod validation;
 
@@ -43,6 +45,8 @@ fn main() -> anyhow::Result<ExitCode> {
     rollback::add(&mut suite);
     scopes::add(&mut suite);
     billing_faults::add(&mut suite);
+    standstill::add(&mut suite);
+    deletions::add(&mut suite);
     node_faults::add(&mut suite);
     notification_happy_path::add(&mut suite);
     corrections::add(&mut suite);

@@ -86,7 +86,7 @@ async fn billed_again(installation: &Installation) -> Result<()> {
     installation.apply_run("right-fee", &month, rebill(wrong)).await?;
     let again = installation.wait_for_phase("right-fee", "Failed").await?;
     let failed = condition(&again, "Failed").context("no condition Failed")?;
-    ensure!(failed.1 == "RevisionConflict", "the month was billed a third time: {failed:?}");
+    ensure!(failed.1 == "NameUsed", "the month was billed a third time: {failed:?}");
     ensure!(live_revisions(installation, &month).await? == after, "a run that failed changed the month");
     database::assert_live_equals(&installation.pool, &month, reference).await
 }

@@ -34,6 +34,13 @@ fn in_conflict(run: &DynamicObject, live: &str) -> Result<()> {
     Ok(())
 }
 
+/// Fails unless the run ended because an earlier run of its name had its effect.
+fn name_used(run: &DynamicObject, effect: &str) -> Result<()> {
+    let failed = condition(run, "Failed").context("no condition Failed")?;
+    ensure!(failed.1 == "NameUsed" && failed.2.contains(effect), "the run created again: {failed:?}");
+    Ok(())
+}
+
 async fn rolled_back_and_billed_again(installation: &Installation) -> Result<()> {
     let month = data::month(24);
     installation.apply_run("wrong", &month, json!({})).await?;
@@ -88,7 +95,11 @@ async fn rolled_back_and_billed_again(installation: &Installation) -> Result<()>
     installation.delete_run("take-back").await?;
     database::assert_live_equals(&installation.pool, &month, reference).await?;
     installation.apply_run("take-back", &month, rollback(revision)).await?;
-    in_conflict(&installation.wait_for_phase("take-back", "Failed").await?, "of run")?;
+    name_used(&installation.wait_for_phase("take-back", "Failed").await?, "rolled revision")?;
+    // Nor does the run that it took back, created again, bill the month once more.
+    installation.delete_run("wrong").await?;
+    installation.apply_run("wrong", &month, json!({})).await?;
+    name_used(&installation.wait_for_phase("wrong", "Failed").await?, "which was rolled back since")?;
     database::assert_live_equals(&installation.pool, &month, reference).await
 }
 

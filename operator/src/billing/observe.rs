@@ -6,9 +6,11 @@ use api::billing_run::PriceBookRef;
 use api::run::Run as _;
 use kube::ResourceExt as _;
 use store::billing::{self, Rejection};
+use store::lock_waits;
 
 use super::billing_runs::BillingRuns;
 use super::build;
+use super::decide::draft;
 use super::observed::{Observed, PriceBookLookup, RunRecord};
 use crate::controller::cluster_reader::ClusterReader;
 use crate::controller::config_map_text::NOT_UTF8_FIX;
@@ -24,11 +26,12 @@ pub(super) async fn observe(
     let cluster = ClusterReader::new(&runs.client, run);
     let deleting = run.metadata.deletion_timestamp.is_some();
     // The Job before the database, so that the chunks of a Job that is complete are seen as done.
-    let job = if run.is_over() && !deleting {
+    let job = if run.is_over() || deleting {
         JobLookup::NotFound
     } else {
         cluster.job(&build::name(&run.name_any())).await?
     };
+    let jobs_left = if deleting && !run.is_over() { cluster.jobs().await? } else { Vec::new() };
     let pods_left = cluster.pods_left().await?;
     let read = async |uid| {
         let pool = &runs.database.pool;
@@ -45,19 +48,40 @@ pub(super) async fn observe(
         Some(RunRecord::Revision(run)) => !run.all_chunks_done() && run.members_done_recently == 0,
         Some(RunRecord::Rollback(_)) | None => false,
     });
-    let pod_problem = cluster.pod_problem(&job, idle && !deleting).await?;
+    let now = runs.clock.now();
+    let workers = cluster.workers(&job, idle, now).await?;
+    let stands_still = |record: &RunRecord| match record {
+        RunRecord::Revision(revision) => idle && draft::stands_still_since(run, now, revision).is_some(),
+        RunRecord::Rollback(_) => false,
+    };
+    let lock_waits = match database.as_ref().ok().and_then(|view| view.run.as_ref()) {
+        Some(record) if stands_still(record) => lock_waits::read_lock_waits(&runs.database.pool).await?,
+        _ => None,
+    };
     let begun = database.as_ref().map_or(true, |view| view.run.is_some());
     let price_book = match &run.spec.price_book_ref {
         Some(wanted) if !begun && !deleting => Some(find_price_book(&cluster, run, wanted).await?),
         _ => None,
     };
+    let earlier = match run.spec.month.parse() {
+        Ok(month) if database.is_ok() && !begun && !deleting => {
+            let (name, uid) = (run_identity::full_name(run)?, run_identity::uid(run)?);
+            billing::find_earlier_run(&runs.database.pool, &name, uid, month)
+                .await
+                .doing(|| "look for an earlier run of the same name".to_owned())?
+        }
+        _ => None,
+    };
     Ok(Observed {
-        now: runs.clock.now(),
+        now,
         database,
         price_book,
         job,
+        jobs_left,
         pods_left,
-        pod_problem,
+        workers,
+        lock_waits,
+        earlier,
         rejection,
         job_settings: runs.jobs.clone(),
     })

@@ -1,10 +1,10 @@
 //! Everything that a decision about a billing run is made of.
 
 use jiff::Timestamp;
-use store::billing::{Rejection, Rollback, RunSnapshot};
+use store::billing::{EarlierRun, Rejection, Rollback, RunSnapshot};
 
 use crate::controller::database_view::DatabaseView;
-use crate::controller::worker_job::{JobLookup, JobSettings};
+use crate::controller::worker_job::{JobLookup, JobSettings, JobState, Workers};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
@@ -15,10 +15,18 @@ pub(crate) struct Observed {
     /// Read only until the run has begun. None if the run needs no price book.
     pub(super) price_book: Option<PriceBookLookup>,
     pub(super) job: JobLookup,
+    /// The Jobs that were created for the run, also those that it no longer owns; read only while the
+    /// run is being deleted.
+    pub(super) jobs_left: Vec<JobState>,
     /// The number of the run's pods that are left; counted only while the run is being deleted.
     pub(super) pods_left: usize,
-    /// Why a worker pod cannot start; looked for only while no member gets billed.
-    pub(super) pod_problem: Option<String>,
+    /// What the worker pods say; read only while no member gets billed.
+    pub(super) workers: Workers,
+    /// Who holds the locks that the database's sessions wait for; read only once nothing was done for
+    /// a while.
+    pub(super) lock_waits: Option<String>,
+    /// What an earlier run of this name has done; read only until the run has begun.
+    pub(super) earlier: Option<EarlierRun>,
     /// Why the attempt to begin, which was the last action, was rejected.
     pub(super) rejection: Option<Rejection>,
     pub(super) job_settings: JobSettings,

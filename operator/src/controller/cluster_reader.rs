@@ -3,14 +3,15 @@
 
 use api::labels;
 use api::run::Run;
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::config_map_text::ConfigMapText;
 use super::run_identity::{namespace, uid};
-use super::worker_job::{JobLookup, JobState, pod_messages};
+use super::worker_job::{JobLookup, JobState, WorkerProblem, Workers, last_words, pod_messages};
 use crate::error::{Doing as _, RunError};
 
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
@@ -62,7 +63,8 @@ impl<'a, R: Run> ClusterReader<'a, R> {
         Ok(job)
     }
 
-    /// All Jobs that were created for the run.
+    /// All Jobs that were created for the run, by their label: also those that it no longer owns,
+    /// after `kubectl delete --cascade=orphan`.
     pub(crate) async fn jobs(&self) -> Result<Vec<JobState>, RunError> {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &namespace(self.run)?);
         let found = jobs
@@ -72,22 +74,69 @@ impl<'a, R: Run> ClusterReader<'a, R> {
         Ok(found.items.iter().map(JobState::from).collect())
     }
 
-    /// The number of the run's pods that are left. Only counted while the run is being deleted, 0
-    /// otherwise.
+    /// The number of the run's pods that are left and have not ended. Only counted while an
+    /// unfinished run is being deleted, 0 otherwise.
     pub(crate) async fn pods_left(&self) -> Result<usize, RunError> {
-        if self.run.meta().deletion_timestamp.is_some() { Ok(self.pods().await?.len()) } else { Ok(0) }
+        if self.run.meta().deletion_timestamp.is_none() || self.run.is_over() {
+            return Ok(0);
+        }
+        Ok(self.pods().await?.iter().filter(|pod| pod_messages::is_active(pod)).count())
     }
 
-    /// Why one of the run's pods cannot run. Only looked for while `idle`, that is, while no work
-    /// gets done.
-    pub(crate) async fn pod_problem(&self, job: &JobLookup, idle: bool) -> Result<Option<String>, RunError> {
-        match job {
-            JobLookup::Ours(state) if idle && !state.suspended => {
-                let pods = self.pods().await?;
-                Ok(pods.iter().find_map(pod_messages::problem).or_else(|| pod_messages::other_schema(&pods)))
-            }
-            _ => Ok(None),
+    /// What the workers of the run's Job say. Only read while `idle`, that is, while no work gets
+    /// done.
+    pub(crate) async fn workers(
+        &self,
+        job: &JobLookup,
+        idle: bool,
+        now: Timestamp,
+    ) -> Result<Workers, RunError> {
+        let state = match job {
+            JobLookup::Ours(state) if idle && !state.suspended && !state.deleting => state,
+            _ => return Ok(Workers::default()),
+        };
+        let pods = self.pods().await?;
+        let waiting =
+            pods.iter().find_map(pod_messages::problem).or_else(|| pod_messages::other_schema(&pods));
+        let problem = match waiting {
+            Some(waiting) => Some(WorkerProblem::Waiting(waiting)),
+            None => self.problem_by_events(state, &pods, now).await?,
+        };
+        Ok(Workers { problem, report: pod_messages::report(&pods) })
+    }
+
+    /// What only Events say: why no pod can be created, or why one gets no container.
+    async fn problem_by_events(
+        &self,
+        job: &JobState,
+        pods: &[Pod],
+        now: Timestamp,
+    ) -> Result<Option<WorkerProblem>, RunError> {
+        if !pods.iter().any(pod_messages::is_active) {
+            let events = self.events(&job.uid, "reason=FailedCreate").await?;
+            let refused = |words| WorkerProblem::Refused(format!("Job {}: {words}", job.name));
+            return Ok(last_words(&events, now).map(refused));
         }
+        let Some(pod) = pods.iter().find(|pod| pod_messages::is_being_created(pod)) else { return Ok(None) };
+        let events = self.events(&pod.uid().unwrap_or_default(), "type=Warning").await?;
+        let waiting = |words| {
+            WorkerProblem::Waiting(format!(
+                "pod {} cannot start (ContainerCreating): {words}",
+                pod.name_any()
+            ))
+        };
+        Ok(last_words(&events, now).map(waiting))
+    }
+
+    /// The Events of the object with this uid.
+    async fn events(&self, uid: &str, selector: &str) -> Result<Vec<Event>, RunError> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace(self.run)?);
+        let of_object = ListParams::default().fields(&format!("involvedObject.uid={uid},{selector}"));
+        let found = events
+            .list(&of_object)
+            .await
+            .doing(|| format!("list the Events of the workers of {} {}", R::KIND, self.run.name_any()))?;
+        Ok(found.items)
     }
 
     async fn pods(&self) -> Result<Vec<Pod>, RunError> {

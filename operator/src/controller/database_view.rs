@@ -1,4 +1,4 @@
-//! What the database has of one run, or why it cannot be read.
+//! What the database has of one object, or why it cannot be read.
 
 use std::future::Future;
 use std::time::Duration;
@@ -44,11 +44,7 @@ where
         return Ok(Err("the run is over".to_owned()));
     }
     let uid = run_identity::uid(run)?;
-    let installation = match database.schema() {
-        Schema::Ready(installation) => installation,
-        Schema::NotReady(reason) => return Ok(Err(reason)),
-    };
-    let reading = async {
+    let reading = async move |installation| {
         let run = read(uid).await?;
         let now = match &run {
             Some(run) => now(run),
@@ -58,11 +54,27 @@ where
                 clock::now(&mut connection).await?
             }
         };
-        Ok::<_, RunError>(DatabaseView { now, installation, run })
+        Ok(DatabaseView { now, installation, run })
     };
-    Ok(match tokio::time::timeout(DATABASE_TIMEOUT, reading).await {
+    Ok(within_time(database, reading).await)
+}
+
+/// Reads the database of an installation with `read`. The error says, for a condition, why it
+/// cannot be read.
+pub(crate) async fn within_time<T, F>(
+    database: &Database,
+    read: impl FnOnce(Installation) -> F,
+) -> Result<T, String>
+where
+    F: Future<Output = Result<T, RunError>>,
+{
+    let installation = match database.schema() {
+        Schema::Ready(installation) => installation,
+        Schema::NotReady(reason) => return Err(reason),
+    };
+    match tokio::time::timeout(DATABASE_TIMEOUT, read(installation)).await {
         Ok(Ok(view)) => Ok(view),
         Ok(Err(error)) => Err(chain(&error)),
         Err(_) => Err(format!("the database did not answer within {} s", DATABASE_TIMEOUT.as_secs())),
-    })
+    }
 }

@@ -1,4 +1,5 @@
-//! The Events of a status change: one for each condition whose status or reason changed. Pure.
+//! The Events of a status change: one for each condition whose status or reason changed. Those of
+//! kstatus have none, as they repeat another condition. Pure.
 
 use api::conditions::{self, status_text};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -26,7 +27,7 @@ const EXPECTED: [&str; 9] = [
 
 pub(crate) fn changes(before: &[Condition], after: &[Condition]) -> Vec<EventRecord> {
     let mut records: Vec<EventRecord> = Vec::new();
-    for new in after {
+    for new in after.iter().filter(|new| !conditions::HEALTH.contains(&new.type_.as_str())) {
         let same = |old: &Condition| (&old.status, &old.reason) == (&new.status, &new.reason);
         // One Event for each reason: Finished has the same reason as Complete or Failed.
         if conditions::find(before, &new.type_).is_some_and(same)

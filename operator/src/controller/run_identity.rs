@@ -1,20 +1,20 @@
-//! The names of a run: namespace, uid, and the name that the database has for it. Pure.
+//! The names of an object: namespace, uid, and the name that the database has for a run. Pure.
 
-use api::run::Run;
+use api::reconciled::Reconciled;
 use kube::ResourceExt as _;
 use store::billing::Uuid;
 
 use crate::error::RunError;
 
-pub(crate) fn namespace<R: Run>(run: &R) -> Result<String, RunError> {
-    run.namespace().ok_or(RunError::Incomplete(R::KIND, "namespace"))
+pub(crate) fn namespace<R: Reconciled>(object: &R) -> Result<String, RunError> {
+    object.namespace().ok_or(RunError::Incomplete(R::KIND, "namespace"))
 }
 
-pub(crate) fn uid<R: Run>(run: &R) -> Result<Uuid, RunError> {
-    run.uid().and_then(|uid| Uuid::parse_str(&uid).ok()).ok_or(RunError::Incomplete(R::KIND, "uid"))
+pub(crate) fn uid<R: Reconciled>(object: &R) -> Result<Uuid, RunError> {
+    object.uid().and_then(|uid| Uuid::parse_str(&uid).ok()).ok_or(RunError::Incomplete(R::KIND, "uid"))
 }
 
-/// NAMESPACE/NAME, as the database records the run.
-pub(crate) fn full_name<R: Run>(run: &R) -> Result<String, RunError> {
-    Ok(format!("{}/{}", namespace(run)?, run.name_any()))
+/// NAMESPACE/NAME, as the database records a run.
+pub(crate) fn full_name<R: Reconciled>(object: &R) -> Result<String, RunError> {
+    Ok(format!("{}/{}", namespace(object)?, object.name_any()))
 }

@@ -1,43 +1,55 @@
-//! What one kind of run adds to the reconcile loop: its observation, its decisions and its actions.
+//! What every kind of run adds to the reconcile loop: it waits for its worker Jobs and for a
+//! ConfigMap, and is counted by its phase.
 
-use std::fmt;
-use std::future::Future;
+use std::sync::Arc;
 
+use api::labels;
 use api::run::Run;
-use kube::core::object::HasStatus;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt as _};
 
-use super::decision::Decision;
-use crate::error::RunError;
+use super::Context;
+use super::kind::{ControllerOf, Kind};
+use crate::metrics::Metrics;
 
 /// One kind of run.
-pub(crate) trait RunKind: Send + Sync + 'static {
-    type Object: Run;
-    /// Everything that a decision is made of.
-    type Observed: Send + Sync;
-    type Action: fmt::Debug + Send;
-    /// The result of an action, as the next decision needs it.
-    type Outcome: Send;
-
-    /// The status without the rates and estimates, which change while nothing happens.
-    fn without_estimates(status: &StatusOf<Self>) -> StatusOf<Self>;
+pub(crate) trait RunKind: Kind<Object: Run> {
     /// Whether the run may be waiting for this ConfigMap.
     fn waits_for(&self, run: &Self::Object, config_map: &str) -> bool;
-    /// Reads; writes nothing and concludes nothing.
-    fn observe(
-        &self,
-        run: &Self::Object,
-        outcome: Option<Self::Outcome>,
-    ) -> impl Future<Output = Result<Self::Observed, RunError>> + Send;
-    /// Pure.
-    fn decide(&self, run: &Self::Object, observed: &Self::Observed)
-    -> Decision<StatusOf<Self>, Self::Action>;
-    /// Takes an action. It can be repeated.
-    fn apply(
-        &self,
-        run: &Self::Object,
-        action: Self::Action,
-    ) -> impl Future<Output = Result<Self::Outcome, RunError>> + Send;
 }
 
-/// The status of a kind's runs.
-pub(crate) type StatusOf<K> = <<K as RunKind>::Object as HasStatus>::Status;
+/// Watches the Jobs of the runs and the ConfigMaps that they may wait for.
+pub(crate) fn watch<K: RunKind>(
+    controller: ControllerOf<K>,
+    context: &Arc<Context<K>>,
+    namespace: &str,
+) -> ControllerOf<K> {
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
+    let config_maps: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(context.client.clone(), namespace);
+    let own_jobs = watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
+    let (waiting, mapper) = (controller.store(), context.clone());
+    controller.owns(jobs, own_jobs).watches(config_maps, watcher::Config::default(), move |map| {
+        waiting_for(&mapper.kind, &waiting, &map.name_any())
+    })
+}
+
+/// Counts the runs by phase.
+pub(crate) fn count<'a, R: Run>(runs: impl Iterator<Item = &'a R>, metrics: &Metrics) {
+    metrics.count_runs(R::KIND, runs.filter_map(Run::phase));
+}
+
+fn waiting_for<K: RunKind>(
+    kind: &K,
+    runs: &Store<DeserializeGuard<K::Object>>,
+    config_map: &str,
+) -> Vec<ObjectRef<DeserializeGuard<K::Object>>> {
+    runs.state()
+        .iter()
+        .filter(|run| run.0.as_ref().is_ok_and(|run| kind.waits_for(run, config_map)))
+        .map(|run| ObjectRef::from_obj(run.as_ref()))
+        .collect()
+}

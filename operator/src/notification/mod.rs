@@ -6,6 +6,7 @@
 mod action;
 mod apply;
 mod build;
+mod consumer_problem;
 mod decide;
 mod notification_runs;
 mod observe;
@@ -14,28 +15,43 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use api::run::Run as _;
 use api::{NotificationRun, NotificationRunStatus};
+use jiff::Timestamp;
 use store::notification::Rejection;
 
 use self::action::{Action, NotificationDecision};
 pub(crate) use self::notification_runs::{NotificationRuns, NotificationSettings};
 use self::observed::Observed;
-use crate::controller::run_kind::RunKind;
+use crate::controller::Context;
+use crate::controller::kind::{ControllerOf, Kind, StatusOf};
+use crate::controller::lifecycle;
+use crate::controller::run_kind::{self, RunKind};
 use crate::error::RunError;
+use crate::metrics::Metrics;
 
-impl RunKind for NotificationRuns {
+impl Kind for NotificationRuns {
     type Object = NotificationRun;
     type Observed = Observed;
     type Action = Action;
     type Outcome = Option<Rejection>;
 
-    fn without_estimates(status: &NotificationRunStatus) -> NotificationRunStatus {
-        status::without_estimates(status)
+    fn watch(
+        controller: ControllerOf<Self>,
+        context: &Arc<Context<Self>>,
+        namespace: &str,
+    ) -> ControllerOf<Self> {
+        run_kind::watch(controller, context, namespace)
     }
 
-    fn waits_for(&self, run: &NotificationRun, config_map: &str) -> bool {
-        !run.has_begun() && self.settings.templates_of(run) == config_map
+    fn count<'a>(runs: impl Iterator<Item = &'a NotificationRun>, metrics: &Metrics) {
+        run_kind::count(runs, metrics);
+    }
+
+    fn without_estimates(status: &NotificationRunStatus) -> NotificationRunStatus {
+        status::without_estimates(status)
     }
 
     async fn observe(
@@ -50,7 +66,23 @@ impl RunKind for NotificationRuns {
         decide::decide(run, observed)
     }
 
+    fn with_failure(
+        &self,
+        run: &NotificationRun,
+        now: Timestamp,
+        reason: &'static str,
+        message: &str,
+    ) -> Option<StatusOf<Self>> {
+        lifecycle::with_failure(run, now, reason, message)
+    }
+
     async fn apply(&self, run: &NotificationRun, action: Action) -> Result<Option<Rejection>, RunError> {
         apply::apply(self, run, action).await
+    }
+}
+
+impl RunKind for NotificationRuns {
+    fn waits_for(&self, run: &NotificationRun, config_map: &str) -> bool {
+        !run.has_begun() && self.settings.templates_of(run) == config_map
     }
 }

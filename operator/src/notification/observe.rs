@@ -7,6 +7,8 @@ use domain::month::BillingMonth;
 use store::notification::{self, Rejection};
 
 use super::build::Task;
+use super::consumer_problem;
+use super::decide::progressing;
 use super::notification_runs::NotificationRuns;
 use super::observed::{Observed, TemplatesLookup};
 use crate::controller::cluster_reader::ClusterReader;
@@ -24,7 +26,7 @@ pub(super) async fn observe(
     let cluster = ClusterReader::new(&runs.client, run);
     let deleting = run.metadata.deletion_timestamp.is_some();
     // The Jobs before the database, so that the work of a Job that is complete is seen as done.
-    let mut other_jobs = if run.is_over() && !deleting { Vec::new() } else { cluster.jobs().await? };
+    let mut other_jobs = if run.is_over() { Vec::new() } else { cluster.jobs().await? };
     let pods_left = cluster.pods_left().await?;
     let read = async |uid| {
         notification::observe(&runs.database.pool, uid)
@@ -49,21 +51,41 @@ pub(super) async fn observe(
     let idle = snapshot.is_some_and(|run| {
         run.ended_recently == 0 && run.publication.as_ref().is_none_or(|round| round.waiting.is_none())
     });
-    let pod_problem = cluster.pod_problem(&job, idle).await?;
+    let now = runs.clock.now();
+    let workers = cluster.workers(&job, idle, now).await?;
+    let kafka = &runs.settings.kafka;
+    let lag = runs.lags.lag_of(&kafka.topic, &kafka.group);
+    let consumer_problem = match snapshot {
+        Some(snapshot) if !deleting && progressing::may_lack_consumers(snapshot, lag.as_ref()) => {
+            let namespace = run_identity::namespace(run)?;
+            consumer_problem::find(&runs.client, &namespace, &runs.settings.job.instance).await?
+        }
+        _ => None,
+    };
     let begun = database.as_ref().map_or(true, |view| view.run.is_some());
     let templates = if begun || deleting { None } else { Some(find_templates(&cluster, runs, run).await?) };
     let hold = if deleting || database.is_err() { None } else { find_hold(runs, run).await? };
-    let kafka = &runs.settings.kafka;
+    let earlier = match run.spec.month.parse::<BillingMonth>() {
+        Ok(month) if database.is_ok() && !begun && !deleting => {
+            let (name, uid) = (run_identity::full_name(run)?, run_identity::uid(run)?);
+            notification::find_earlier_run(&runs.database.pool, &name, uid, month)
+                .await
+                .doing(|| "look for an earlier run of the same name".to_owned())?
+        }
+        _ => None,
+    };
     Ok(Observed {
-        now: runs.clock.now(),
+        now,
         database,
         hold,
         templates,
         job,
         other_jobs,
         pods_left,
-        pod_problem,
-        lag: runs.lags.lag_of(&kafka.topic, &kafka.group),
+        workers,
+        consumer_problem,
+        earlier,
+        lag,
         rejection,
         settings: runs.settings.clone(),
     })

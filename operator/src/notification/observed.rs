@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use store::notification::{Rejection, Snapshot};
+use store::notification::{EarlierRun, Rejection, Snapshot};
 
 use super::notification_runs::NotificationSettings;
 use crate::autoscaling::LagView;
 use crate::controller::database_view::DatabaseView;
-use crate::controller::worker_job::{JobLookup, JobState};
+use crate::controller::worker_job::{JobLookup, JobState, Workers};
 use crate::restore_hold::Hold;
 
 #[derive(Debug, Clone)]
@@ -28,8 +28,12 @@ pub(crate) struct Observed {
     pub(super) other_jobs: Vec<JobState>,
     /// The number of the run's pods that are left; counted only while the run is being deleted.
     pub(super) pods_left: usize,
-    /// Why a worker pod cannot start; looked for only while no bill gets an outcome.
-    pub(super) pod_problem: Option<String>,
+    /// What the worker pods say; read only while no bill gets an outcome.
+    pub(super) workers: Workers,
+    /// Why no consumer runs; looked for only while no bill gets an outcome and no consumer is ready.
+    pub(super) consumer_problem: Option<String>,
+    /// What an earlier run of this name has done; read only until the run has begun.
+    pub(super) earlier: Option<EarlierRun>,
     /// The topic's last lag.
     pub(super) lag: Option<LagView>,
     /// Why the attempt to begin, which was the last action, was rejected.

@@ -14,6 +14,7 @@ pub mod chunk;
 mod chunk_sums;
 mod close_revision;
 mod diff;
+mod earlier_run;
 mod input_coverage;
 mod issue_revision;
 mod late_rows;
@@ -38,6 +39,7 @@ pub use self::begin_run::{AfterSent, BeginRequest, BeginResult, Rebilling, Rejec
 pub use self::billing_error::BillingError;
 pub use self::close_revision::EndStatus;
 pub use self::diff::{CauseShare, Diff};
+pub use self::earlier_run::{EarlierRun, Effect, find_earlier_run};
 pub use self::issue_revision::issue_revision;
 pub use self::late_rows::{LateMonth, LateRows, read_late_months};
 pub use self::month_figures::{Baselines, MonthFigures};

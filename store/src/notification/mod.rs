@@ -17,6 +17,7 @@ mod claim_deliveries;
 mod consumers;
 mod corrected_bills;
 mod delivery;
+mod earlier_run;
 mod email_inputs;
 mod end_run;
 mod expire_leases;
@@ -46,6 +47,7 @@ pub use self::consumers::{
 };
 pub use self::corrected_bills::CorrectedBill;
 pub use self::delivery::{BillKey, ClaimedDelivery, GrantedClaim, Outcome, reasons};
+pub use self::earlier_run::{EarlierRun, find_earlier_run};
 pub use self::email_inputs::{
     BillForEmail, BillForEmailItem, TemplateSet, read_bills_for_email, read_price_book, read_templates,
 };

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub handed_over: i64,
     /// Targets that got their outcome within the ten seconds before `now`, for the current rate.
     pub ended_recently: i64,
+    /// When the last target got its outcome.
+    pub last_ended_at: Option<Timestamp>,
     pub opened_at: Timestamp,
     pub closed_at: Option<Timestamp>,
     /// Why it was cancelled or failed.
@@ -104,6 +106,7 @@ pub async fn observe(pool: &PgPool, run_uid: Uuid) -> Result<Option<Snapshot>, N
         claimed: held.claimed,
         handed_over: held.handed_over,
         ended_recently: targets.ended_recently,
+        last_ended_at: targets.last_ended_at,
         opened_at: row.opened_at.to_jiff(),
         closed_at: row.closed_at.map(jiff_sqlx::Timestamp::to_jiff),
         reason: row.reason,

@@ -1,5 +1,6 @@
 //! Counts the targets and deliveries of one run.
 
+use jiff::Timestamp;
 use sqlx::PgConnection;
 
 use super::notification_error::NotificationError;
@@ -32,6 +33,8 @@ pub(super) struct TargetCounts {
     pub(super) open: i64,
     /// Targets that got their outcome within the last ten seconds.
     pub(super) ended_recently: i64,
+    /// When the last target got its outcome.
+    pub(super) last_ended_at: Option<Timestamp>,
     /// Targets that were published at least once. A target with an outcome was published, even if
     /// its publisher died before it saved a checkpoint.
     pub(super) published: i64,
@@ -53,6 +56,7 @@ pub(super) async fn count_targets(
                   count(*) filter (where outcome = 'RENDERED') as "rendered!",
                   count(*) filter (where outcome is null) as "open!",
                   count(*) filter (where ended_at > now() - interval '10 seconds') as "ended_recently!",
+                  max(ended_at) as "last_ended_at: jiff_sqlx::Timestamp",
                   count(*) filter (where outcome is not null or member_id <= (
                       select coalesce(max(published_to), 0) from publication where notification = $1)) as "published!"
            from notice_target where month = $2 and notification = $1"#,
@@ -73,6 +77,7 @@ pub(super) async fn count_targets(
         },
         open: row.open,
         ended_recently: row.ended_recently,
+        last_ended_at: row.last_ended_at.map(jiff_sqlx::Timestamp::to_jiff),
         published: row.published,
     })
 }

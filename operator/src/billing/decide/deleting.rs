@@ -1,5 +1,6 @@
 //! A run that is being deleted: its workers stop, then its draft is rejected, which unlocks the
-//! month, then the finalizer is removed.
+//! month, then the finalizer is removed. Neither a pod that never ends nor a database that stays away
+//! keeps it for longer than two minutes.
 
 use api::conditions::PROGRESSING;
 use api::run::Run as _;
@@ -17,19 +18,24 @@ pub(super) fn decide(run: &BillingRun, observed: &Observed) -> BillingDecision {
     if !lifecycle::has_finalizer(run) {
         return Decision { status: last_status(), next: Next::AwaitChange };
     }
-    if let Some(stopping) =
-        lifecycle::stop_workers(run, observed.now, observed.job.ours(), observed.pods_left, Action::Job)
-    {
-        return stopping;
-    }
-    if run.is_over() {
+    if run.is_over() || lifecycle::deletion_has_failed(run, observed.now) {
         return Decision { status: last_status(), next: Next::RemoveFinalizer };
+    }
+    let (jobs, pods) = (&observed.jobs_left, observed.pods_left);
+    if let Some(stopping) = lifecycle::stop_workers(run, observed.now, jobs, pods, Action::Job) {
+        return stopping;
     }
     let view = match &observed.database {
         Ok(view) => view,
+        // Housekeeping rejects the draft when the database is back.
+        Err(_) if lifecycle::deletion_is_overdue(run, observed.now) => {
+            return Decision { status: last_status(), next: Next::RemoveFinalizer };
+        }
         Err(problem) => {
             let message = format!(
-                "{problem}; the draft is rejected, and the run deleted, as soon as the database answers"
+                "{problem}; the draft is rejected, and the run deleted, as soon as the database answers; at {} the run is \
+                 deleted anyway, and its draft rejected later",
+                lifecycle::deletion_limit(run)
             );
             return lifecycle::back_off(
                 run,

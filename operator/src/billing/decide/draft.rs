@@ -4,6 +4,7 @@ use api::billing_run::Phase;
 use api::conditions::{APPROVED, ConditionUpdate, PROGRESSING};
 use api::run::Run as _;
 use api::{BillingRun, reasons};
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use store::billing::{EndStatus, RunSnapshot, Verification};
 
@@ -14,8 +15,17 @@ use crate::billing::{build, status};
 use crate::controller::decision::{Decision, Next};
 use crate::controller::status_builder::StatusBuilder;
 use crate::controller::worker_job::{self, DesiredJob, JobProgress};
+use crate::controller::{lifecycle, no_progress};
 
-pub(super) fn decide(run: &BillingRun, observed: &Observed, revision: &RunSnapshot) -> BillingDecision {
+/// A run stands still if nothing was done for the time of so many chunks, and for this long.
+const MANY_CHUNKS: i32 = 10;
+const SHORTEST_STANDSTILL: SignedDuration = SignedDuration::from_secs(60);
+
+pub(in crate::billing) fn decide(
+    run: &BillingRun,
+    observed: &Observed,
+    revision: &RunSnapshot,
+) -> BillingDecision {
     if !revision.holds_lock {
         let message = format!(
             "another run has taken over the month's lock (fencing number {} is outdated); delete this run",
@@ -24,6 +34,11 @@ pub(super) fn decide(run: &BillingRun, observed: &Observed, revision: &RunSnapsh
         let update = ConditionUpdate::new(PROGRESSING, false, reasons::LOCK_LOST, message);
         let status = builder(run, observed, Phase::Running, revision).condition(update).build();
         return Decision { status, next: Next::BackOff };
+    }
+    if !lifecycle::has_finalizer(run) {
+        // An uninstallation, or a person, removed it.
+        let status = run.status.clone().unwrap_or_default();
+        return Decision { status, next: Next::AddFinalizer };
     }
     if !revision.all_chunks_done() {
         return bill(run, observed, revision);
@@ -80,12 +95,15 @@ fn bill(run: &BillingRun, observed: &Observed, revision: &RunSnapshot) -> Billin
     let image = &observed.job_settings.worker.image;
     let desired = DesiredJob { name: &name, image, parallelism: run.spec.parallelism, suspend };
     let build = || build::build(run, revision, &observed.job_settings);
-    let progress = worker_job::job_progress(desired, &observed.job, observed.pod_problem.as_deref(), build);
+    let problem = observed.workers.problem.as_ref();
+    let progress = worker_job::job_progress(desired, &observed.job, problem, build);
     let (update, next) = match progress {
         JobProgress::Active { problem: Some(problem), next } => (problem, next.map(Action::Job)),
         JobProgress::Active { problem: None, next } if suspend => (suspended(), next.map(Action::Job)),
         JobProgress::Active { problem: None, next } => {
-            let update = progressing(reasons::BILLING, "the workers are billing the month's members");
+            let update = no_progress(run, observed, revision).unwrap_or_else(|| {
+                progressing(reasons::BILLING, "the workers are billing the month's members")
+            });
             (update, next.map(Action::Job))
         }
         JobProgress::Failed(message) => {
@@ -94,6 +112,34 @@ fn bill(run: &BillingRun, observed: &Observed, revision: &RunSnapshot) -> Billin
         }
     };
     Decision { status: builder(run, observed, Phase::Running, revision).condition(update).build(), next }
+}
+
+/// Since when no chunk was done although workers should work, if that is longer than chunks take.
+pub(in crate::billing) fn stands_still_since(
+    run: &BillingRun,
+    now: Timestamp,
+    revision: &RunSnapshot,
+) -> Option<Timestamp> {
+    let for_each_chunk = match (revision.first_claim_at, revision.last_done_at) {
+        (Some(first), Some(last)) => {
+            let chunks = i32::try_from(revision.chunks_done.max(1)).unwrap_or(i32::MAX);
+            last.duration_since(first) / chunks
+        }
+        _ => SignedDuration::ZERO,
+    };
+    let limit = for_each_chunk.saturating_mul(MANY_CHUNKS).max(SHORTEST_STANDSTILL);
+    let last_done = revision.last_done_at.unwrap_or(revision.opened_at);
+    no_progress::since(run, now, revision.now, last_done, limit)
+}
+
+/// No chunk was done for a while, although nothing keeps the workers' pods from running.
+fn no_progress(run: &BillingRun, observed: &Observed, revision: &RunSnapshot) -> Option<ConditionUpdate> {
+    // A Job that is being created or replaced is not at work yet.
+    observed.job.ours().filter(|job| !job.deleting)?;
+    let since = stands_still_since(run, observed.now, revision)?;
+    let locks = observed.lock_waits.as_ref().map_or_else(String::new, |waits| format!("; {waits}"));
+    let message = format!("no chunk was done since {since:.0}; {}{locks}", observed.workers.report);
+    Some(ConditionUpdate::new(PROGRESSING, false, reasons::NO_PROGRESS, message))
 }
 
 /// The verified draft is issued, or waits for approval.

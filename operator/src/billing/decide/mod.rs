@@ -5,7 +5,7 @@
 
 mod approval;
 mod deleting;
-mod draft;
+pub(super) mod draft;
 mod ended;
 mod pending;
 

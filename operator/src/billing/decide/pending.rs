@@ -6,7 +6,7 @@ use api::billing_run::{
     AfterSent as SpecAfterSent, OverRevision, Phase, Rebill, Scope as SpecScope, ScopeSelect,
 };
 use api::conditions::{self, ConditionUpdate, FAILED, FINISHED, STARTED};
-use api::run::Run as _;
+use api::reconciled::Reconciled as _;
 use api::{BillingRun, reasons};
 use domain::ids::{LoadNumber, MemberId, Revision};
 use domain::month::BillingMonth;
@@ -33,6 +33,9 @@ pub(super) fn decide(
     observed: &Observed,
     view: &DatabaseView<RunRecord>,
 ) -> BillingDecision {
+    if let Some(earlier) = &observed.earlier {
+        return lifecycle::name_was_used(run, observed.now, &earlier.to_string());
+    }
     if run.spec.suspend {
         let message = "the run is suspended; set spec.suspend to false to start it";
         let update = ConditionUpdate::new(STARTED, false, reasons::SUSPENDED, message);

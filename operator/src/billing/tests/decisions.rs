@@ -1,6 +1,7 @@
 //! Each observation with the decision that follows.
 
 use api::billing_run::{AfterSent, Rebill};
+use api::conditions::{ConditionUpdate, PROGRESSING};
 use store::billing::Rejection;
 
 use super::*;
@@ -112,7 +113,7 @@ fn decisions_before_the_run_begins() {
             "already billed",
             run(),
             begin_rejected(billed),
-            "Failed | AwaitChange | !Started:MonthAlreadyBilled Failed:MonthAlreadyBilled Finished:MonthAlreadyBilled",
+            "Failed | RemoveFinalizer | !Started:MonthAlreadyBilled Failed:MonthAlreadyBilled Finished:MonthAlreadyBilled",
         ),
         (
             "a month to be billed again",
@@ -136,17 +137,15 @@ fn decisions_before_the_run_begins() {
             "another revision is live",
             rebilling(1, AfterSent::Revise),
             begin_rejected(conflict),
-            "Failed | AwaitChange | !Started:RevisionConflict Failed:RevisionConflict Finished:RevisionConflict",
+            "Failed | RemoveFinalizer | !Started:RevisionConflict Failed:RevisionConflict Finished:RevisionConflict",
         ),
     ]);
 }
 
 #[test]
 fn decisions_while_the_revision_is_a_draft() {
-    let pod_problem = Observed {
-        pod_problem: Some("pod x cannot start".to_owned()),
-        ..with_job(observed(Some(draft())), job())
-    };
+    let pod_problem =
+        Observed { workers: waiting("pod x cannot start"), ..with_job(observed(Some(draft())), job()) };
     let foreign =
         Observed { job: JobLookup::Foreign("BillingRun old".to_owned()), ..observed(Some(draft())) };
     let with = |job: JobState| with_job(observed(Some(draft())), job);
@@ -267,31 +266,38 @@ fn decisions_while_the_revision_is_a_draft() {
 
 #[test]
 fn decisions_once_the_run_is_over() {
-    let succeeded = |run: BillingRun| after(&run, &decide::decide(&run, &observed(Some(live()))));
+    let succeeded =
+        |run: BillingRun| without_finalizer(after(&run, &decide::decide(&run, &observed(Some(live())))));
     assert_decisions(&[
         (
             "issued",
             run(),
             observed(Some(live())),
-            "Succeeded | AwaitChange | Started:Planned Complete:Issued Finished:Issued",
+            "Succeeded | RemoveFinalizer | Started:Planned Complete:Issued Finished:Issued",
         ),
         (
             "its workers failed",
             run(),
             observed(Some(rejected("WorkersFailed: shard 2 failed"))),
-            "Failed | AwaitChange | Started:Planned Failed:WorkersFailed Finished:WorkersFailed",
+            "Failed | RemoveFinalizer | Started:Planned Failed:WorkersFailed Finished:WorkersFailed",
         ),
         (
             "its checks failed",
             run(),
             observed(Some(rejected("VerificationFailed: members"))),
-            "Failed | AwaitChange | Started:Planned Failed:VerificationFailed Finished:VerificationFailed",
+            "Failed | RemoveFinalizer | Started:Planned Failed:VerificationFailed Finished:VerificationFailed",
         ),
         (
             "rejected by a person",
             run(),
             observed(Some(rejected("by the auditors"))),
-            "Rejected | AwaitChange | Started:Planned Failed:Rejected Finished:Rejected",
+            "Rejected | RemoveFinalizer | Started:Planned Failed:Rejected Finished:Rejected",
+        ),
+        (
+            "over, with the finalizer of an earlier version, its time to live over",
+            with_ttl(after(&run(), &decide::decide(&run(), &observed(Some(live())))), 3),
+            without_database(observed(None)),
+            "Succeeded | RemoveFinalizer | Started:Planned Complete:Issued Finished:Issued",
         ),
         (
             "over, without a database",
@@ -329,7 +335,15 @@ fn decisions_once_the_run_is_over() {
 #[test]
 fn decisions_while_the_run_is_deleted() {
     let running = || deleted(in_phase(Phase::Running));
-    let with = |job: JobState| with_job(observed(Some(draft())), job);
+    let with = |job: JobState| Observed { jobs_left: vec![job], ..observed(Some(draft())) };
+    let lately = |observed: Observed| Observed { now: time("2026-11-02T00:02:00Z"), ..observed };
+    let failing = |reason: &str| {
+        let mut run = running();
+        let update = ConditionUpdate::new(PROGRESSING, false, reason, "no");
+        let status = run.status.as_mut().unwrap();
+        status.conditions = conditions::replace(&[], &[update], None, &Time(time("2026-11-02T00:01:00Z")));
+        run
+    };
     let workers_left = Observed { pods_left: 1, ..observed(Some(draft())) };
     assert_decisions(&[
         (
@@ -383,22 +397,40 @@ fn decisions_while_the_run_is_deleted() {
             "Running | BackOff | !Progressing:DatabaseUnavailable",
         ),
         (
-            "over, its Job still there",
-            deleted(in_phase(Phase::Succeeded)),
-            with_job(without_database(observed(None)), job()),
-            "Succeeded | DeleteJob(october-bill) | ",
+            "no database for two minutes",
+            running(),
+            lately(without_database(observed(None))),
+            "Running | RemoveFinalizer | ",
+        ),
+        (
+            "a pod that never ends, no database for two minutes",
+            running(),
+            lately(Observed { pods_left: 1, ..without_database(with(job())) }),
+            "Running | RemoveFinalizer | ",
+        ),
+        (
+            "a pod that has not ended for two minutes",
+            running(),
+            lately(Observed { pods_left: 1, ..with(JobState { deleting: true, ..job() }) }),
+            "Running | Reject(Deleted: the run was deleted before it was issued) | !Progressing:Deleting",
+        ),
+        (
+            "a draft that cannot be rejected",
+            failing("ActionFailed"),
+            observed(Some(draft())),
+            "Running | Reject(Deleted: the run was deleted before it was issued) | !Progressing:Deleting",
+        ),
+        (
+            "a draft that could not be rejected for two minutes",
+            failing("ActionFailed"),
+            lately(observed(Some(draft()))),
+            "Running | RemoveFinalizer | !Progressing:ActionFailed",
         ),
         (
             "over",
             deleted(in_phase(Phase::Succeeded)),
             without_database(observed(None)),
             "Succeeded | RemoveFinalizer | ",
-        ),
-        (
-            "a foreign Job stays",
-            deleted(in_phase(Phase::Failed)),
-            Observed { job: JobLookup::Foreign("nobody".to_owned()), ..without_database(observed(None)) },
-            "Failed | RemoveFinalizer | ",
         ),
     ]);
 }

@@ -3,14 +3,17 @@
 
 mod approvals;
 mod decisions;
+mod health;
 mod rollbacks;
 mod scopes;
+mod standstill;
 mod status_fields;
 mod status_history;
 mod worker_jobs;
 
 use api::billing_run::{Approval, ApprovalPolicy, Phase, PriceBookRef};
 use api::labels::FINALIZER;
+use api::reconciled::Reconciled as _;
 use api::run::{Run as _, RunPhase as _};
 use api::{BillingRun, BillingRunSpec, BillingRunStatus, conditions};
 use jiff::Timestamp;
@@ -28,7 +31,7 @@ use crate::config::WorkerArgs;
 use crate::controller::database_view::DatabaseView;
 use crate::controller::decision::Next;
 use crate::controller::events;
-use crate::controller::worker_job::{JobLookup, JobSettings, JobState};
+use crate::controller::worker_job::{JobLookup, JobSettings, JobState, WorkerProblem, Workers};
 
 const UID: &str = "6f2a1c9e-1111-4222-8333-444455556666";
 const DIGEST: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -199,8 +202,11 @@ fn observed(revision: Option<RunSnapshot>) -> Observed {
         }),
         price_book: Some(PriceBookLookup::Found(PRICE_BOOK.to_owned())),
         job: JobLookup::NotFound,
+        jobs_left: Vec::new(),
         pods_left: 0,
-        pod_problem: None,
+        workers: Workers::default(),
+        lock_waits: None,
+        earlier: None,
         rejection: None,
         job_settings: JobSettings {
             worker: WorkerArgs {
@@ -219,6 +225,11 @@ fn observed(revision: Option<RunSnapshot>) -> Observed {
 fn with_job(mut observed: Observed, job: JobState) -> Observed {
     observed.job = JobLookup::Ours(job);
     observed
+}
+
+/// Workers that cannot run.
+fn waiting(why: &str) -> Workers {
+    Workers { problem: Some(WorkerProblem::Waiting(why.to_owned())), ..Workers::default() }
 }
 
 fn job() -> JobState {
@@ -253,6 +264,8 @@ fn summary(decision: &BillingDecision) -> String {
         .status
         .conditions
         .iter()
+        // Those of kstatus follow from the others: see the tests of `health`.
+        .filter(|condition| !conditions::HEALTH.contains(&condition.type_.as_str()))
         .map(|condition| {
             let sign = if condition.status == "True" { "" } else { "!" };
             format!("{sign}{}:{}", condition.type_, condition.reason)

@@ -6,7 +6,7 @@ use store::billing::{CauseShare, Diff};
 
 use super::*;
 use crate::billing::{BillingRuns, status};
-use crate::controller::run_kind::RunKind as _;
+use crate::controller::kind::Kind as _;
 
 fn status_of(revision: RunSnapshot) -> BillingRunStatus {
     decide::decide(&run(), &with_job(observed(Some(revision)), job())).status

@@ -1,17 +1,21 @@
-//! The reconcile loop of every kind of run: observe, decide, write the status, apply the action,
-//! and start over. What differs between kinds is behind [`RunKind`]; nothing here knows what a run
-//! is for.
+//! The reconcile loop of every kind of object: observe, decide, write the status, apply the action,
+//! and start over. What differs between kinds is behind [`Kind`]; nothing here knows what an
+//! object is for.
 //!
 //! Each pass writes at most one status and applies at most one action. The decision is a value made
-//! without a client.
+//! without a client. What goes wrong in a pass, or takes too long, is a condition of the run: see
+//! [`failure`].
+
+pub(crate) mod failure;
+pub(crate) mod finalizer;
 
 use std::collections::HashMap;
-use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::labels::{FINALIZER, MANAGER};
-use api::run::{Run, RunStatus as _};
+use api::labels::MANAGER;
+use api::reconciled::{Reconciled, ReconciledStatus as _};
 use domain::backoff::Backoff;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DeserializeGuard;
@@ -20,14 +24,14 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use logging::chain;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::decision::Next;
 use super::events::{self, EventRecord};
-use super::run_kind::{RunKind, StatusOf};
+use super::kind::{Kind, StatusOf};
+use crate::clock::Clock;
 use crate::error::{Doing as _, ErrorClass, RunError};
 use crate::metrics::Metrics;
 
@@ -35,6 +39,10 @@ use crate::metrics::Metrics;
 /// again.
 const MAX_PASSES: usize = 12;
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+/// Longer than the database's time-out and a slow API server take together.
+const OBSERVE_LIMIT: Duration = Duration::from_secs(20);
+/// How much longer than its limit an action of a run that is being deleted may take.
+const DELETION_ACTION_LIMIT: Duration = Duration::from_secs(50);
 /// In characters; the API server rejects Events with longer notes.
 const LONGEST_NOTE: usize = 1000;
 
@@ -43,13 +51,20 @@ pub(crate) struct Context<K> {
     pub(crate) kind: K,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
-    /// Consecutive reconciliations that ended in an error or a [`Next::BackOff`], by the run's uid.
+    /// Dates conditions.
+    clock: Clock,
+    /// Consecutive reconciliations that ended in an error or a [`Next::BackOff`], by the object's uid.
     failures: Mutex<HashMap<String, u32>>,
 }
 
-impl<K: RunKind> Context<K> {
-    pub(crate) fn new(client: Client, kind: K, recorder: Recorder, metrics: Metrics) -> Self {
-        Self { client, kind, recorder, metrics, failures: Mutex::default() }
+impl<K: Kind> Context<K> {
+    pub(crate) fn new(client: Client, kind: K, recorder: Recorder, metrics: Metrics, clock: Clock) -> Self {
+        Self { client, kind, recorder, metrics, clock, failures: Mutex::default() }
+    }
+
+    fn failures_of(&self, run: &K::Object) -> u32 {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(run.uid().unwrap_or_default().as_str()).copied().unwrap_or(0)
     }
 
     fn back_off(&self, uid: &str) -> Duration {
@@ -66,7 +81,7 @@ impl<K: RunKind> Context<K> {
 
 /// Reconciles one run. The controller calls this when the run, its Job or its ConfigMap changes,
 /// and after a requeue.
-pub(crate) async fn reconcile<K: RunKind>(
+pub(crate) async fn reconcile<K: Kind>(
     cached: Arc<DeserializeGuard<K::Object>>,
     context: Arc<Context<K>>,
 ) -> Result<Action, RunError> {
@@ -91,7 +106,7 @@ pub(crate) async fn reconcile<K: RunKind>(
 }
 
 /// The delay after an error. Errors are logged here and nowhere else.
-pub(crate) fn on_error<K: RunKind>(
+pub(crate) fn on_error<K: Kind>(
     cached: Arc<DeserializeGuard<K::Object>>,
     error: &RunError,
     context: Arc<Context<K>>,
@@ -117,7 +132,7 @@ pub(crate) fn on_error<K: RunKind>(
     Action::requeue(delay)
 }
 
-async fn reconcile_run<K: RunKind>(cached: &K::Object, context: &Context<K>) -> Result<Action, RunError> {
+async fn reconcile_run<K: Kind>(cached: &K::Object, context: &Context<K>) -> Result<Action, RunError> {
     let name = cached.name_any();
     let uid = cached.uid().ok_or(RunError::Incomplete(K::Object::KIND, "uid"))?;
     let namespace = cached.namespace().ok_or(RunError::Incomplete(K::Object::KIND, "namespace"))?;
@@ -128,20 +143,42 @@ async fn reconcile_run<K: RunKind>(cached: &K::Object, context: &Context<K>) -> 
         context.succeeded(&uid);
         return Ok(Action::await_change());
     };
-    let mut outcome = None;
+    let result = run_passes(&mut run, &runs, context).await;
+    if let Err(error) = &result {
+        failure::report(&run, error, &runs, context).await;
+    }
+    result
+}
+
+/// Repeats observe, decide, status and apply until there is nothing to do at once. `run` is always
+/// as it was last read or written.
+async fn run_passes<K: Kind>(
+    run: &mut K::Object,
+    runs: &Api<K::Object>,
+    context: &Context<K>,
+) -> Result<Action, RunError> {
+    let name = run.name_any();
+    let uid = run.uid().unwrap_or_default();
+    let (mut outcome, mut got_through) = (None, false);
     for _ in 0..MAX_PASSES {
-        let observed = context.kind.observe(&run, outcome.take()).await?;
-        let decision = context.kind.decide(&run, &observed);
-        if let Some(written) = write_status(&run, &decision.status, &runs, context).await? {
-            run = written;
+        let observed = observe(run, outcome.take(), context).await?;
+        let decision = context.kind.decide(run, &observed);
+        let acts = matches!(decision.next, Next::Apply(_) | Next::AddFinalizer);
+        // Until an action that failed gets through, its condition stays.
+        let retries = acts && !got_through && failure::is_reported(run.conditions());
+        if !retries && let Some(written) = write_status(run, &decision.status, runs, context).await? {
+            *run = written;
         }
         match decision.next {
-            Next::AddFinalizer => run = set_finalizers(&runs, &run, &[FINALIZER]).await?,
-            Next::RemoveFinalizer => {
-                set_finalizers(&runs, &run, &[]).await?;
-                context.succeeded(&uid);
-                return Ok(Action::await_change());
-            }
+            Next::AddFinalizer => *run = finalizer::add(runs, run).await?,
+            Next::RemoveFinalizer => match finalizer::remove(runs, run).await? {
+                // A run that is over.
+                Some(left) if left.meta().deletion_timestamp.is_none() => *run = left,
+                _ => {
+                    context.succeeded(&uid);
+                    return Ok(Action::await_change());
+                }
+            },
             Next::DeleteRun => {
                 tracing::info!("deleting the run: ttlSecondsAfterFinished is over");
                 let this_run = Preconditions { uid: Some(uid), resource_version: None };
@@ -151,7 +188,8 @@ async fn reconcile_run<K: RunKind>(cached: &K::Object, context: &Context<K>) -> 
             }
             Next::Apply(action) => {
                 tracing::info!(?action, "applying an action");
-                outcome = Some(context.kind.apply(&run, action).await?);
+                outcome = Some(apply(run, action, runs, context).await?);
+                got_through = true;
             }
             Next::RequeueAfter(delay) => {
                 context.succeeded(&uid);
@@ -167,8 +205,55 @@ async fn reconcile_run<K: RunKind>(cached: &K::Object, context: &Context<K>) -> 
     Ok(Action::requeue(Duration::from_millis(100)))
 }
 
+async fn observe<K: Kind>(
+    run: &K::Object,
+    outcome: Option<K::Outcome>,
+    context: &Context<K>,
+) -> Result<K::Observed, RunError> {
+    let operation = || format!("read what the cluster and the database have of {}", run.name_any());
+    tokio::time::timeout(OBSERVE_LIMIT, context.kind.observe(run, outcome))
+        .await
+        .unwrap_or_else(|_| Err(RunError::TimedOut { operation: operation(), limit: OBSERVE_LIMIT }))
+}
+
+/// Applies an action. One that takes longer than its limit goes on, and the run's condition says so.
+/// Only the actions of a run that is being deleted end early: they can be repeated, and what they
+/// leave undone is done by housekeeping.
+async fn apply<K: Kind>(
+    run: &mut K::Object,
+    action: K::Action,
+    runs: &Api<K::Object>,
+    context: &Context<K>,
+) -> Result<K::Outcome, RunError> {
+    let (limit, name) = (context.kind.action_limit(&action), format!("{action:?}"));
+    let deleting = run.meta().deletion_timestamp.is_some();
+    let since = context.clock.now();
+    let mut written = None;
+    let result = {
+        let mut applying = pin!(context.kind.apply(run, action));
+        match tokio::time::timeout(limit, applying.as_mut()).await {
+            Ok(result) => result,
+            Err(_) => {
+                tracing::warn!(action = name, ?limit, "an action takes longer than its limit");
+                written = failure::report_slow(run, &name, since, runs, context).await;
+                if deleting {
+                    tokio::time::timeout(DELETION_ACTION_LIMIT, applying).await.unwrap_or_else(|_| {
+                        Err(RunError::TimedOut { operation: name, limit: DELETION_ACTION_LIMIT })
+                    })
+                } else {
+                    applying.await
+                }
+            }
+        }
+    };
+    if let Some(written) = written {
+        *run = written;
+    }
+    result
+}
+
 /// Writes the status if it has changed, and then an Event for each condition that changed.
-async fn write_status<K: RunKind>(
+async fn write_status<K: Kind>(
     run: &K::Object,
     status: &StatusOf<K>,
     runs: &Api<K::Object>,
@@ -208,22 +293,6 @@ async fn publish(recorder: &Recorder, run: &impl Resource<DynamicType = ()>, rec
     if let Err(error) = recorder.publish(&event, &run.object_ref(&())).await {
         tracing::warn!(reason = event.reason, error = chain(&error), "cannot write an Event");
     }
-}
-
-/// Sets the finalizers that this operator owns on the run; those of others stay.
-async fn set_finalizers<O>(runs: &Api<O>, run: &O, finalizers: &[&str]) -> Result<O, RunError>
-where
-    O: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
-{
-    let name = run.name_any();
-    let patch = json!({
-        "apiVersion": O::api_version(&()),
-        "kind": O::kind(&()),
-        "metadata": { "name": name, "uid": run.uid(), "finalizers": finalizers },
-    });
-    runs.patch(&name, &PatchParams::apply(&format!("{MANAGER}-finalizer")).force(), &Patch::Apply(&patch))
-        .await
-        .doing(|| format!("change the finalizers of {} {name}", O::kind(&())))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 
 use super::job_action::JobAction;
 use super::job_state::JobLookup;
+use super::workers::WorkerProblem;
 use crate::controller::decision::Next;
 
 /// The delay between reconciliations while workers run; the status is never much older.
@@ -33,11 +34,11 @@ pub(crate) struct DesiredJob<'a> {
     pub(crate) suspend: bool,
 }
 
-/// What to do about the Job of unfinished work. `pod_problem` says why its pods cannot start.
+/// What to do about the Job of unfinished work. `problem` says why its workers cannot work.
 pub(crate) fn job_progress(
     desired: DesiredJob<'_>,
     job: &JobLookup,
-    pod_problem: Option<&str>,
+    problem: Option<&WorkerProblem>,
     build: impl FnOnce() -> Job,
 ) -> JobProgress {
     let DesiredJob { name, image, parallelism, suspend } = desired;
@@ -67,9 +68,7 @@ pub(crate) fn job_progress(
                 active(Next::Apply(JobAction::Adjust { name: name.to_owned(), parallelism, suspend }))
             }
             None => JobProgress::Active {
-                problem: pod_problem
-                    .filter(|_| !suspend)
-                    .map(|reason| ConditionUpdate::new(PROGRESSING, false, "WorkersWaiting", reason)),
+                problem: problem.filter(|_| !suspend).map(WorkerProblem::condition),
                 next: Next::RequeueAfter(POLL_RUNNING),
             },
         },

@@ -25,6 +25,7 @@ impl JobLookup {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct JobState {
     pub(crate) name: String,
+    pub(crate) uid: String,
     /// The image that its workers were wanted to have.
     pub(crate) image: String,
     pub(crate) parallelism: i32,
@@ -49,6 +50,7 @@ impl From<&Job> for JobState {
         });
         Self {
             name: job.name_any(),
+            uid: job.uid().unwrap_or_default(),
             image: wanted_image(job).unwrap_or_default(),
             parallelism: spec.and_then(|spec| spec.parallelism).unwrap_or(1),
             suspended: spec.and_then(|spec| spec.suspend).unwrap_or(false),

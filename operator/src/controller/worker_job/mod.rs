@@ -8,9 +8,12 @@ mod job_builder;
 pub(crate) mod job_client;
 mod job_progress;
 mod job_state;
-pub(in crate::controller) mod pod_messages;
+pub(crate) mod pod_messages;
+mod workers;
 
 pub(crate) use self::job_action::JobAction;
 pub(crate) use self::job_builder::{JobSettings, Shards, WorkerTask, build, job_name};
 pub(crate) use self::job_progress::{DesiredJob, JobProgress, POLL_RUNNING, job_progress};
 pub(crate) use self::job_state::{JobLookup, JobState};
+pub(in crate::controller) use self::workers::last_words;
+pub(crate) use self::workers::{WorkerProblem, Workers};

@@ -1,16 +1,19 @@
-//! What the pods of a worker Job report: why one cannot run, and why one failed. Pure.
+//! What pods report: why one cannot run, what it does, and why it failed. Pure.
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt as _;
 
 use super::exit_codes;
 
+const CREATING: &str = "ContainerCreating";
 const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// Characters of a pod's own message that a condition quotes.
 const LONGEST_QUOTE: usize = 600;
+/// A report names so many pods.
+const LONGEST_REPORT: usize = 3;
 
 /// Why a pod that should run does not; None while it is merely starting.
-pub(in crate::controller) fn problem(pod: &Pod) -> Option<String> {
+pub(crate) fn problem(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let name = pod.name_any();
     let condition =
@@ -34,11 +37,58 @@ pub(in crate::controller) fn problem(pod: &Pod) -> Option<String> {
             unscheduled.message.as_deref().unwrap_or("no reason given")
         ));
     }
-    let waiting = status.container_statuses.as_ref()?.first()?.state.as_ref()?.waiting.as_ref()?;
-    let reason = waiting.reason.as_deref().filter(|reason| *reason != "ContainerCreating")?;
+    let container = status.container_statuses.as_ref()?.first()?;
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().filter(|reason| *reason != CREATING)?;
     let message: String =
         waiting.message.as_deref().unwrap_or_default().chars().take(LONGEST_QUOTE).collect();
-    Some(format!("pod {name} cannot start ({reason}): {message}"))
+    // Why a container that is started again and again ended.
+    let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    let last = last.map_or_else(String::new, |ended| format!("; {}", describe(pod, ended)));
+    Some(format!("pod {name} cannot start ({reason}): {message}{last}"))
+}
+
+/// Whether the pod has not ended yet.
+pub(in crate::controller) fn is_active(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether the pod has a node, and its container is being created: a volume may be missing.
+pub(in crate::controller) fn is_being_created(pod: &Pod) -> bool {
+    let waiting = || {
+        let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+        container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
+    };
+    is_active(pod) && pod.metadata.deletion_timestamp.is_none() && waiting() == Some(CREATING)
+}
+
+/// What the pods do, and how the last one ended that failed.
+pub(in crate::controller) fn report(pods: &[Pod]) -> String {
+    let mut active: Vec<&Pod> = pods.iter().filter(|pod| is_active(pod)).collect();
+    active.sort_by_key(|pod| pod.name_any());
+    let mut parts: Vec<String> = active.iter().take(LONGEST_REPORT).map(|pod| doing(pod)).collect();
+    if let Some(more) = active.len().checked_sub(LONGEST_REPORT).filter(|more| *more > 0) {
+        parts.push(format!("{more} more pods"));
+    }
+    if active.is_empty() {
+        parts.push("no pod of the Job runs".to_owned());
+    }
+    parts.extend(termination_message(pods));
+    parts.join("; ")
+}
+
+fn doing(pod: &Pod) -> String {
+    let name = pod.name_any();
+    let running = || {
+        let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+        container.state.as_ref()?.running.as_ref()?.started_at.as_ref()
+    };
+    match running() {
+        _ if pod.metadata.deletion_timestamp.is_some() => format!("pod {name} is terminating"),
+        Some(since) => format!("pod {name} runs since {}", since.0),
+        None => format!("pod {name} is starting"),
+    }
 }
 
 /// Why the workers cannot begin although their pods can: their image is of another version than the
@@ -81,7 +131,8 @@ fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{
-        ContainerState, ContainerStateWaiting, ContainerStatus, PodCondition, PodSpec, PodStatus,
+        ContainerState, ContainerStateRunning, ContainerStateWaiting, ContainerStatus, PodCondition, PodSpec,
+        PodStatus,
     };
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
@@ -172,6 +223,55 @@ mod tests {
             problem(&unscheduled).unwrap(),
             "pod october-bill-1-x cannot be scheduled: 0/1 nodes are available"
         );
+    }
+
+    #[test]
+    fn a_container_that_is_started_again_and_again_is_reported_with_its_last_end() {
+        let mut crashing = pod("1", 0, 1, "");
+        crashing.metadata = ObjectMeta { name: Some("notify-x".to_owned()), ..ObjectMeta::default() };
+        let ended = ContainerStateTerminated {
+            exit_code: 2,
+            message: Some("NOTIFY_TRANSPORT: no such scheme\n".to_owned()),
+            ..ContainerStateTerminated::default()
+        };
+        let container = &mut crashing.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];
+        container.state = Some(ContainerState {
+            waiting: Some(ContainerStateWaiting {
+                reason: Some("CrashLoopBackOff".to_owned()),
+                message: Some("back-off 10s".to_owned()),
+            }),
+            ..ContainerState::default()
+        });
+        container.last_state = Some(ContainerState { terminated: Some(ended), ..ContainerState::default() });
+        assert_eq!(
+            problem(&crashing).unwrap(),
+            "pod notify-x cannot start (CrashLoopBackOff): back-off 10s; the worker ended with exit code 2 (usage or \
+             configuration): NOTIFY_TRANSPORT: no such scheme"
+        );
+    }
+
+    #[test]
+    fn a_report_says_what_the_pods_do_and_how_the_last_one_failed() {
+        let with = |name: &str, phase: &str, running: bool| {
+            let mut pod = pod("1", 0, 1, "");
+            pod.metadata.name = Some(name.to_owned());
+            let status = pod.status.as_mut().unwrap();
+            status.phase = Some(phase.to_owned());
+            let started = ContainerStateRunning { started_at: Some(Time(jiff::Timestamp::UNIX_EPOCH)) };
+            status.container_statuses.as_mut().unwrap()[0].state =
+                Some(ContainerState { running: running.then_some(started), ..ContainerState::default() });
+            pod
+        };
+        assert_eq!(report(&[]), "no pod of the Job runs");
+        let mut failed = pod("2", 75, 5, "stopped");
+        failed.status.as_mut().unwrap().phase = Some("Failed".to_owned());
+        assert_eq!(
+            report(&[failed, with("b", "Pending", false), with("a", "Running", true)]),
+            "pod a runs since 1970-01-01T00:00:00Z; pod b is starting; the worker of shard 2 ended with exit code 75 \
+             (try again): stopped"
+        );
+        let many: Vec<Pod> = ["a", "b", "c", "d", "e"].map(|name| with(name, "Pending", false)).into();
+        assert!(report(&many).ends_with("pod c is starting; 2 more pods"), "{}", report(&many));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A run that is being deleted: it is cancelled, so that nothing more is sent, then its workers
-//! stop, then each bill that was handed over gets an outcome, then the finalizer is removed.
+//! stop, then each bill that was handed over gets an outcome, then the finalizer is removed. Neither a
+//! pod that never ends nor a database that stays away keeps it for longer than two minutes.
 
 use api::conditions::PROGRESSING;
 use api::run::Run as _;
@@ -16,9 +17,11 @@ pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> Notification
     if !lifecycle::has_finalizer(run) {
         return Decision { status: last_status(), next: Next::AwaitChange };
     }
-    let over = run.is_over();
+    if run.is_over() || lifecycle::deletion_has_failed(run, observed.now) {
+        return Decision { status: last_status(), next: Next::RemoveFinalizer };
+    }
     let snapshot = observed.database.as_ref().ok().and_then(|view| view.run.as_ref());
-    if let Some(open) = snapshot.filter(|snapshot| !over && !snapshot.facts.state.is_over()) {
+    if let Some(open) = snapshot.filter(|snapshot| !snapshot.facts.state.is_over()) {
         let reason = format!("{}: the run was deleted before every bill had an outcome", reasons::DELETED);
         let status = lifecycle::deleting_status(run, observed.now, "the run is being cancelled");
         return Decision { status, next: Next::Apply(Action::Cancel { id: open.facts.id, reason }) };
@@ -28,13 +31,17 @@ pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> Notification
     {
         return stopping;
     }
-    if over {
-        return Decision { status: last_status(), next: Next::RemoveFinalizer };
-    }
     match (&observed.database, snapshot) {
+        // Housekeeping cancels the run when the database is back.
+        (Err(_), _) if lifecycle::deletion_is_overdue(run, observed.now) => {
+            Decision { status: last_status(), next: Next::RemoveFinalizer }
+        }
         (Err(problem), _) => {
-            let message =
-                format!("{problem}; the run is cancelled and deleted as soon as the database answers");
+            let message = format!(
+                "{problem}; the run is cancelled and deleted as soon as the database answers; at {} it is deleted anyway, \
+                 and cancelled later",
+                lifecycle::deletion_limit(run)
+            );
             lifecycle::back_off(run, observed.now, PROGRESSING, reasons::DATABASE_UNAVAILABLE, message)
         }
         (Ok(_), None) => Decision { status: last_status(), next: Next::RemoveFinalizer },

@@ -6,7 +6,7 @@
 mod deleting;
 mod ended;
 mod pending;
-mod progressing;
+pub(super) mod progressing;
 mod sending;
 
 use api::conditions::PROGRESSING;

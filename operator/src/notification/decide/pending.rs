@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::conditions::{self, ConditionUpdate, STARTED};
 use api::notification_run::{NotificationScope, Phase, Select};
-use api::run::Run as _;
+use api::reconciled::Reconciled as _;
 use api::{NotificationRun, reasons};
 use domain::ids::MemberId;
 use domain::month::BillingMonth;
@@ -24,6 +24,9 @@ const POLL_DATABASE: Duration = Duration::from_secs(2);
 const POLL_CLUSTER: Duration = Duration::from_secs(15);
 
 pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> NotificationDecision {
+    if let Some(earlier) = &observed.earlier {
+        return lifecycle::name_was_used(run, observed.now, &earlier.to_string());
+    }
     if run.spec.suspend {
         let message = "the run is suspended; set spec.suspend to false to start it";
         let update = ConditionUpdate::new(STARTED, false, reasons::SUSPENDED, message);

@@ -11,6 +11,7 @@ use store::notification::{NotificationState, Publication, Snapshot};
 
 use super::progressing;
 use crate::controller::decision::{Decision, Next};
+use crate::controller::lifecycle;
 use crate::controller::worker_job::{self, DesiredJob, JobAction, JobProgress};
 use crate::notification::action::{Action, NotificationDecision};
 use crate::notification::build::{self, Task};
@@ -49,6 +50,10 @@ fn next_step(
     snapshot: &Snapshot,
 ) -> (Option<ConditionUpdate>, Next<Action>) {
     let facts = &snapshot.facts;
+    if !lifecycle::has_finalizer(run) {
+        // An uninstallation, or a person, removed it.
+        return (None, Next::AddFinalizer);
+    }
     if let Some(release) = observed.hold.as_ref().and_then(|hold| hold.released_by(run)) {
         return (None, Next::Apply(Action::Release(release)));
     }
@@ -93,7 +98,7 @@ fn follow_job(
     let image = &observed.settings.job.worker.image;
     let desired = DesiredJob { name: &name, image, parallelism: 1, suspend };
     let build = || build::build(run, snapshot, task, &observed.settings);
-    match worker_job::job_progress(desired, &observed.job, observed.pod_problem.as_deref(), build) {
+    match worker_job::job_progress(desired, &observed.job, observed.workers.problem.as_ref(), build) {
         JobProgress::Active { problem, next } => (problem, next.map(Action::Job)),
         JobProgress::Failed(message) => {
             let reason = format!("{}: {message}", reasons::WORKERS_FAILED);

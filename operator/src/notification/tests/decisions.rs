@@ -132,7 +132,7 @@ fn decisions_while_publishing() {
     let failed = JobState { failed: Some("exit code 4: no such topic".to_owned()), ..publisher() };
     let taken = Observed { job: JobLookup::Foreign("Job x".to_owned()), ..observed(Some(publishing())) };
     let pod_problem = Observed {
-        pod_problem: Some("no image".to_owned()),
+        workers: super::waiting("no image"),
         ..with_job(observed(Some(publishing())), publisher())
     };
     assert_decisions(vec![
@@ -395,7 +395,7 @@ fn decisions_while_rehearsing() {
             "over",
             rehearsal(),
             observed(Some(closed(all, NotificationState::Finished, None))),
-            "CompletedWithFailures | AwaitChange | Started:Started Complete:CompletedWithFailures \
+            "CompletedWithFailures | RemoveFinalizer | Started:Started Complete:CompletedWithFailures \
              Finished:CompletedWithFailures",
         ),
     ]);

@@ -10,7 +10,9 @@ fn with_ttl(mut run: NotificationRun, seconds: i64) -> NotificationRun {
 
 #[test]
 fn decisions_once_the_run_is_over() {
-    let succeeded = |run: NotificationRun| after(&run, &decide::decide(&run, &observed(Some(finished()))));
+    let succeeded = |run: NotificationRun| {
+        without_finalizer(after(&run, &decide::decide(&run, &observed(Some(finished())))))
+    };
     let unknown = closed(
         Snapshot {
             counts: NotificationCounts { sent: 9, unknown: 1, ..NotificationCounts::default() },
@@ -28,20 +30,20 @@ fn decisions_once_the_run_is_over() {
             "all sent",
             run(),
             observed(Some(finished())),
-            "Succeeded | AwaitChange | Started:Started Complete:Sent Finished:Sent",
+            "Succeeded | RemoveFinalizer | Started:Started Complete:Sent Finished:Sent",
         ),
         row(
             "one unknown",
             run(),
             observed(Some(unknown)),
-            "CompletedWithFailures | AwaitChange | Started:Started Complete:CompletedWithFailures \
+            "CompletedWithFailures | RemoveFinalizer | Started:Started Complete:CompletedWithFailures \
              Finished:CompletedWithFailures",
         ),
         row(
             "its publisher failed",
             run(),
             observed(Some(failed)),
-            "Failed | AwaitChange | Started:Started Failed:WorkersFailed Finished:WorkersFailed",
+            "Failed | RemoveFinalizer | Started:Started Failed:WorkersFailed Finished:WorkersFailed",
         ),
         row(
             "its publisher failed, a bill handed over",
@@ -59,7 +61,7 @@ fn decisions_once_the_run_is_over() {
             "cancelled by a person",
             run(),
             observed(Some(cancelled)),
-            "Failed | AwaitChange | Started:Started Failed:Cancelled Finished:Cancelled",
+            "Failed | RemoveFinalizer | Started:Started Failed:Cancelled Finished:Cancelled",
         ),
         row(
             "over, without a database",
@@ -105,6 +107,8 @@ fn decisions_while_the_run_is_deleted() {
     let handed_over = Snapshot { logged: false, handed_over: 2, ..cancelled.clone() };
     let unlogged = Snapshot { logged: false, ..cancelled.clone() };
     let jobs = |observed: Observed| Observed { other_jobs: vec![publisher()], ..observed };
+    let lately = |observed: Observed| Observed { now: time("2026-11-02T00:03:00Z"), ..observed };
+    let cancelled_again = cancelled.clone();
     assert_decisions(vec![
         row(
             "never begun, without the finalizer",
@@ -162,10 +166,16 @@ fn decisions_while_the_run_is_deleted() {
             "Sending | BackOff | !Progressing:DatabaseUnavailable",
         ),
         row(
-            "over, a Job left",
-            deleted(in_phase(Phase::Succeeded)),
-            jobs(without_database(observed(None))),
-            "Succeeded | DeleteJob(october-publish-1) | ",
+            "no database for two minutes",
+            deleting(),
+            lately(without_database(observed(None))),
+            "Sending | RemoveFinalizer | ",
+        ),
+        row(
+            "its publisher's pod left for two minutes",
+            deleting(),
+            lately(Observed { pods_left: 1, ..jobs(observed(Some(cancelled_again))) }),
+            "Failed | RemoveFinalizer | Started:Started Failed:Deleted Finished:Deleted",
         ),
         row(
             "over",

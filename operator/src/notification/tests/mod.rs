@@ -3,7 +3,9 @@
 
 mod decisions;
 mod end_decisions;
+mod health;
 mod holds;
+mod standstill;
 mod status_fields;
 mod status_history;
 mod worker_jobs;
@@ -12,7 +14,8 @@ use std::collections::BTreeMap;
 
 use api::labels::FINALIZER;
 use api::notification_run::{Phase, Select};
-use api::run::{Run as _, RunPhase as _};
+use api::reconciled::Reconciled as _;
+use api::run::RunPhase as _;
 use api::{NotificationRun, NotificationRunSpec, NotificationRunStatus, conditions};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -32,7 +35,7 @@ use crate::config::{NotifyArgs, WorkerArgs};
 use crate::controller::database_view::DatabaseView;
 use crate::controller::decision::Next;
 use crate::controller::events;
-use crate::controller::worker_job::{JobLookup, JobSettings, JobState};
+use crate::controller::worker_job::{JobLookup, JobSettings, JobState, WorkerProblem, Workers};
 
 const UID: &str = "6f2a1c9e-1111-4222-8333-444455556666";
 const NOW: &str = "2026-11-02T00:01:00Z";
@@ -110,6 +113,7 @@ fn begun() -> Snapshot {
         claimed: 0,
         handed_over: 0,
         ended_recently: 0,
+        last_ended_at: None,
         opened_at: time("2026-11-02T00:00:00Z"),
         closed_at: None,
         reason: None,
@@ -226,7 +230,9 @@ fn observed(snapshot: Option<Snapshot>) -> Observed {
         job: JobLookup::NotFound,
         other_jobs: Vec::new(),
         pods_left: 0,
-        pod_problem: None,
+        workers: Workers::default(),
+        consumer_problem: None,
+        earlier: None,
         lag: Some(lag(0, "2026-11-02T00:00:58Z")),
         rejection: None,
         settings: NotificationSettings {
@@ -274,6 +280,11 @@ fn with_job(mut observed: Observed, job: JobState) -> Observed {
     observed
 }
 
+/// Workers that cannot run.
+fn waiting(why: &str) -> Workers {
+    Workers { problem: Some(WorkerProblem::Waiting(why.to_owned())), ..Workers::default() }
+}
+
 fn job(name: &str) -> JobState {
     JobState { name: name.to_owned(), image: "monthend:1".to_owned(), parallelism: 1, ..JobState::default() }
 }
@@ -304,6 +315,8 @@ fn summary(decision: &NotificationDecision) -> String {
         .status
         .conditions
         .iter()
+        // Those of kstatus follow from the others: see the tests of `health`.
+        .filter(|condition| !conditions::HEALTH.contains(&condition.type_.as_str()))
         .map(|condition| {
             let sign = if condition.status == "True" { "" } else { "!" };
             format!("{sign}{}:{}", condition.type_, condition.reason)

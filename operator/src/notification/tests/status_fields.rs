@@ -1,7 +1,7 @@
 //! The figures of the status.
 
 use super::*;
-use crate::controller::run_kind::RunKind as _;
+use crate::controller::kind::Kind as _;
 use crate::notification::{NotificationRuns, status};
 
 fn status_of(snapshot: Snapshot) -> NotificationRunStatus {

@@ -1,6 +1,7 @@
 //! Billing runs: from the plan of a revision to its issue.
 
 mod diff;
+mod earlier_runs;
 mod inputs;
 mod interruptions;
 mod lifecycle;

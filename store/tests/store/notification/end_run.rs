@@ -46,6 +46,31 @@ async fn a_run_is_finished_when_every_target_has_an_outcome() {
 }
 
 #[tokio::test]
+async fn only_a_run_that_ended_with_every_outcome_uses_its_name_up() {
+    let fixture = Fixture::with_bills(3).await;
+    let earlier = async |uid: u128, run: &str| {
+        let uid = Uuid::from_u128(uid);
+        notification::find_earlier_run(&fixture.operator, run, uid, month()).await.unwrap()
+    };
+    let facts = fixture.ready(1).await;
+    assert_eq!(fixture.observe(1).await.last_ended_at, None);
+    assert_eq!(earlier(9, "test/run-1").await, None, "it is unfinished");
+    fixture.end(&facts, &[1, 2], Outcome::Sent).await;
+    fixture.end(&facts, &[3], Outcome::Failed).await;
+    assert!(fixture.observe(1).await.last_ended_at.is_some());
+    assert!(notification::finish_run(&fixture.operator, facts.id).await.unwrap());
+    let found = earlier(9, "test/run-1").await.unwrap();
+    assert_eq!((found.targets, found.succeeded, found.month), (3, 2, month()));
+    assert_eq!(Some(found.at), fixture.observe(1).await.closed_at);
+    assert_eq!(earlier(1, "test/run-1").await, None, "it is the run itself");
+    assert_eq!(earlier(9, "test/other").await, None);
+
+    let cancelled = fixture.run(2, Selection::Failed, &Scope::Everyone).await;
+    notification::cancel_run(&fixture.operator, cancelled.id, "Deleted: x").await.unwrap();
+    assert_eq!(earlier(9, "test/run-2").await, None, "it was cancelled");
+}
+
+#[tokio::test]
 async fn a_run_without_targets_is_finished_at_once() {
     let fixture = Fixture::with_bills(1).await;
     let run = fixture.run(1, Selection::Failed, &Scope::Everyone).await;

@@ -1,4 +1,7 @@
-//! The loop against an API server that expects exact calls in an exact order.
+//! The loop against an API server that expects exact calls in an exact order. What happens when an
+//! action fails or does not end is in [`failures`].
+
+mod failures;
 
 use std::collections::VecDeque;
 
@@ -7,45 +10,60 @@ use api::conditions::{self, ConditionUpdate, PROGRESSING, STARTED};
 use api::run::RunPhase as _;
 use api::{BillingRun, BillingRunStatus, NotificationRun, NotificationRunStatus, notification_run};
 use http::{Method, Request, Response, StatusCode};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::client::Body;
 use kube::core::object::HasStatus;
 use kube::runtime::events::Reporter;
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tower_test::mock::{self, Handle};
 
 use super::*;
 use crate::controller::decision::Decision;
+use crate::controller::kind::ControllerOf;
 
 const RUNS: &str = "/apis/monthend.dev/v1alpha1/namespaces/billing/billingruns/october";
 
 type Script<R> = Vec<Decision<<R as HasStatus>::Status, &'static str>>;
 
 /// A kind whose decisions are given, and that records the outcomes that it observes.
-struct Scripted<R: Run> {
+struct Scripted<R: Reconciled> {
     decisions: Mutex<VecDeque<Decision<R::Status, &'static str>>>,
     seen: Mutex<Vec<Option<&'static str>>>,
+    /// What the action `wait` waits for.
+    gate: Arc<Notify>,
+    with_failure: WithFailure<R>,
 }
 
-impl<R: Run> Scripted<R> {
+type WithFailure<R> = fn(&R, Timestamp, &'static str, &str) -> Option<<R as HasStatus>::Status>;
+
+impl<R: Reconciled> Scripted<R> {
     fn new(script: Script<R>) -> Self {
-        Self { decisions: Mutex::new(script.into()), seen: Mutex::default() }
+        Self {
+            decisions: Mutex::new(script.into()),
+            seen: Mutex::default(),
+            gate: Arc::default(),
+            with_failure: |_, _, _, _| None,
+        }
     }
 }
 
-impl<R: Run> RunKind for Scripted<R> {
+impl<R: Reconciled> Kind for Scripted<R> {
     type Object = R;
     type Observed = ();
     type Action = &'static str;
     type Outcome = &'static str;
 
-    fn without_estimates(status: &R::Status) -> R::Status {
-        status.clone()
+    fn watch(controller: ControllerOf<Self>, _: &Arc<Context<Self>>, _: &str) -> ControllerOf<Self> {
+        controller
     }
 
-    fn waits_for(&self, _: &R, _: &str) -> bool {
-        false
+    fn count<'a>(_: impl Iterator<Item = &'a R>, _: &Metrics) {}
+
+    fn without_estimates(status: &R::Status) -> R::Status {
+        status.clone()
     }
 
     async fn observe(&self, _: &R, outcome: Option<&'static str>) -> Result<(), RunError> {
@@ -58,7 +76,29 @@ impl<R: Run> RunKind for Scripted<R> {
     }
 
     async fn apply(&self, _: &R, action: &'static str) -> Result<&'static str, RunError> {
-        if action == "fail" { Err(RunError::Incomplete("BillingRun", "uid")) } else { Ok(action) }
+        match action {
+            "fail" => Err(RunError::Incomplete("BillingRun", "uid")),
+            "refused" => Err(failures::refused()),
+            "wait" => {
+                self.gate.notified().await;
+                Ok(action)
+            }
+            action => Ok(action),
+        }
+    }
+
+    fn with_failure(
+        &self,
+        object: &R,
+        now: Timestamp,
+        reason: &'static str,
+        message: &str,
+    ) -> Option<R::Status> {
+        (self.with_failure)(object, now, reason, message)
+    }
+
+    fn action_limit(&self, _: &&'static str) -> Duration {
+        Duration::from_millis(20)
     }
 }
 
@@ -94,6 +134,8 @@ struct Call {
     query: &'static str,
     body: Value,
     answer: (StatusCode, Value),
+    /// What the call lets go on.
+    opens: Option<Arc<Notify>>,
 }
 
 fn get(found: Option<&BillingRun>) -> Call {
@@ -104,12 +146,12 @@ fn get(found: Option<&BillingRun>) -> Call {
             json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "not found"}),
         ),
     };
-    Call { method: Method::GET, path: RUNS, query: "", body: Value::Null, answer }
+    Call { method: Method::GET, path: RUNS, query: "", body: Value::Null, answer, opens: None }
 }
 
 fn patch(path: &'static str, manager: &'static str, body: Value, answer: &BillingRun) -> Call {
     let answer = (StatusCode::OK, serde_json::to_value(answer).unwrap());
-    Call { method: Method::PATCH, path, query: manager, body, answer }
+    Call { method: Method::PATCH, path, query: manager, body, answer, opens: None }
 }
 
 fn write_of(phase: Phase) -> Call {
@@ -129,6 +171,7 @@ fn event(reason: &str) -> Call {
         query: "",
         body: json!({"reason": reason, "type": "Warning", "regarding": {"name": "october", "uid": "uid-1"}}),
         answer: (StatusCode::CREATED, json!({"metadata": {"name": "october.1"}})),
+        opens: None,
     }
 }
 
@@ -137,9 +180,38 @@ fn finalizers(names: &[&str]) -> Call {
     patch(RUNS, "force=true&fieldManager=monthend-operator-finalizer", body, &run(Phase::Pending))
 }
 
-/// Whether `whole` has everything that `part` has.
+/// The patch that removes the finalizer at this place, and the run that is left.
+fn removal(index: usize, answer: (StatusCode, Value)) -> Call {
+    let path = format!("/metadata/finalizers/{index}");
+    let body = json!([
+        {"op": "test", "path": "/metadata/uid", "value": "uid-1"},
+        {"op": "test", "path": path, "value": "monthend.dev/run"},
+        {"op": "remove", "path": path},
+    ]);
+    let query = "fieldManager=monthend-operator-finalizer";
+    Call { method: Method::PATCH, path: RUNS, query, body, answer, opens: None }
+}
+
+fn with_finalizers(mut run: BillingRun, names: &[&str]) -> BillingRun {
+    run.metadata.finalizers = Some(names.iter().map(|name| (*name).to_owned()).collect());
+    run
+}
+
+fn ok(run: &BillingRun) -> (StatusCode, Value) {
+    (StatusCode::OK, serde_json::to_value(run).unwrap())
+}
+
+fn refusal(code: StatusCode, reason: &str, message: &str) -> (StatusCode, Value) {
+    let answer = json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code.as_u16(), "message": message});
+    (code, answer)
+}
+
+/// Whether `whole` has everything that `part` has; of a list of objects, those that `part` lists.
 fn contains(whole: &Value, part: &Value) -> bool {
     match (whole, part) {
+        (Value::Array(whole), Value::Array(part)) if part.iter().any(Value::is_object) => {
+            part.iter().all(|part| whole.iter().any(|whole| contains(whole, part)))
+        }
         (Value::Object(whole), Value::Object(part)) => {
             part.iter().all(|(key, part)| whole.get(key).is_some_and(|whole| contains(whole, part)))
         }
@@ -165,6 +237,9 @@ fn serve(mut handle: Handle<Request<Body>, Response<Body>>, calls: Vec<Call>) ->
             let answer =
                 Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap();
             send.send_response(answer);
+            if let Some(gate) = call.opens {
+                gate.notify_one();
+            }
         }
         assert!(handle.next_request().await.is_none(), "an unexpected call");
     })
@@ -175,14 +250,27 @@ struct Outcome {
     seen: Vec<Option<&'static str>>,
 }
 
-async fn reconciled<R: Run>(cached: R, script: Script<R>, calls: Vec<Call>) -> Outcome {
+async fn reconciled<R: Reconciled>(cached: R, script: Script<R>, calls: Vec<Call>) -> Outcome {
+    reconciled_after(0, cached, Scripted::new(script), calls).await
+}
+
+/// After so many failures in a row.
+async fn reconciled_after<R: Reconciled>(
+    failures: u32,
+    cached: R,
+    kind: Scripted<R>,
+    calls: Vec<Call>,
+) -> Outcome {
     let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
     let server = serve(handle, calls);
     let client = Client::new(service, "billing");
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some("test".to_owned()) };
     let recorder = Recorder::new(client.clone(), reporter);
-    let kind = Scripted::new(script);
-    let context = Arc::new(Context::new(client, kind, recorder, Metrics::new().unwrap()));
+    let clock = Clock::SYSTEM;
+    let context = Arc::new(Context::new(client, kind, recorder, Metrics::new().unwrap(), clock));
+    for _ in 0..failures {
+        context.back_off("uid-1");
+    }
     let action = reconcile(Arc::new(DeserializeGuard(Ok(cached))), context.clone()).await;
     assert!(context.kind.decisions.lock().unwrap().is_empty(), "decisions were left");
     let seen = context.kind.seen.lock().unwrap().clone();
@@ -227,13 +315,14 @@ async fn another_kind_uses_the_same_loop() {
     let mut written = found.clone();
     written.1["status"] = serde_json::to_value(&status).unwrap();
     let calls = vec![
-        Call { method: Method::GET, path: OTHERS, query: "", body: Value::Null, answer: found },
+        Call { method: Method::GET, path: OTHERS, query: "", body: Value::Null, answer: found, opens: None },
         Call {
             method: Method::PATCH,
             path: STATUS,
             query: "force=true&fieldManager=monthend-operator-status",
             body: json!({"kind": "NotificationRun", "metadata": {"uid": "uid-1"}, "status": {"phase": "Pending"}}),
             answer: written.clone(),
+            opens: None,
         },
         event("TemplatesNotFound"),
         Call {
@@ -242,6 +331,7 @@ async fn another_kind_uses_the_same_loop() {
             query: "force=true&fieldManager=monthend-operator-finalizer",
             body: json!({"kind": "NotificationRun", "metadata": {"finalizers": ["monthend.dev/run"]}}),
             answer: written,
+            opens: None,
         },
     ];
     let script = vec![
@@ -279,11 +369,41 @@ async fn the_outcome_of_an_action_is_observed_once() {
 }
 
 #[tokio::test]
-async fn only_the_operators_own_finalizer_is_removed() {
-    let over = run(Phase::Succeeded);
+async fn only_the_operators_own_finalizer_is_removed_whoever_set_it() {
+    // Created from an exported run, whose fields belong to another manager.
+    let over = with_finalizers(run(Phase::Succeeded), &["orphan", "monthend.dev/run"]);
+    let left = with_finalizers(over.clone(), &["orphan"]);
+    let script = vec![
+        decision(Phase::Succeeded, Next::RemoveFinalizer),
+        // The run is over and stays: it is looked at again, for its time to live.
+        decision(Phase::Succeeded, Next::RequeueAfter(Duration::from_secs(9))),
+    ];
+    let calls = vec![get(Some(&over)), removal(1, ok(&left))];
+    let outcome = reconciled(over, script, calls).await;
+    assert_eq!(outcome.action.unwrap(), Action::requeue(Duration::from_secs(9)));
+}
+
+#[tokio::test]
+async fn a_run_that_is_being_deleted_is_left_once_its_finalizer_is_removed() {
+    let mut deleted = with_finalizers(run(Phase::Succeeded), &["monthend.dev/run"]);
+    deleted.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+    let left = with_finalizers(deleted.clone(), &[]);
+    for answer in [ok(&left), refusal(StatusCode::NOT_FOUND, "NotFound", "not found")] {
+        let script = vec![decision(Phase::Succeeded, Next::RemoveFinalizer)];
+        let calls = vec![get(Some(&deleted)), removal(0, answer)];
+        let outcome = reconciled(deleted.clone(), script, calls).await;
+        assert_eq!(outcome.action.unwrap(), Action::await_change());
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_changed_keeps_its_finalizer_until_the_next_attempt() {
+    let over = with_finalizers(run(Phase::Succeeded), &["monthend.dev/run"]);
     let script = vec![decision(Phase::Succeeded, Next::RemoveFinalizer)];
-    let outcome = reconciled(over.clone(), script, vec![get(Some(&over)), finalizers(&[])]).await;
-    assert_eq!(outcome.action.unwrap(), Action::await_change());
+    let answer = refusal(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", "the server rejected our request");
+    let calls = vec![get(Some(&over)), removal(0, answer)];
+    let outcome = reconciled(over, script, calls).await;
+    assert_eq!(outcome.action.unwrap_err().class(), ErrorClass::Conflict);
 }
 
 #[tokio::test]
@@ -295,6 +415,7 @@ async fn a_run_whose_time_to_live_is_over_is_deleted_by_its_uid() {
         query: "",
         body: json!({"propagationPolicy": "Background", "preconditions": {"uid": "uid-1"}}),
         answer: (StatusCode::OK, json!({"kind": "Status", "status": "Success"})),
+        opens: None,
     };
     let script = vec![decision(Phase::Succeeded, Next::DeleteRun)];
     let outcome = reconciled(over.clone(), script, vec![get(Some(&over)), delete]).await;
@@ -332,8 +453,8 @@ async fn delays_grow_to_a_limit_and_start_over_after_a_success() {
     let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
     let client = Client::new(service, "billing");
     let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.to_owned(), instance: None });
-    let context =
-        Context::new(client, Scripted::<BillingRun>::new(Vec::new()), recorder, Metrics::new().unwrap());
+    let kind = Scripted::<BillingRun>::new(Vec::new());
+    let context = Context::new(client, kind, recorder, Metrics::new().unwrap(), Clock::SYSTEM);
     let delays: Vec<u128> = (0..7).map(|_| context.back_off("uid-1").as_millis()).collect();
     assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
     assert_eq!(context.back_off("uid-2").as_millis(), 500);
