@@ -1,6 +1,7 @@
 //! Which run a person means, by its name, a month, or nothing at all.
 
 use api::billing_run::Phase;
+use api::reconciled::Reconciled as _;
 use api::run::{Run, RunPhase as _};
 use api::{BillingRun, NotificationRun};
 use domain::month::BillingMonth;

@@ -2,6 +2,7 @@
 
 use api::billing_run::Phase;
 use api::notification_run;
+use api::reconciled::Reconciled as _;
 use api::run::{Run as _, RunPhase as _};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;

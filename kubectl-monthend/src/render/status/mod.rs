@@ -1,6 +1,7 @@
 //! `status`: the months, and one month on one screen.
 
 use api::billing_run::Phase;
+use api::reconciled::Reconciled as _;
 use api::run::{Run as _, RunPhase as _};
 use api::{BillingRun, NotificationRun};
 use jiff::Timestamp;
