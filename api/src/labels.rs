@@ -16,6 +16,9 @@ pub const RUN: &str = "monthend.dev/run";
 pub const RUN_UID: &str = "monthend.dev/run-uid";
 pub const MONTH: &str = "monthend.dev/month";
 
+/// The annotation of a run with the user who created it. The chart's approval policy can ask for it.
+pub const CREATED_BY: &str = "monthend.dev/created-by";
+
 /// The annotation of a Job with the image that the operator wants its workers to have. What the Job
 /// itself names can be changed at its creation, as by a policy that sets another registry.
 pub const IMAGE: &str = "monthend.dev/image";

@@ -9,6 +9,7 @@
 #![expect(clippy::duplicated_attributes, reason = "each printer column has its own type_ attribute")]
 
 pub mod billing_run;
+pub mod billing_schedule;
 pub mod conditions;
 pub mod kstatus;
 pub mod labels;
@@ -20,6 +21,7 @@ pub mod reconciled;
 pub mod run;
 
 pub use billing_run::{BillingRun, BillingRunSpec, BillingRunStatus};
+pub use billing_schedule::{BillingSchedule, BillingScheduleSpec, BillingScheduleStatus};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 pub use limit::{Limit, LimitError};
@@ -28,7 +30,7 @@ pub use notification_run::{NotificationRun, NotificationRunSpec, NotificationRun
 
 /// Every CRD, in the order of the generated files.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![BillingRun::crd(), NotificationRun::crd()]
+    vec![BillingRun::crd(), BillingSchedule::crd(), NotificationRun::crd()]
 }
 
 #[cfg(test)]

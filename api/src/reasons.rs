@@ -106,6 +106,18 @@ reasons! {
     /// The ConfigMap with the high-water marks is missing or has an invalid entry.
     MARKS_UNUSABLE = "MarksUnusable";
 
+    // Billing schedules.
+    /// The cron expression cannot be used.
+    SCHEDULE_INVALID = "ScheduleInvalid";
+    /// The schedule creates runs at its times.
+    SCHEDULED = "Scheduled";
+    /// Months are due that the schedule does not bill by itself.
+    MONTHS_MISSED = "MonthsMissed";
+    /// The schedule has created a run.
+    RUN_CREATED = "RunCreated";
+    /// The schedule has deleted a finished run, to keep to its history limits.
+    RUN_DELETED = "RunDeleted";
+
     // Events of Deployments that are scaled on lag.
     SCALED_OUT = "ScaledOut";
     SCALED_IN = "ScaledIn";

@@ -9,7 +9,7 @@ use std::fmt;
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
-use jiff::{Timestamp, ToSpan};
+use jiff::{Timestamp, ToSpan, Zoned};
 
 use crate::month::BillingMonth;
 
@@ -38,6 +38,11 @@ impl Zone {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The instant with the local date and time of this zone.
+    pub fn at(&self, at: Timestamp) -> Zoned {
+        at.to_zoned(self.rules.clone())
     }
 
     pub fn local_date(&self, at: Timestamp) -> Date {

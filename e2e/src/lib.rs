@@ -6,6 +6,7 @@
 //! invariants that are checked after each scenario. It sees the product from outside: resources,
 //! views, logs and commands. It must not use the operator's or the worker's Rust types.
 
+pub mod clocked_installation;
 pub mod cluster;
 pub mod consumers;
 pub mod data;

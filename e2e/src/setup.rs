@@ -28,7 +28,7 @@ impl Installation {
     pub async fn create() -> Result<Self> {
         let environment = Environment::read()?;
         let client = Client::try_default().await.context("connect to the cluster of KUBECONFIG")?;
-        remove_leftovers(&client).await?;
+        remove_leftovers(&client, NAMESPACE).await?;
 
         let values = shell::run(
             &["helm", "-n", &environment.namespace, "get", "values", &environment.release, "-o", "json"],
@@ -48,7 +48,7 @@ impl Installation {
         let pool = database::create(superuser).await?;
         let worker_url = environment.database.clone().database(database::NAME).to_url_lossy().to_string();
 
-        create_namespace(&client).await?;
+        create_namespace(&client, NAMESPACE).await?;
         let mail = MailServer::start(&client, NAMESPACE, &environment.mail_image).await?;
         let kafka = Kafka::new(environment.brokers.clone());
         kafka.reset().await?;
@@ -149,7 +149,7 @@ impl Installation {
     pub async fn remove(&self) -> Result<()> {
         self.clean_up().await?;
         shell::run(&["helm", "-n", &self.namespace, "uninstall", "monthend", "--wait"], &[], None).await?;
-        remove_leftovers(&self.client).await?;
+        remove_leftovers(&self.client, NAMESPACE).await?;
         let options = self.pool.connect_options().as_ref().clone().database("postgres");
         self.pool.close().await;
         let pool = database::connect(options).await?;
@@ -158,11 +158,11 @@ impl Installation {
 }
 
 /// Creates the namespace, which enforces the `restricted` Pod Security profile.
-async fn create_namespace(client: &Client) -> Result<()> {
+pub(crate) async fn create_namespace(client: &Client, name: &str) -> Result<()> {
     let labels = [("pod-security.kubernetes.io/enforce", "restricted"), ("monthend.dev/e2e", "true")];
     let namespace = Namespace {
         metadata: ObjectMeta {
-            name: Some(NAMESPACE.to_owned()),
+            name: Some(name.to_owned()),
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
             ..ObjectMeta::default()
         },
@@ -177,23 +177,24 @@ async fn create_namespace(client: &Client) -> Result<()> {
 
 /// Removes the namespaces of an earlier test run. Its operator may no longer exist, so finalizers
 /// are removed here.
-async fn remove_leftovers(client: &Client) -> Result<()> {
+pub(crate) async fn remove_leftovers(client: &Client, name: &str) -> Result<()> {
     let namespaces = Api::<Namespace>::all(client.clone());
-    if namespaces.get_opt(NAMESPACE).await?.is_none() {
+    if namespaces.get_opt(name).await?.is_none() {
         return Ok(());
     }
-    for kind in ["NotificationRun", "BillingRun"] {
-        let runs = Runs::new(client, NAMESPACE, kind);
+    // The schedules first, so that they create no more runs.
+    for kind in ["BillingSchedule", "NotificationRun", "BillingRun"] {
+        let runs = Runs::new(client, name, kind);
         for run in runs.all().await.unwrap_or_default() {
             let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-            let name = run.metadata.name.unwrap_or_default();
-            runs.api.delete(&name, &DeleteParams::default()).await?;
-            if runs.api.get_opt(&name).await?.is_some() {
-                runs.api.patch(&name, &PatchParams::default(), &none).await?;
+            let run = run.metadata.name.unwrap_or_default();
+            runs.api.delete(&run, &DeleteParams::default()).await?;
+            if runs.api.get_opt(&run).await?.is_some() {
+                runs.api.patch(&run, &PatchParams::default(), &none).await?;
             }
         }
     }
-    shell::run(&["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true"], &[], None)
+    shell::run(&["kubectl", "delete", "namespace", name, "--ignore-not-found", "--wait=true"], &[], None)
         .await
         .map(drop)
 }

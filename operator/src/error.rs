@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use logging::chain;
 use store::billing::BillingError;
-use store::error::DatabaseError;
+use store::error::{DatabaseError, StoreError};
 use store::notification::NotificationError;
 
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,8 @@ pub(crate) enum RunError {
     Billing { operation: String, source: BillingError },
     #[error("cannot {operation}")]
     Notification { operation: String, source: NotificationError },
+    #[error("cannot {operation}")]
+    Store { operation: String, source: StoreError },
     /// Names its operation itself.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -60,7 +62,9 @@ impl RunError {
             }
             Self::Outdated { .. } => ErrorClass::Conflict,
             Self::Kubernetes { .. } | Self::TimedOut { .. } => ErrorClass::Kubernetes,
-            Self::Billing { .. } | Self::Notification { .. } | Self::Database(_) => ErrorClass::Database,
+            Self::Billing { .. } | Self::Notification { .. } | Self::Store { .. } | Self::Database(_) => {
+                ErrorClass::Database
+            }
             Self::Incomplete(..) | Self::Patch { .. } => ErrorClass::Internal,
         }
     }
@@ -98,6 +102,12 @@ pub(crate) trait Doing<T> {
 impl<T> Doing<T> for Result<T, kube::Error> {
     fn doing(self, operation: impl FnOnce() -> String) -> Result<T, RunError> {
         self.map_err(|source| RunError::Kubernetes { operation: operation(), source })
+    }
+}
+
+impl<T> Doing<T> for Result<T, StoreError> {
+    fn doing(self, operation: impl FnOnce() -> String) -> Result<T, RunError> {
+        self.map_err(|source| RunError::Store { operation: operation(), source })
     }
 }
 

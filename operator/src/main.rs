@@ -16,6 +16,7 @@ mod metrics;
 mod notification;
 mod release;
 mod restore_hold;
+mod schedule;
 mod serve;
 
 use std::io::Write as _;

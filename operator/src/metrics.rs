@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::reconciled::Reconciled as _;
 use api::run::RunPhase;
-use api::{BillingRun, NotificationRun};
+use api::{BillingRun, BillingSchedule, NotificationRun};
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     reconciles: IntCounterVec,
     durations: HistogramVec,
     runs: IntGaugeVec,
+    schedule_runs: IntCounterVec,
+    pub(crate) schedules_stalled: IntGauge,
     pub(crate) leader: IntGauge,
     pub(crate) schema_ready: IntGauge,
     pub(crate) database_up: IntGauge,
@@ -80,7 +82,7 @@ impl Metrics {
         )?;
         registry.register(Box::new(reconciles.clone()))?;
         // Every series starts at 0: for Prometheus, a series that appears at 1 has not increased.
-        for kind in [BillingRun::KIND, NotificationRun::KIND] {
+        for kind in [BillingRun::KIND, BillingSchedule::KIND, NotificationRun::KIND] {
             for outcome in ErrorClass::ALL.map(ErrorClass::as_str).into_iter().chain([SUCCESS]) {
                 reconciles.with_label_values(&[kind, outcome]);
             }
@@ -91,6 +93,14 @@ impl Metrics {
             &["kind"],
         )?;
         registry.register(Box::new(durations.clone()))?;
+        let schedule_runs = IntCounterVec::new(
+            Opts::new("monthend_schedule_runs_total", "Runs that schedules created, by kind."),
+            &["kind"],
+        )?;
+        registry.register(Box::new(schedule_runs.clone()))?;
+        for kind in [BillingRun::KIND, NotificationRun::KIND] {
+            schedule_runs.with_label_values(&[kind]);
+        }
         let jobs_closed = prometheus::IntCounter::new(
             "monthend_dead_jobs_closed_total",
             "Rows of job_log that were closed as FAILED because their process died.",
@@ -153,6 +163,11 @@ impl Metrics {
             reconciles,
             durations,
             runs: gauges("monthend_runs", "Runs in the cluster by kind and phase.", &["kind", "phase"])?,
+            schedule_runs,
+            schedules_stalled: gauge(
+                "monthend_schedules_stalled",
+                "Schedules that need a person: a month is due that they do not bill by themselves.",
+            )?,
             leader: gauge("monthend_leader", "1 while this operator is the leader.")?,
             schema_ready: gauge(
                 "monthend_schema_ready",
@@ -174,6 +189,10 @@ impl Metrics {
         let outcome = outcome.map_or_else(ErrorClass::as_str, |()| SUCCESS);
         self.reconciles.with_label_values(&[kind, outcome]).inc();
         self.durations.with_label_values(&[kind]).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn schedule_created(&self, kind: &str) {
+        self.schedule_runs.with_label_values(&[kind]).inc();
     }
 
     /// Replaces the counts of runs of a kind.

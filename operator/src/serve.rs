@@ -22,12 +22,13 @@ use crate::database::Database;
 use crate::leader::Election;
 use crate::metrics::Metrics;
 use crate::notification::{NotificationRuns, NotificationSettings};
+use crate::schedule::Schedules;
 use crate::{housekeeping, http, release};
 
 const LEASE: &str = labels::MANAGER;
-/// One for each concurrent reconciliation of the two kinds, for housekeeping, for the scaler and
+/// One for each concurrent reconciliation of the three kinds, for housekeeping, for the scaler and
 /// for the schema check.
-const CONNECTIONS: u32 = 2 * CONCURRENT_RECONCILES as u32 + 3;
+const CONNECTIONS: u32 = 3 * CONCURRENT_RECONCILES as u32 + 3;
 /// How long to wait for a connection before the database counts as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// For the reconciliations that are running; shorter than the pod's grace period.
@@ -155,14 +156,24 @@ async fn run_as_leader(
         lags,
         clock: Clock::SYSTEM,
     };
+    let schedules = Schedules {
+        client: client.clone(),
+        database: database.clone(),
+        recorder: recorder.clone(),
+        metrics: metrics.clone(),
+        clock: Clock::SYSTEM,
+    };
     let billing = Context::new(client.clone(), billing, recorder.clone(), metrics.clone(), Clock::SYSTEM);
-    let notification = Context::new(client.clone(), notification, recorder, metrics.clone(), Clock::SYSTEM);
-    let runs = future::join(
+    let notification =
+        Context::new(client.clone(), notification, recorder.clone(), metrics.clone(), Clock::SYSTEM);
+    let schedules = Context::new(client.clone(), schedules, recorder, metrics.clone(), Clock::SYSTEM);
+    let runs = future::join3(
         controller::run(billing, &args.namespace, stop.clone()),
-        controller::run(notification, &args.namespace, stop),
+        controller::run(notification, &args.namespace, stop.clone()),
+        controller::run(schedules, &args.namespace, stop),
     );
     tokio::select! {
-        ((), ()) = runs => {}
+        ((), (), ()) = runs => {}
         () = housekeeping::run(client.clone(), &args.namespace, database, metrics, Clock::SYSTEM) => {}
         () = scaler.run() => {}
     }

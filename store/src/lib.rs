@@ -18,6 +18,7 @@ pub mod migrate;
 pub mod notification;
 pub mod pool;
 pub mod report;
+pub mod schedule;
 pub mod seed;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -162,6 +162,12 @@ async fn rejects_invalid_values(_: &Installation) -> Result<()> {
             "devStack.postgresql.nodePort=80",
             "at '/devStack/postgresql/nodePort': minimum: got 80, want 30,000",
         ),
+        (
+            "schedule.enabled=true",
+            "schedule.billing.priceBookRef.name is not set: name the ConfigMap with the price book that every month is billed with",
+        ),
+        ("schedule.billing.month=2026-10", "at '/schedule/billing/month': false schema"),
+        ("schedule.catchUpMonths=25", "at '/schedule/catchUpMonths': maximum: got 25, want 24"),
         ("devStack.enabled=maybe", "at '/devStack/enabled': got string, want boolean"),
     ] {
         let chart = chart();

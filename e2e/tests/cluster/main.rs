@@ -23,6 +23,7 @@ mod privacy;
 mod rebilling;
 mod rehearsals;
 mod rollback;
+mod schedule;
 mod scopes;
 mod smtp_failures;
 mod standstill;
@@ -61,5 +62,6 @@ fn main() -> anyhow::Result<ExitCode> {
     plugin::add(&mut suite);
     access::add(&mut suite);
     chart::add(&mut suite);
+    schedule::add(&mut suite);
     Ok(suite.run())
 }

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::cluster;
 use e2e::data::{self, Cohort};
 use e2e::installation::Installation;
+use e2e::runs::Runs;
 use e2e::suite::Suite;
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.scenario("the_api_server_rejects_invalid_billing_runs", invalid_billing_runs);
     suite.scenario("the_api_server_rejects_changes_of_immutable_fields", immutable_fields);
     suite.scenario("the_api_server_rejects_invalid_notification_runs", invalid_notification_runs);
+    suite.scenario("the_api_server_rejects_invalid_billing_schedules", invalid_billing_schedules);
 }
 
 async fn invalid_billing_runs(installation: &Installation) -> Result<()> {
@@ -295,4 +297,81 @@ async fn invalid_notification_runs(installation: &Installation) -> Result<()> {
     }
     let mutable = json!({"suspend": false, "maxPerSecond": 7, "ttlSecondsAfterFinished": 60});
     installation.notification_runs().change("fixed", mutable).await.context("change the mutable fields")
+}
+
+async fn invalid_billing_schedules(installation: &Installation) -> Result<()> {
+    let schedules = Runs::new(&installation.client, &installation.namespace, "BillingSchedule");
+    let fields = "schedule must have five fields with numbers: minute (0-59), hour (0-23), day of the month (1-31), month (1-12), day of the week (0-7), such as '0 2 1 * *'";
+    let never = "schedule must name a day that exists: no month that it names has this day";
+    let schedule = |name: &str, change: &Value| {
+        let mut spec = json!({"billing": {"priceBookRef": {"name": "pricebook"}}, "suspend": true});
+        for (field, value) in change.as_object().into_iter().flatten() {
+            spec[field] = value.clone();
+        }
+        json!({
+            "apiVersion": "monthend.dev/v1alpha1", "kind": "BillingSchedule",
+            "metadata": {"name": name}, "spec": spec,
+        })
+    };
+    let long = "n".repeat(53);
+    for (name, change, wanted) in [
+        ("invalid", json!({"schedule": ""}), fields),
+        ("invalid", json!({"schedule": "0 2 1 *"}), fields),
+        ("invalid", json!({"schedule": "0 0 2 1 * *"}), fields),
+        ("invalid", json!({"schedule": "60 2 1 * *"}), fields),
+        ("invalid", json!({"schedule": "0 24 1 * *"}), fields),
+        ("invalid", json!({"schedule": "0 2 32 * *"}), fields),
+        ("invalid", json!({"schedule": "0 2 1 13 *"}), fields),
+        ("invalid", json!({"schedule": "0 2 1 * 8"}), fields),
+        ("invalid", json!({"schedule": "0 2 L * *"}), fields),
+        ("invalid", json!({"schedule": "@monthly"}), fields),
+        ("invalid", json!({"schedule": "0 2 30 2 *"}), never),
+        ("invalid", json!({"schedule": "0 2 30-31 02 *"}), never),
+        ("invalid", json!({"schedule": "0 2 31 4,11 *"}), never),
+        ("invalid", json!({"billing": null}), "spec.billing: Required value"),
+        (
+            "invalid",
+            json!({"billing": {}}),
+            "billing.priceBookRef must name the ConfigMap with the price book",
+        ),
+        (
+            "invalid",
+            json!({"billing": {"priceBookRef": {"name": "b"}, "shards": 0}}),
+            "shards must be 1 to 1000",
+        ),
+        (
+            "invalid",
+            json!({"billing": {"priceBookRef": {"name": "b"}, "limits": {"maxQuarantined": "101%"}}}),
+            "limits.maxQuarantined must be a count such as 100 or a percentage",
+        ),
+        ("invalid", json!({"notification": {"maxPerSecond": 0}}), "maxPerSecond must be 1 to 100000"),
+        (
+            "invalid",
+            json!({"notification": {"scope": {}}}),
+            "scope must have either memberRange or memberIds",
+        ),
+        ("invalid", json!({"catchUpMonths": 25}), "catchUpMonths must be 0 to 24"),
+        ("invalid", json!({"catchUpMonths": -1}), "catchUpMonths must be 0 to 24"),
+        ("invalid", json!({"historyLimits": {"succeeded": -1}}), "historyLimits.succeeded must be 0 to 1000"),
+        ("invalid", json!({"historyLimits": {"failed": 1001}}), "historyLimits.failed must be 0 to 1000"),
+        (&long, json!({}), "metadata.name must have at most 52 characters"),
+    ] {
+        let outcome = cluster::apply(&schedules.api, &schedule(name, &change)).await;
+        let rejection = outcome.err().with_context(|| format!("{change} was accepted"))?.to_string();
+        ensure!(rejection.contains(wanted), "{change}: {rejection}");
+    }
+    // Everything in a schedule can be changed.
+    for change in [
+        json!({}),
+        json!({"schedule": "*/15 0-6/2 1,15 * 1-5", "catchUpMonths": 24, "notification": {}}),
+        json!({
+            "schedule": "0 2 29 2 *", "notification": {"maxPerSecond": 5},
+            "billing": {"priceBookRef": {"name": "other"}, "shards": 4, "approvalPolicy": "Manual", "limits": {"maxQuarantined": 1}},
+        }),
+    ] {
+        cluster::apply(&schedules.api, &schedule("valid", &change))
+            .await
+            .with_context(|| format!("{change} was rejected"))?;
+    }
+    schedules.delete("valid").await
 }

@@ -21,5 +21,5 @@ pub(crate) mod status_builder;
 mod watch;
 pub(crate) mod worker_job;
 
-pub(crate) use self::run_loop::Context;
+pub(crate) use self::run_loop::{Context, publish};
 pub(crate) use self::watch::{CONCURRENT_RECONCILES, run};

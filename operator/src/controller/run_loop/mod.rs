@@ -282,7 +282,7 @@ async fn write_status<K: Kind>(
 }
 
 /// An Event that cannot be written is logged; the reconciliation goes on.
-async fn publish(recorder: &Recorder, run: &impl Resource<DynamicType = ()>, record: EventRecord) {
+pub(crate) async fn publish(recorder: &Recorder, run: &impl Resource<DynamicType = ()>, record: EventRecord) {
     let event = Event {
         type_: if record.warning { EventType::Warning } else { EventType::Normal },
         action: record.reason.clone(),
