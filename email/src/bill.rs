@@ -16,6 +16,8 @@ pub struct Bill<'a> {
     pub member: MemberId,
     pub revision: Revision,
     pub locale: Locale,
+    /// The installation's locale: the language of a name that there is not in `locale`.
+    pub default_locale: Locale,
     pub name: &'a SecretString,
     pub amounts: Amounts,
     /// The bill's items, in their order.

@@ -130,7 +130,7 @@ impl Lists {
         let amount = Value::from(item.amount.get());
         let days = item.days.unwrap_or_default();
         let partial = item.days.is_some_and(|days| i64::from(days) < i64::from(month_days));
-        let name = || line_name(line, bill.book, bill.locale);
+        let name = || line_name(line, bill.book, bill);
         let of_days = || {
             let mut entry = Map::new();
             entry.insert("name".to_owned(), name().into());
@@ -183,7 +183,7 @@ impl Lists {
         let rate = rates.and_then(|plan| plan.usage.iter().find(|rate| rate.kind == item.code));
         let (used, free) = (item.used.unwrap_or_default(), item.free.unwrap_or_default());
         let mut entry = Map::new();
-        entry.insert("name".to_owned(), line_name(line, bill.book, bill.locale).into());
+        entry.insert("name".to_owned(), line_name(line, bill.book, bill).into());
         entry.insert("kind".to_owned(), item.code.into());
         entry.insert("used".to_owned(), used.into());
         entry.insert("free".to_owned(), free.into());

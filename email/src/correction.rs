@@ -97,7 +97,7 @@ fn variables(bill: &Bill<'_>, sent: &SentBill<'_>, pair: &Pair<'_>) -> Value {
     let (old, new) = (amount(pair.old), amount(pair.new));
     let partial = line.item.days.is_some_and(|days| i64::from(days) < i64::from(bill.month.days()));
     json!({
-        "name": line_name(line, book, bill.locale),
+        "name": line_name(line, book, bill),
         "kind": line.item.kind.as_str(),
         "code": line.item.code,
         "days": line.item.days.unwrap_or_default(),

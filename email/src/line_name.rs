@@ -1,23 +1,25 @@
 //! What a line of a bill is called.
 
-use domain::locale::Locale;
 use domain::price_book::PriceBook;
 use domain::pricing::ItemKind;
 
-use crate::bill::Line;
+use crate::bill::{Bill, Line};
 use crate::context::cleaned;
 use crate::formatting;
 
 /// The name of the line's plan, discount or kind of usage, or the reason of an adjustment. The code
-/// stands in for a name that there is not.
-pub(crate) fn line_name(line: &Line<'_>, book: &PriceBook, locale: Locale) -> String {
+/// stands in for a name that there is not. `book` is the bill's or, of a line of the bill that it
+/// corrects, that one's.
+pub(crate) fn line_name(line: &Line<'_>, book: &PriceBook, bill: &Bill<'_>) -> String {
     let code = line.item.code;
+    let locales = [bill.locale, bill.default_locale];
     let name = match line.item.kind {
-        ItemKind::Base | ItemKind::Addon => book.plan(code).map(|plan| plan.name.as_str()),
+        ItemKind::Base | ItemKind::Addon => book.plan(code).map(|plan| plan.names.in_first_of(&locales)),
         ItemKind::Discount => {
-            book.discounts().iter().find(|discount| discount.code == code).map(|named| named.name.as_str())
+            let discount = book.discounts().iter().find(|discount| discount.code == code);
+            discount.map(|discount| discount.names.in_first_of(&locales))
         }
-        ItemKind::Usage => return formatting::usage_kind(code, locale).to_owned(),
+        ItemKind::Usage => return formatting::usage_kind(code, bill.locale).to_owned(),
         ItemKind::Adjustment => return reason(line).unwrap_or_else(|| code.to_owned()),
         ItemKind::Tax | ItemKind::Rounding => None,
     };

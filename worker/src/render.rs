@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use domain::locale::Locale;
+use domain::money::MinorUnits;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use email::{Bill, Composer, Email, Line, Mailbox, SentBill, Templates};
@@ -34,6 +35,7 @@ pub(crate) struct BatchContext(Arc<Content>);
 struct Content {
     keyring: Arc<Keyring>,
     month: BillingMonth,
+    skip_zero: bool,
     default_locale: Locale,
     date: Timestamp,
     composer: Result<Arc<Composer>, String>,
@@ -46,6 +48,8 @@ pub(crate) enum Rendered {
     Email(Email),
     /// The member has no address.
     NoAddress,
+    /// The bill is of 0, and the run leaves such bills unsent.
+    ZeroAmount,
     /// The email cannot be composed, for this reason.
     Failed(String),
 }
@@ -94,6 +98,7 @@ impl ComposerCache {
         Ok(BatchContext(Arc::new(Content {
             keyring: self.keyring.clone(),
             month: run.month,
+            skip_zero: run.skip_zero,
             default_locale,
             date,
             composer: self.composers[&run.templates].clone(),
@@ -108,6 +113,10 @@ async fn read_default_locale(connection: &mut PgConnection) -> Result<Locale, No
 
 impl BatchContext {
     fn render(&self, row: &BillForEmail) -> Rendered {
+        // A correction to 0 is sent: the member was told of another amount.
+        if self.0.skip_zero && row.corrects.is_none() && row.amounts.total == MinorUnits::ZERO {
+            return Rendered::ZeroAmount;
+        }
         match self.try_render(row) {
             Ok(Some(email)) => Rendered::Email(email),
             Ok(None) => Rendered::NoAddress,
@@ -116,7 +125,7 @@ impl BatchContext {
     }
 
     fn try_render(&self, row: &BillForEmail) -> Result<Option<Email>, String> {
-        let Content { keyring, month, default_locale, date, composer, price_books } = &*self.0;
+        let Content { keyring, month, default_locale, date, composer, price_books, .. } = &*self.0;
         let member = row.key.member;
         let Some(email) = &row.email else { return Ok(None) };
         let composer = composer.as_ref().map_err(Clone::clone)?;
@@ -145,6 +154,7 @@ impl BatchContext {
             member,
             revision: row.key.revision,
             locale: row.locale.unwrap_or(*default_locale),
+            default_locale: *default_locale,
             name: &name,
             amounts: row.amounts,
             lines: &own_lines,

@@ -120,6 +120,12 @@ pub struct NotificationRunSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("rehearsal cannot be changed; create another run"))]
     pub rehearsal: bool,
 
+    /// Leaves bills of 0 unsent: they are skipped with the reason ZERO_AMOUNT. A correction is sent
+    /// whatever it comes to. Immutable.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("skipZero cannot be changed; create another run"))]
+    pub skip_zero: bool,
+
     /// The most e-mails per second, over all consumers together. Can be changed while the run is in
     /// progress. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,9 +8,9 @@ use crate::tests::{columns, messages, schema};
 #[test]
 fn every_rule_is_present() {
     let schema = schema::<NotificationRun>();
-    assert_eq!(messages(&schema).len(), 12, "a rule was added or removed: change the number");
+    assert_eq!(messages(&schema).len(), 13, "a rule was added or removed: change the number");
     let rules = serde_json::to_string(&schema).unwrap();
-    for immutable in ["month", "select", "rehearsal"] {
+    for immutable in ["month", "select", "rehearsal", "skipZero"] {
         let field = &schema["properties"]["spec"]["properties"][immutable]["x-kubernetes-validations"];
         assert!(
             field.as_array().unwrap().iter().any(|rule| rule["rule"] == "self == oldSelf"),
@@ -32,7 +32,7 @@ fn every_rule_is_present() {
 fn the_defaults_are_as_documented() {
     let spec: NotificationRunSpec = serde_json::from_value(json!({ "month": "2026-10" })).unwrap();
     assert_eq!(spec.select, Select::Ready);
-    assert!(!spec.rehearsal && !spec.suspend);
+    assert!(!spec.rehearsal && !spec.skip_zero && !spec.suspend);
     assert_eq!((spec.scope, spec.template_ref), (None, None));
     assert_eq!((spec.max_per_second, spec.ttl_seconds_after_finished), (None, None));
 
@@ -44,6 +44,7 @@ fn the_defaults_are_as_documented() {
         json!(["Ready", "Failed", "Unknown", "Corrected", "Skipped"])
     );
     assert_eq!(spec["properties"]["rehearsal"]["default"], false);
+    assert_eq!(spec["properties"]["skipZero"]["default"], false);
     assert_eq!(spec["properties"]["suspend"]["default"], false);
 }
 

@@ -82,6 +82,7 @@ fn compose(
         member,
         revision: row.key.revision,
         locale: row.locale.unwrap_or(Locale::Ko),
+        default_locale: Locale::Ko,
         name,
         amounts: row.amounts,
         lines: &lines,

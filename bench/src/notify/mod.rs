@@ -98,6 +98,7 @@ async fn begin(
         rehearsal: false,
         templates,
         max_per_second: None,
+        skip_zero: false,
     };
     let id = match store::notification::begin_run(&pool, &begin).await? {
         BeginResult::Started(id) => id,

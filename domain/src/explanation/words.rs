@@ -4,10 +4,11 @@ use jiff::civil::DateTime;
 
 use super::numbers::{amount, decimal, exact, exact_amount, exact_price, grouped, rate};
 use super::{Evidence, LineUsage};
+use crate::locale::Locale;
 use crate::money::{Currency, Fraction, MinorUnits};
 use crate::month::{BillingMonth, DaySet};
 use crate::price_book::{
-    BillRounding, DiscountKind, DiscountTarget, Plan, PriceBook, Proration, RoundingMode, Tax, TaxMode,
+    BillRounding, DiscountKind, DiscountTarget, Names, Plan, PriceBook, Proration, RoundingMode, Tax, TaxMode,
 };
 use crate::pricing::{AdjustmentIdentity, Discounting, Overage, Segment, Step, StepKind};
 
@@ -46,7 +47,7 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn unlimited(&self, plan: &Plan) -> String {
-        format!("free with {}", named(&plan.name, &plan.code))
+        format!("free with {}", named(&plan.names, &plan.code))
     }
 
     fn fee(
@@ -57,7 +58,7 @@ impl<'a> Words<'a> {
         charged: i128,
     ) -> (String, Vec<String>) {
         let plan = segment.plan;
-        let title = format!("{}, {}", named(&plan.name, &plan.code), self.period(segment.days));
+        let title = format!("{}, {}", named(&plan.names, &plan.code), self.period(segment.days));
         let fee = self.amount(plan.base_fee.exact());
         let steps = if segment.days.count() == self.month.days() {
             vec![format!("The fee of the whole month: {fee}.")]
@@ -99,7 +100,7 @@ impl<'a> Words<'a> {
         let title = format!(
             "{} with {}, {}",
             kind_name(kind),
-            named(&plan.name, &plan.code),
+            named(&plan.names, &plan.code),
             self.period(segment.days)
         );
         if *used == 0 {
@@ -212,7 +213,7 @@ impl<'a> Words<'a> {
 
     fn discount(&self, discounting: &Discounting<'_>, taken: i128) -> (String, Vec<String>) {
         let Discounting { discount, days: granted, covered, target, exact, room } = discounting;
-        let title = format!("Discount {}", named(&discount.name, &discount.code));
+        let title = format!("Discount {}", named(&discount.names, &discount.code));
         let of = match discount.applies_to {
             DiscountTarget::Base => "the fees",
             DiscountTarget::Usage => "the usage",
@@ -366,7 +367,8 @@ fn days(count: u32) -> String {
 }
 
 /// `LTE 33 (LTE-33)`, or only the code.
-fn named(name: &str, code: &str) -> String {
+fn named(names: &Names, code: &str) -> String {
+    let name = names.in_first_of(&[Locale::En]);
     if name == code || name.is_empty() { code.to_owned() } else { format!("{name} ({code})") }
 }
 

@@ -1,5 +1,6 @@
 //! A valid price book: plans, discounts, tax and rounding.
 
+use super::names::Names;
 use super::problem::{PriceBookError, Problems};
 use crate::digest::Sha256Digest;
 use crate::money::{Currency, Decimal, MinorUnits};
@@ -31,7 +32,7 @@ pub struct PriceBook {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub code: String,
-    pub name: String,
+    pub names: Names,
     pub kind: PlanKind,
     pub base_fee: MinorUnits,
     /// The usage that the plan charges for, sorted by kind. Other kinds are free. Always empty for
@@ -69,7 +70,7 @@ pub struct Tier {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discount {
     pub code: String,
-    pub name: String,
+    pub names: Names,
     pub kind: DiscountKind,
     pub value: Decimal,
     pub applies_to: DiscountTarget,

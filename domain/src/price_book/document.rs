@@ -34,7 +34,7 @@ pub(super) struct Book {
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a plan: a mapping")]
 pub(super) struct Plan {
     pub(super) code: String,
-    pub(super) name: Option<String>,
+    pub(super) name: Option<Name>,
     #[serde(rename = "type", default)]
     pub(super) kind: PlanType,
     pub(super) base_fee: Whole,
@@ -69,7 +69,7 @@ pub(super) struct Tier {
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a discount: a mapping")]
 pub(super) struct Discount {
     pub(super) code: String,
-    pub(super) name: Option<String>,
+    pub(super) name: Option<Name>,
     pub(super) kind: DiscountKind,
     pub(super) value: Quoted,
     pub(super) applies_to: AppliesTo,
@@ -128,6 +128,60 @@ pub(super) struct BillRounding {
 pub(super) enum RoundingMode {
     Down,
     HalfUp,
+}
+
+/// One name for every language, or one for each, in the order they are written.
+pub(super) enum Name {
+    OfEveryLanguage(String),
+    OfEach(Vec<(String, String)>),
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameVisitor;
+
+        impl<'de> Visitor<'de> for NameVisitor {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name, or a mapping from languages to names")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Name, E> {
+                Ok(Name::OfEveryLanguage(text.to_owned()))
+            }
+
+            // A whole number is the same as text. Of other values, the parser has lost how they were written.
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Name, E> {
+                Ok(Name::OfEveryLanguage(number.to_string()))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Name, E> {
+                Ok(Name::OfEveryLanguage(number.to_string()))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Name, E> {
+                Err(E::custom("write this name in quotes"))
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Name, E> {
+                Err(E::custom("write this name in quotes"))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Name, A::Error> {
+                let mut names: Vec<(String, String)> = Vec::new();
+                while let Some((language, name)) = map.next_entry::<String, String>()? {
+                    if names.iter().any(|(other, _)| *other == language) {
+                        return Err(A::Error::custom(format_args!("language `{language}` is listed twice")));
+                    }
+                    names.push((language, name));
+                }
+                Ok(Name::OfEach(names))
+            }
+        }
+
+        deserializer.deserialize_any(NameVisitor)
+    }
 }
 
 /// A whole number, without quotes.

@@ -5,6 +5,7 @@
 
 mod book;
 mod document;
+mod names;
 mod problem;
 mod validate;
 
@@ -12,6 +13,7 @@ pub use book::{
     BillRounding, Discount, DiscountKind, DiscountTarget, Plan, PlanKind, PriceBook, Proration, RoundingMode,
     Tax, TaxMode, Tier, UsageRate,
 };
+pub use names::Names;
 pub use problem::{PriceBookError, Problem};
 
 use crate::digest::Sha256Digest;
@@ -23,6 +25,8 @@ impl PriceBook {
     /// The invalid fields, each with its reason: all of them where the text has the right
     /// structure, otherwise the first.
     pub fn parse(text: &str) -> Result<Self, PriceBookError> {
-        validate::validate(document::read(text)?, Sha256Digest::of(text.as_bytes()))
+        // An editor may have put a byte-order mark before it, which YAML does not have.
+        let plain = text.strip_prefix('\u{feff}').unwrap_or(text);
+        validate::validate(document::read(plain)?, Sha256Digest::of(text.as_bytes()))
     }
 }

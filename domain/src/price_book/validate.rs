@@ -7,6 +7,7 @@ use super::book::{
     Tax, TaxMode, Tier, UsageRate,
 };
 use super::document;
+use super::names::{Names, is_language_tag};
 use super::problem::{PriceBookError, Problems};
 use crate::digest::Sha256Digest;
 use crate::money::{Currency, Decimal, MinorUnits};
@@ -91,8 +92,8 @@ fn plans(p: &mut Problems, raw: Vec<document::Plan>, declared: &[String]) -> Vec
                 (PlanKind::Addon, Vec::new())
             }
         };
-        let name = raw.name.unwrap_or_else(|| raw.code.clone());
-        Some(Plan { name, code: raw.code, kind, base_fee: MinorUnits::new(base_fee?), usage })
+        let names = names(p, &format!("{at}.name"), raw.name, &raw.code);
+        Some(Plan { names, code: raw.code, kind, base_fee: MinorUnits::new(base_fee?), usage })
     };
     raw.into_iter().enumerate().filter_map(|(i, raw)| plan(p, format!("plans[{i}]"), raw)).collect()
 }
@@ -165,9 +166,9 @@ fn discounts(p: &mut Problems, raw: Vec<document::Discount>) -> Vec<Discount> {
         };
         let priority = whole(p, &format!("{at}.priority"), raw.priority, 0);
         let cap = amount(p, &format!("{at}.cap"), raw.cap);
-        let name = raw.name.unwrap_or_else(|| raw.code.clone());
+        let names = names(p, &format!("{at}.name"), raw.name, &raw.code);
         Some(Discount {
-            name,
+            names,
             code: raw.code,
             kind,
             value: value?,
@@ -178,6 +179,27 @@ fn discounts(p: &mut Problems, raw: Vec<document::Discount>) -> Vec<Discount> {
         })
     };
     raw.into_iter().enumerate().filter_map(|(i, raw)| discount(p, format!("discounts[{i}]"), raw)).collect()
+}
+
+/// The names; without any, the code stands in.
+fn names(p: &mut Problems, at: &str, raw: Option<document::Name>, code: &str) -> Names {
+    let each = match raw {
+        None => return Names::of_every_language(code),
+        Some(document::Name::OfEveryLanguage(name)) => return Names::of_every_language(name),
+        Some(document::Name::OfEach(each)) => each,
+    };
+    for (language, name) in &each {
+        if !is_language_tag(language) {
+            p.add(at, format!("`{language}` is not a language tag, such as ko or pt-BR"));
+        }
+        if name.trim().is_empty() {
+            p.add(format!("{at}.{language}"), "is empty");
+        }
+    }
+    Names::of_each(each).unwrap_or_else(|| {
+        p.add(at, "has no language: name one, such as ko");
+        Names::of_every_language(code)
+    })
 }
 
 fn check_kinds(p: &mut Problems, kinds: &[String]) {

@@ -69,6 +69,14 @@ fn each_problem_has_a_path_and_a_reason() {
             "[data, sms",
             "usageKinds: did not find expected ',' or ']' at line 6 column 6, while parsing a flow sequence at line 5 column 13",
         ),
+        // Names.
+        (
+            "name: Phone insurance,",
+            "name: { ko_KR: a },",
+            "plans[2].name: `ko_KR` is not a language tag, such as ko or pt-BR",
+        ),
+        ("name: Phone insurance,", "name: { en: ' ' },", "plans[2].name.en: is empty"),
+        ("name: Phone insurance,", "name: {},", "plans[2].name: has no language: name one, such as ko"),
         // Numbers.
         (
             "\"1.98\"",
@@ -294,6 +302,27 @@ fn optional_fields_may_be_left_out() {
     // Unquoted text stays text, even if YAML would read it as a number.
     assert_eq!(book.version, "1.10");
     let plan = book.plan("42").unwrap();
-    assert_eq!((plan.name.as_str(), plan.kind, plan.usage.len()), ("42", PlanKind::Base, 0));
+    assert_eq!((plan.names.in_first_of(&[]), plan.kind, plan.usage.len()), ("42", PlanKind::Base, 0));
     assert_eq!((book.discounts().len(), book.tax, book.bill_rounding, book.valid_to), (0, None, None, None));
+}
+
+#[test]
+fn names_are_one_for_every_language_or_one_for_each() {
+    use domain::locale::Locale::{En, Ko};
+    for (name, in_korean, in_english) in [
+        ("Music", "Music", "Music"),
+        ("89", "89", "89"),
+        ("'1.10'", "1.10", "1.10"),
+        ("{ ko: 음악, en: Music }", "음악", "Music"),
+        ("{ en-GB: Music, ko: 89 }", "89", "Music"),
+        ("{ de: Musik }", "Musik", "Musik"),
+    ] {
+        let book = format!(
+            "\u{feff}version: a\ncurrency: USD\ntimeZone: UTC\nvalidFrom: 2026-01\nusageKinds: []\n\
+             plans: [ {{ code: M, name: {name}, baseFee: 1 }} ]\n"
+        );
+        let book = PriceBook::parse(&book).unwrap();
+        let names = &book.plan("M").unwrap().names;
+        assert_eq!((names.in_first_of(&[Ko]), names.in_first_of(&[En])), (in_korean, in_english), "{name}");
+    }
 }

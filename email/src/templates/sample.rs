@@ -38,6 +38,7 @@ pub(crate) fn try_each<E>(mut check: impl FnMut(&Bill<'_>) -> Result<(), E>) -> 
                     member: MemberId::LAST,
                     revision: Revision::FIRST,
                     locale,
+                    default_locale: locale,
                     name: &name,
                     amounts,
                     lines,

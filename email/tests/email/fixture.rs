@@ -124,6 +124,7 @@ impl BillFixture {
             member: MemberId::try_from(9_007_199_254_740_993).unwrap(),
             revision: if corrects.is_some() { 2.try_into().unwrap() } else { Revision::FIRST },
             locale: self.locale,
+            default_locale: Locale::Ko,
             name: &self.name,
             amounts: self.amounts,
             lines: &self.lines,

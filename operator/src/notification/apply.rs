@@ -58,6 +58,7 @@ async fn begin(
         selection: plan.selection,
         scope: &plan.scope,
         rehearsal: run.spec.rehearsal,
+        skip_zero: run.spec.skip_zero,
         templates: &plan.templates,
         max_per_second: run.spec.max_per_second,
     };

@@ -23,6 +23,8 @@ pub struct BeginRequest<'a> {
     pub selection: Selection,
     pub scope: &'a Scope,
     pub rehearsal: bool,
+    /// Leaves bills of 0 unsent.
+    pub skip_zero: bool,
     /// Stored under their digest, and read by it as long as the run lasts.
     pub templates: &'a TemplateSet,
     /// Emails per second, all consumers together. None: no limit.
@@ -119,8 +121,8 @@ async fn insert_run(
     };
     let id = sqlx::query_scalar!(
         "insert into notification (run, run_uid, month, selection, from_member, to_member, member_ids, rehearsal,
-                                   templates, max_per_second, job)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning id",
+                                   skip_zero, templates, max_per_second, job)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) returning id",
         request.run,
         request.run_uid,
         month,
@@ -129,6 +131,7 @@ async fn insert_run(
         to,
         members.as_deref(),
         request.rehearsal,
+        request.skip_zero,
         templates.sha256,
         request.max_per_second,
         job

@@ -54,6 +54,8 @@ pub mod reasons {
     pub const NOTHING_TO_CORRECT: &str = "NOTHING_TO_CORRECT";
     /// The member has no address. Consumers write it.
     pub const NO_ADDRESS: &str = "NO_ADDRESS";
+    /// The bill is of 0, and the run leaves such bills unsent. Consumers write it.
+    pub const ZERO_AMOUNT: &str = "ZERO_AMOUNT";
     /// The delivery was handed over, and its lease expired before an outcome was recorded.
     pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 }

@@ -74,6 +74,8 @@ pub struct RunFacts {
     pub month: BillingMonth,
     pub selection: Selection,
     pub rehearsal: bool,
+    /// Bills of 0 are skipped.
+    pub skip_zero: bool,
     pub state: NotificationState,
     /// Every target is written; none is added later.
     pub selected: bool,
@@ -92,6 +94,7 @@ struct FactsRow {
     month: String,
     selection: String,
     rehearsal: bool,
+    skip_zero: bool,
     state: String,
     selected: bool,
     targets: i64,
@@ -110,6 +113,7 @@ impl TryFrom<FactsRow> for RunFacts {
             month: read_month("notification.month", &row.month)?,
             selection: Selection::parse(&row.selection)?,
             rehearsal: row.rehearsal,
+            skip_zero: row.skip_zero,
             state: NotificationState::parse(&row.state)?,
             selected: row.selected,
             targets: row.targets,
@@ -137,7 +141,8 @@ pub(super) async fn find_run(
 ) -> Result<Option<RunFacts>, NotificationError> {
     let row = sqlx::query_as!(
         FactsRow,
-        "select id, run, month, selection, rehearsal, state, selected, targets, round, templates, max_per_second
+        "select id, run, month, selection, rehearsal, skip_zero, state, selected, targets, round, templates,
+                max_per_second
          from notification where run_uid = $1",
         run_uid
     )
@@ -157,8 +162,8 @@ pub async fn read_latest_runs(
 ) -> Result<Vec<RunFacts>, NotificationError> {
     sqlx::query_as!(
         FactsRow,
-        "select distinct on (run) id, run, month, selection, rehearsal, state, selected, targets, round, templates,
-                max_per_second
+        "select distinct on (run) id, run, month, selection, rehearsal, skip_zero, state, selected, targets, round,
+                templates, max_per_second
          from notification where run = any($1) order by run, id desc",
         names
     )

@@ -69,6 +69,7 @@ async fn run(
         selection,
         scope,
         rehearsal: false,
+        skip_zero: false,
         templates: &templates,
         max_per_second: None,
     };

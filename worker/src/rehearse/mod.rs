@@ -197,6 +197,7 @@ fn outcomes(keys: &[BillKey], rendered: Vec<(BillKey, Rendered)>) -> Vec<(BillKe
         .map(|(key, rendered)| match rendered {
             Rendered::Email(_) => (key, Outcome::Rendered, None),
             Rendered::NoAddress => (key, Outcome::Skipped, Some(reasons::NO_ADDRESS.to_owned())),
+            Rendered::ZeroAmount => (key, Outcome::Skipped, Some(reasons::ZERO_AMOUNT.to_owned())),
             Rendered::Failed(reason) => (key, Outcome::Failed, Some(reason)),
         })
         .collect();

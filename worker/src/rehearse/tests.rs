@@ -54,6 +54,24 @@ async fn everything_is_rendered_and_failures_are_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bills_of_0_are_skipped_if_the_run_asks_for_it() {
+    let fixture = Fixture::new(2).await;
+    fixture.member(1, Some("one@example.com")).await;
+    fixture.member(2, None).await;
+    fixture.sql("alter table bill disable trigger all; update bill set total_amount = 0").await;
+    for (uid, skip_zero, expected) in [
+        (1, true, "1 SKIPPED ZERO_AMOUNT, 2 SKIPPED ZERO_AMOUNT"),
+        (2, false, "1 RENDERED, 2 SKIPPED NO_ADDRESS"),
+    ] {
+        let id = fixture.begin_with(uid, true, skip_zero).await;
+        assert_eq!(fixture.rehearse(uid).await, Completion::Done);
+        let of_run = format!("{OUTCOMES} where notification = {}", id.0);
+        assert_eq!(fixture.one(&of_run).await, expected);
+        assert!(notification::finish_run(&fixture.operator, id).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_rehearsal_ends() {
     let fixture = Fixture::new(4).await;
     let id = fixture.begin(1, true).await;

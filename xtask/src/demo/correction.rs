@@ -18,8 +18,10 @@ use crate::stack::NAMESPACE;
 const CONFIG_MAP: &str = "demo-pricebook-corrected";
 
 /// The add-on of about one member in twelve, as it was priced and as it should have been.
-const WRONG: &str = "{ code: MUSIC, name: Music streaming, type: addon, baseFee: 8690 }";
-const RIGHT: &str = "{ code: MUSIC, name: Music streaming, type: addon, baseFee: 7590 }";
+const WRONG: &str =
+    "{ code: MUSIC, name: { ko: 음악 스트리밍, en: Music streaming }, type: addon, baseFee: 8690 }";
+const RIGHT: &str =
+    "{ code: MUSIC, name: { ko: 음악 스트리밍, en: Music streaming }, type: addon, baseFee: 7590 }";
 
 /// The runs of a corrected month.
 pub(super) struct Correction {

@@ -128,6 +128,7 @@ async fn a_rehearsal_changes_no_delivery() {
         selection: Selection::Ready,
         scope: &Scope::Everyone,
         rehearsal: true,
+        skip_zero: false,
         templates: &templates(),
         max_per_second: None,
     };

@@ -84,6 +84,7 @@ impl Fixture {
             selection,
             scope,
             rehearsal: false,
+            skip_zero: false,
             templates: &templates(),
             max_per_second: None,
         };

@@ -25,6 +25,7 @@ async fn run(fixture: &BillingFixture, uid: u128, selection: Selection) -> (RunF
         selection,
         scope: &Scope::Members(vec![super::fixture::member(MEMBER)]),
         rehearsal: false,
+        skip_zero: false,
         templates: &templates(),
         max_per_second: None,
     };

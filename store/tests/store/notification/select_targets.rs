@@ -24,6 +24,7 @@ async fn a_month_without_live_bills_rejects_runs() {
         selection: Selection::Ready,
         scope: &Scope::Everyone,
         rehearsal: false,
+        skip_zero: false,
         templates: &templates(),
         max_per_second: None,
     };

@@ -178,6 +178,9 @@ impl Preparer {
                 Rendered::NoAddress => {
                     self.end(delivery, Outcome::Skipped, reasons::NO_ADDRESS.to_owned(), ack);
                 }
+                Rendered::ZeroAmount => {
+                    self.end(delivery, Outcome::Skipped, reasons::ZERO_AMOUNT.to_owned(), ack);
+                }
                 Rendered::Failed(reason) => self.end(delivery, Outcome::Failed, reason, ack),
             }
         }

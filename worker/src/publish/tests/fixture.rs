@@ -75,6 +75,11 @@ impl Fixture {
 
     /// Begins a run with this uid and opens its first round.
     pub(crate) async fn begin(&self, uid: u128, rehearsal: bool) -> NotificationId {
+        self.begin_with(uid, rehearsal, false).await
+    }
+
+    /// The same, for a run that leaves bills of 0 unsent or not.
+    pub(crate) async fn begin_with(&self, uid: u128, rehearsal: bool, skip_zero: bool) -> NotificationId {
         let files = templates();
         let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
         let asked = BeginRequest {
@@ -84,6 +89,7 @@ impl Fixture {
             selection: Selection::Ready,
             scope: &Scope::Everyone,
             rehearsal,
+            skip_zero,
             templates: &TemplateSet { sha256, files },
             max_per_second: None,
         };

@@ -85,6 +85,7 @@ impl Fixture {
             selection,
             scope: &Scope::Everyone,
             rehearsal: false,
+            skip_zero: false,
             templates: &TemplateSet { sha256, files },
             max_per_second,
         };
