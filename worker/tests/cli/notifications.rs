@@ -31,6 +31,7 @@ async fn begun(rehearsal: bool) -> Site {
         selection: Selection::Ready,
         scope: &Scope::Everyone,
         rehearsal,
+        skip_zero: false,
         templates: &TemplateSet { sha256, files },
         max_per_second: None,
     };
