@@ -84,14 +84,16 @@ fn a_template_becomes_the_spec_of_a_months_run() {
         "parallelism": 3, "chunkSize": 500, "suspend": true, "ttlSecondsAfterFinished": 60,
     });
     let billing: BillingTemplate = serde_json::from_value(full.clone()).unwrap();
-    assert_eq!(serde_json::to_value(&billing).unwrap(), full);
+    let written = serde_json::to_value(&billing).unwrap();
+    assert_eq!(written, full);
+    assert_eq!(serde_json::from_value::<BillingTemplate>(written).unwrap(), billing);
     let mut expected = full;
     expected["month"] = json!("2026-10");
     let expected: BillingRunSpec = serde_json::from_value(expected).unwrap();
     assert_eq!(billing.of_month("2026-10".to_owned()), expected);
 
     let full = json!({
-        "scope": {"memberIds": [1, 2]}, "templateRef": {"name": "texts"}, "rehearsal": true,
+        "scope": {"memberIds": [1, 2]}, "templateRef": {"name": "texts"}, "rehearsal": true, "skipZero": true,
         "maxPerSecond": 5, "suspend": false, "ttlSecondsAfterFinished": 60,
     });
     let notification: NotificationTemplate = serde_json::from_value(full.clone()).unwrap();
