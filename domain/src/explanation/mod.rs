@@ -9,13 +9,14 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use words::Words;
+
 use crate::money::Currency;
 use crate::month::BillingMonth;
 use crate::pricing::{
     AdjustmentIdentity, Bill, Eligibility, Overage, Pricer, Rating, Segments, Step, StepKind, rate_usage,
 };
 use crate::zone::Zone;
-use words::Words;
 
 /// The usage records of one kind between two boundaries of the member's usage, as they were summed for
 /// pricing.

@@ -328,7 +328,7 @@ async fn invalid_billing_schedules(installation: &Installation) -> Result<()> {
         ("invalid", json!({"schedule": "0 2 30 2 *"}), never),
         ("invalid", json!({"schedule": "0 2 30-31 02 *"}), never),
         ("invalid", json!({"schedule": "0 2 31 4,11 *"}), never),
-        ("invalid", json!({"billing": null}), "spec.billing: Required value"),
+        ("invalid", json!({"billing": null}), "spec.billing in body must be of type object"),
         (
             "invalid",
             json!({"billing": {}}),

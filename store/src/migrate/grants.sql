@@ -34,7 +34,7 @@ grant execute on function open_billing_month(text), analyze_billing_month(text) 
 -- The operator begins notification runs, opens their rounds and ends them. It ends deliveries and targets whose lease has expired,
 -- which requires updates of these columns. It deletes consumers that are gone.
 grant insert on template_set, publication to :operator;
-grant insert (run, run_uid, month, selection, from_member, to_member, member_ids, rehearsal, templates, max_per_second, job),
+grant insert (run, run_uid, month, selection, from_member, to_member, member_ids, rehearsal, skip_zero, templates, max_per_second, job),
     update (max_per_second, state, round, closed_at, reason) on notification to :operator;
 grant update (waiting, done_at) on publication to :operator;
 grant update (state, attempt, before, holder, lease_until, ended_at, reason) on delivery to :operator;

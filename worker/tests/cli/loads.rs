@@ -117,7 +117,7 @@ async fn other_values_are_a_new_version_and_the_last_line_wins() {
             "2 LTE-33 2026-01-01 2026-11-01 1",
         ]
     );
-    assert_eq!(jobs(&site).await[1], "LOAD SUCCEEDED 8 5 0 3");
+    assert_eq!(jobs(&site).await[1], "LOAD SUCCEEDED 8 4 0 4");
     // Back to what it was first: a version again.
     site.load(&site.folder("in", &[("subscriptions.csv", SUBSCRIPTIONS)])).with(0);
     assert_eq!(site.rows(versions).await.len(), 5);

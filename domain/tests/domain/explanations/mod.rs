@@ -13,7 +13,7 @@ fn text(book: &str, member: &Member, of: &str) -> String {
 
 #[test]
 fn the_worked_example_is_explained() {
-    assert_eq!(text(BOOK, &example::member(), "2026-10"), include_str!("explanations/worked_example.txt"));
+    assert_eq!(text(BOOK, &example::member(), "2026-10"), include_str!("worked_example.txt"));
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn a_change_of_plan_and_back_is_explained_part_by_part() {
         .used("voice", 60_000, "2026-10-25T18:00:00+09:00")
         .used("data", 1, "2026-10-15T12:00:00+09:00")
         .used("roaming", 5, "2026-10-15T12:00:00+09:00");
-    assert_eq!(text(BOOK, &member, "2026-10"), include_str!("explanations/plan_and_back.txt"));
+    assert_eq!(text(BOOK, &member, "2026-10"), include_str!("plan_and_back.txt"));
 }
 
 #[test]
@@ -62,9 +62,9 @@ billRounding: { unit: 5, mode: half-up }
         .used("voice", 4_812, "2026-02-21T09:30:00-05:00")
         .used("minutes", 12, "2026-02-14T09:30:00-05:00")
         .used("minutes", 12, "2026-02-15T09:30:00-05:00");
-    assert_eq!(text(book, &member, "2026-02"), include_str!("explanations/tiers_and_cents.txt"));
+    assert_eq!(text(book, &member, "2026-02"), include_str!("tiers_and_cents.txt"));
     let all_is_discounted = member.granted("REST", "2026-01-01", "");
-    assert_eq!(text(book, &all_is_discounted, "2026-02"), include_str!("explanations/nothing_left.txt"));
+    assert_eq!(text(book, &all_is_discounted, "2026-02"), include_str!("nothing_left.txt"));
 }
 
 #[test]
