@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn an_object_without_an_end_is_ready_unless_a_condition_is_false() {
         let scheduled = with("Scheduled", true, "Scheduled");
-        assert_eq!(summary(&of_object(&[scheduled.clone()])), "Ready:Scheduled");
+        assert_eq!(summary(&of_object(std::slice::from_ref(&scheduled))), "Ready:Scheduled");
         let suspended = with(PROGRESSING, false, "Suspended");
         assert_eq!(summary(&of_object(&[scheduled.clone(), suspended])), "!Ready:Suspended");
         let invalid = with(PROGRESSING, false, "InvalidSpec");

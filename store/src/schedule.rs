@@ -82,5 +82,5 @@ pub async fn read_last_month(pool: &PgPool, prefix: &str) -> Result<Option<Billi
     .fetch_one(pool)
     .await
     .during("cannot read the last month that the schedule has billed")?;
-    Ok(month.map(|month| read_month("revision.month", &month)).transpose()?)
+    month.map(|month| read_month("revision.month", &month)).transpose()
 }

@@ -101,7 +101,6 @@ fn receive(input: impl Read, folder: &Path) -> CommandResult<()> {
         files += 1;
         bytes += copied;
     }
-    drop(archive);
     if input.ended {
         return Err(incomplete(io::ErrorKind::UnexpectedEof.into()));
     }
