@@ -1,5 +1,5 @@
 //! Creates the runs of a schedule and deletes finished ones. Every action can be repeated: a run
-//! that exists already, whoever made it, is left alone.
+//! that exists already is left alone, even one that somebody else created.
 
 use api::labels::{CREATED_BY, MANAGED_BY, MANAGER, MONTH};
 use api::reconciled::Reconciled;

@@ -1,4 +1,4 @@
-//! Which check a verification makes right now, for whoever waits for it.
+//! Which check a verification is running, for progress reports.
 
 use std::sync::{Mutex, PoisonError};
 

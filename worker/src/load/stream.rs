@@ -55,7 +55,7 @@ async fn receive_all(folders: &TempDir, files: &Path, stop: &CancellationToken) 
     let received = tokio::select! {
         received = receiving => received.context("reading standard input ended unexpectedly"),
         () = stop.cancelled() => {
-            // The reading thread may wait for input for ever.
+            // The reading thread can block on its input without end.
             drop(fs::remove_dir_all(folders.path()));
             std::process::exit(i32::from(ExitStatus::TryAgain.code()));
         }

@@ -27,10 +27,10 @@ pub(super) async fn add<R: Reconciled>(runs: &Api<R>, run: &R) -> Result<R, RunE
         .doing(|| format!("add the finalizer to {} {name}", R::KIND))
 }
 
-/// Removes the finalizer, whoever owns the field: in a run that was created from an exported one it
-/// is not this operator, and a server-side apply would leave it. The patch takes nothing from
-/// another run of this name, and no other finalizer. Returns the run as it is then, or none if it no
-/// longer exists.
+/// Removes the finalizer, also if another field manager owns it: in a run that was created from an
+/// exported one it is not this operator, and a server-side apply would leave it. The patch takes
+/// nothing from another run of this name, and no other finalizer. Returns the run as it is then, or
+/// none if it no longer exists.
 pub(crate) async fn remove<R>(runs: &Api<R>, run: &R) -> Result<Option<R>, RunError>
 where
     R: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
