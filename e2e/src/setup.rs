@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, Secret};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
@@ -119,6 +119,8 @@ impl Installation {
         self.database_is_available().await?;
         self.kafka.wait_until_available().await?;
         self.mail.set_rules(&[]).await?;
+        let quotas = Api::<ResourceQuota>::namespaced(self.client.clone(), &self.namespace);
+        quotas.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
         let deployments = Api::<Deployment>::namespaced(self.client.clone(), &self.namespace);
         if deployments.get("monthend-operator").await?.spec.replicas != Some(1) {
             self.scale_operator(1).await?;

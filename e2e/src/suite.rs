@@ -2,6 +2,7 @@
 //! afterwards.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -11,10 +12,15 @@ use tokio::runtime::Runtime;
 
 use crate::installation::Installation;
 
+/// With this many failures the installation itself is in doubt, and each further scenario would only
+/// wait for its time limit: the remaining ones fail at once.
+const MAX_FAILURES: usize = 8;
+
 /// What the scenarios share. There is no installation while scenarios are only listed.
 struct Shared {
     runtime: Runtime,
     installation: Mutex<Option<Arc<Installation>>>,
+    failures: AtomicUsize,
 }
 
 pub struct Suite {
@@ -25,7 +31,7 @@ pub struct Suite {
 impl Suite {
     pub fn new() -> Result<Self> {
         let runtime = Runtime::new().context("start tokio")?;
-        let shared = Arc::new(Shared { runtime, installation: Mutex::new(None) });
+        let shared = Arc::new(Shared { runtime, installation: Mutex::new(None), failures: AtomicUsize::new(0) });
         Ok(Self { shared, trials: Vec::new() })
     }
 
@@ -90,6 +96,9 @@ impl Shared {
     #[expect(clippy::print_stderr, reason = "a test runner reports progress on stderr")]
     fn run_scenario(&self, scenario: impl AsyncFnOnce(&Installation) -> Result<()>) -> Result<(), Failed> {
         let installation = self.installation().ok_or("there is no installation to test")?;
+        if self.failures.load(Ordering::Relaxed) >= MAX_FAILURES {
+            return Err(format!("not run, as {MAX_FAILURES} scenarios have failed").into());
+        }
         let start = Instant::now();
         self.runtime.block_on(async {
             let mut outcome = scenario(&installation).await;
@@ -102,7 +111,10 @@ impl Shared {
             }
             let cleaned = installation.clean_up().await.context("clean up after the scenario");
             eprintln!("    {:.0?}", start.elapsed());
-            outcome.and(cleaned).map_err(|error| Failed::from(causes(&error)))
+            outcome.and(cleaned).map_err(|error| {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                Failed::from(causes(&error))
+            })
         })
     }
 }

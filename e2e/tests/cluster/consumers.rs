@@ -109,15 +109,19 @@ async fn scaled(installation: &Installation) -> Result<()> {
 
     // The minimum again, after the cool-down.
     installation.wait_for_consumers(1).await?;
-    let events = installation.kubectl(&["get", "events", "-o", "json"]).await?;
-    let events: serde_json::Value = serde_json::from_str(&events)?;
-    let scaling_events = events["items"].as_array().into_iter().flatten().filter(|event| {
-        // Only Events of the operator, not those of the Deployment controller.
-        let reporter = format!("{}{}", event["reportingComponent"], event["source"]["component"]);
-        let about = event["involvedObject"]["name"].as_str().or_else(|| event["regarding"]["name"].as_str());
-        about == Some(e2e::consumers::DEPLOYMENT) && reporter.contains("monthend-operator")
-    });
-    ensure!(scaling_events.count() >= 2, "no Events for scaling out and in");
+    wait::until_true("Events for scaling out and in", LIMIT, async || {
+        let events = installation.kubectl(&["get", "events", "-o", "json"]).await?;
+        let events: serde_json::Value = serde_json::from_str(&events)?;
+        let scaling_events = events["items"].as_array().into_iter().flatten().filter(|event| {
+            // Only Events of the operator, not those of the Deployment controller.
+            let reporter = format!("{}{}", event["reportingComponent"], event["source"]["component"]);
+            let about =
+                event["involvedObject"]["name"].as_str().or_else(|| event["regarding"]["name"].as_str());
+            about == Some(e2e::consumers::DEPLOYMENT) && reporter.contains("monthend-operator")
+        });
+        Ok(scaling_events.count() >= 2)
+    })
+    .await?;
     let metrics = installation.operator_get("metrics").await?;
     for direction in ["out", "in"] {
         let counted = metrics.lines().any(|line| {

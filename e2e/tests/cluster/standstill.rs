@@ -58,10 +58,12 @@ async fn refused_job(installation: &Installation) -> Result<()> {
     put_quota(installation, "no-jobs", json!({"count/jobs.batch": "0"})).await?;
     let message = says(installation, "refused-job", "ActionRefused").await?;
     ensure!(message.contains("exceeded quota: no-jobs"), "{message}");
-    let warnings = installation
-        .kubectl(&["get", "events", "--field-selector", "reason=ActionRefused,type=Warning", "-o", "name"])
-        .await?;
-    ensure!(warnings.lines().count() == 1, "Events of the refusal: {warnings}");
+    // The Event comes after the condition. The refusal repeats, its Event does not.
+    let warnings = ["get", "events", "--field-selector", "reason=ActionRefused,type=Warning", "-o", "name"];
+    wait::until_true("one Event of the refusal", LIMIT, async || {
+        Ok(installation.kubectl(&warnings).await?.lines().count() == 1)
+    })
+    .await?;
     delete_quota(installation, "no-jobs").await?;
     goes_on(installation, "refused-job").await
 }
