@@ -119,11 +119,8 @@ impl<'a, R: Run> ClusterReader<'a, R> {
         }
         let Some(pod) = pods.iter().find(|pod| pod_messages::is_being_created(pod)) else { return Ok(None) };
         let events = self.events(&pod.uid().unwrap_or_default(), "type=Warning").await?;
-        let waiting = |words| {
-            WorkerProblem::Waiting(format!(
-                "pod {} cannot start (ContainerCreating): {words}",
-                pod.name_any()
-            ))
+        let waiting = |words: String| {
+            WorkerProblem::Waiting(pod_messages::cannot_start(pod, pod_messages::CREATING, &words))
         };
         Ok(last_words(&events, now).map(waiting))
     }

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 
 use super::exit_codes;
 
-const CREATING: &str = "ContainerCreating";
+pub(in crate::controller) const CREATING: &str = "ContainerCreating";
 const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// Characters of a pod's own message that a condition quotes.
 const LONGEST_QUOTE: usize = 600;
@@ -45,7 +45,14 @@ pub(crate) fn problem(pod: &Pod) -> Option<String> {
     // Why a container that is started again and again ended.
     let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let last = last.map_or_else(String::new, |ended| format!("; {}", describe(pod, ended)));
-    Some(format!("pod {name} cannot start ({reason}): {message}{last}"))
+    Some(cannot_start(pod, reason, &format!("{message}{last}")))
+}
+
+/// That a pod does not start, with its image, which the kubelet does not always name.
+pub(in crate::controller) fn cannot_start(pod: &Pod, reason: &str, words: &str) -> String {
+    let image = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.as_deref());
+    let image = image.map_or_else(String::new, |image| format!(" with image {image}"));
+    format!("pod {}{image} cannot start ({reason}): {words}", pod.name_any())
 }
 
 /// Whether the pod has not ended yet.
@@ -131,8 +138,8 @@ fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{
-        ContainerState, ContainerStateRunning, ContainerStateWaiting, ContainerStatus, PodCondition, PodSpec,
-        PodStatus,
+        Container, ContainerState, ContainerStateRunning, ContainerStateWaiting, ContainerStatus,
+        PodCondition, PodSpec, PodStatus,
     };
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
@@ -208,6 +215,13 @@ mod tests {
         assert_eq!(
             problem(&waiting("ImagePullBackOff")).unwrap(),
             "pod october-bill-1-x cannot start (ImagePullBackOff): no such image"
+        );
+        let mut never_pulled = waiting("ErrImageNeverPull");
+        let container = Container { image: Some("worker:2".to_owned()), ..Container::default() };
+        never_pulled.spec = Some(PodSpec { containers: vec![container], ..PodSpec::default() });
+        assert_eq!(
+            problem(&never_pulled).unwrap(),
+            "pod october-bill-1-x with image worker:2 cannot start (ErrImageNeverPull): no such image"
         );
         assert_eq!(problem(&waiting("ContainerCreating")), None);
         assert_eq!(problem(&with(ContainerState::default())), None);
