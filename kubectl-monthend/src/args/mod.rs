@@ -25,6 +25,7 @@ use crate::completion;
     version,
     max_term_width = 110,
     after_help = AFTER_HELP,
+    args_override_self = true,
     disable_help_subcommand = true
 )]
 pub(crate) struct Cli {

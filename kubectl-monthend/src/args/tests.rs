@@ -71,6 +71,8 @@ fn options_of_kubectl_are_taken_before_and_behind_the_command() {
     for line in [
         "kubectl-monthend -n billing --context prod status 2026-10 -o json",
         "kubectl-monthend status 2026-10 --namespace billing --context=prod --output json",
+        // An alias may have an option already: as with kubectl, the last one counts.
+        "kubectl-monthend -n other --context prod status -n billing 2026-10 -o yaml -o json",
     ] {
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
         assert_eq!(cli.global.namespace.as_deref(), Some("billing"), "{line}");
