@@ -174,7 +174,9 @@ impl ClockedInstallation {
         Ok(text)
     }
 
-    /// Moves the database's clock forward to this local time, and lets the operator see it.
+    /// Moves the database's clock forward to this local time, and lets the operator see it. Consumers
+    /// of before the move are deleted: the operator takes them for gone, as their last sign of life is
+    /// of long ago by this clock, so they would end by themselves, and wait longer each time.
     pub async fn move_clock(&self, local: &str, schedule: &str) -> Result<()> {
         let moved = sqlx::query(
             "update test_clock.ahead set by = ($1::timestamp at time zone $2) - pg_catalog.now()
@@ -186,6 +188,7 @@ impl ClockedInstallation {
         .await
         .with_context(|| format!("move the clock to {local}"))?;
         ensure!(moved.rows_affected() == 1, "the clock is after {local} already");
+        self.force_delete("notify").await?;
         self.nudge(schedule).await
     }
 
@@ -205,22 +208,26 @@ impl ClockedInstallation {
         let scale = ["kubectl", "-n", &self.namespace, "scale", &target, &replicas_text];
         shell::run(&scale, &[], None).await?;
         wait::until_true(&format!("{replicas} operators"), crate::runs::LIMIT, async || {
-            Ok(self.operators().await?.len() == usize::try_from(replicas)?)
+            Ok(self.pods("operator").await?.len() == usize::try_from(replicas)?)
         })
         .await
     }
 
     /// Deletes the operator's pod without a grace period. Its Deployment creates another one.
     pub async fn kill_operator(&self) -> Result<()> {
-        for pod in self.operators().await? {
+        self.force_delete("operator").await
+    }
+
+    async fn force_delete(&self, component: &str) -> Result<()> {
+        for pod in self.pods(component).await? {
             cluster::force_delete(&self.client, &self.namespace, &pod).await?;
         }
         Ok(())
     }
 
-    async fn operators(&self) -> Result<Vec<String>> {
-        let selector = "app.kubernetes.io/component=operator";
-        let pods = cluster::pods(&self.client, &self.namespace, selector).await?;
+    async fn pods(&self, component: &str) -> Result<Vec<String>> {
+        let selector = format!("app.kubernetes.io/component={component}");
+        let pods = cluster::pods(&self.client, &self.namespace, &selector).await?;
         Ok(pods.iter().map(cluster::pod_name).collect())
     }
 

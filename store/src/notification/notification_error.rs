@@ -10,7 +10,7 @@ pub enum NotificationError {
     Store(#[from] StoreError),
     #[error("notification {0} is not in the database")]
     NoSuchRun(String),
-    #[error("{0} are not in the database")]
+    #[error("the database does not have {0}")]
     NotKept(String),
     #[error("notification {id} is {}, so it cannot be {wanted}", state.as_str())]
     WrongState { id: i64, state: NotificationState, wanted: &'static str },
