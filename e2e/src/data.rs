@@ -23,7 +23,7 @@ pub const CORRECTED_MONTH: u32 = 4;
 pub const SCOPES_MONTH: &str = "2023-12";
 /// A month without usage that is never issued: each scenario that uses it leaves a rejected draft, so
 /// that several can.
-pub const DRAFTS_MONTH: &str = "2023-11";
+pub const DRAFTS_MONTH: &str = "2023-08";
 /// Number of members in a cohort. Not all of them get a bill.
 pub const COHORT_SIZE: u64 = 400;
 /// Members without an e-mail address.
@@ -45,7 +45,7 @@ pub const MARKUP_NAME: &str = r#"<b>Ann</b> & "Co" {{total}}"#;
 pub const PRICE_BOOK: &str = r#"version: e2e-1
 currency: KRW
 timeZone: Asia/Seoul
-validFrom: 2023-11
+validFrom: 2023-08
 usageKinds: [data, sms, voice]
 plans:
   - code: BASIC-33

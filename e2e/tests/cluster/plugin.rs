@@ -49,11 +49,9 @@ fn has(text: &str, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// A price book of the month: that of the data set, from an earlier month on.
+/// The price book of the data set, with another fee.
 async fn put_book(installation: &Installation, base_fee: &str) -> Result<()> {
-    let book = data::PRICE_BOOK
-        .replace("validFrom: 2023-11", "validFrom: 2023-01")
-        .replace("baseFee: 33000", &format!("baseFee: {base_fee}"));
+    let book = data::PRICE_BOOK.replace("baseFee: 33000", &format!("baseFee: {base_fee}"));
     installation.put_price_book(BOOK, &book).await
 }
 

@@ -37,7 +37,7 @@ async fn waits_for_price_book(installation: &Installation) -> Result<()> {
         ("rate: \"22.53\"", "rate: 22.53", "plans[0].usage.data.tiers[0].rate"),
         ("currency: KRW", "currency: USD", "KRW"),
         ("timeZone: Asia/Seoul", "timeZone: Europe/Paris", "Asia/Seoul"),
-        ("validFrom: 2023-11", "validFrom: 2030-01", "2030-01"),
+        ("validFrom: 2023-08", "validFrom: 2030-01", "2030-01"),
         ("kind: amount", "kind: amount, colour: red", "colour"),
         ("code: FLAT-89", "code: BASIC-33", "BASIC-33"),
     ] {
