@@ -177,6 +177,15 @@ pub(crate) async fn create_namespace(client: &Client, name: &str) -> Result<()> 
     Ok(())
 }
 
+async fn delete_without_finalizers(runs: &Runs, name: &str) -> kube::Result<()> {
+    runs.api.delete(name, &DeleteParams::default()).await?;
+    if runs.api.get_opt(name).await?.is_some() {
+        let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        runs.api.patch(name, &PatchParams::default(), &none).await?;
+    }
+    Ok(())
+}
+
 /// Removes the namespaces of an earlier test run. Its operator may no longer exist, so finalizers
 /// are removed here.
 pub(crate) async fn remove_leftovers(client: &Client, name: &str) -> Result<()> {
@@ -188,11 +197,10 @@ pub(crate) async fn remove_leftovers(client: &Client, name: &str) -> Result<()> 
     for kind in ["BillingSchedule", "NotificationRun", "BillingRun"] {
         let runs = Runs::new(client, name, kind);
         for run in runs.all().await.unwrap_or_default() {
-            let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-            let run = run.metadata.name.unwrap_or_default();
-            runs.api.delete(&run, &DeleteParams::default()).await?;
-            if runs.api.get_opt(&run).await?.is_some() {
-                runs.api.patch(&run, &PatchParams::default(), &none).await?;
+            match delete_without_finalizers(&runs, &run.metadata.name.unwrap_or_default()).await {
+                // Its schedule was deleted, and so was the run.
+                Err(kube::Error::Api(answer)) if answer.code == 404 => {}
+                deleted => deleted?,
             }
         }
     }

