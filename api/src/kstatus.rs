@@ -212,6 +212,9 @@ mod tests {
             reasons::RUN_LOST,
             reasons::DATABASE_RESTORED,
             reasons::MARKS_UNUSABLE,
+            reasons::SCHEDULE_INVALID,
+            reasons::MONTHS_MISSED,
+            reasons::NOTIFICATION_FAILED,
         ];
         for reason in needs_a_person {
             assert_eq!(health(&with(PROGRESSING, false, reason)), Health::Stalled, "{reason}");
