@@ -1,5 +1,6 @@
 //! The decisions, with a clock that the tests move, and without a cluster or a database.
 
+mod apply;
 mod decisions;
 mod emails;
 mod firings;
