@@ -227,6 +227,27 @@ fn a_suspended_schedule_still_says_what_was_not_sent() {
 }
 
 #[test]
+fn the_table_of_wrong_uses_has_these_words() {
+    let table = include_str!("../../../../docs/wrong-uses.md");
+    for words in [FAILED, PARTLY] {
+        assert!(table.contains(&format!("`{words}; the schedule does not send them by itself`")), "{words}");
+    }
+    let mut world = notified(RunState::Succeeded);
+    world.billing.clear();
+    world.months.clear();
+    let mut said = Vec::new();
+    world.pass();
+    said.push(stalled(&world).unwrap().1);
+    let failed = run("close-2026-11", month(NOV), world.now, RunState::Failed);
+    world.billing.push(failed);
+    world.pass();
+    said.push(stalled(&world).unwrap().1);
+    assert!(said[0].starts_with("2026-11 is not billed and has no run; "), "{}", said[0]);
+    assert!(table.contains("`2026-11 is not billed and has no run; …`"));
+    assert!(table.contains(&format!("`{}`", said[1])), "{}", said[1]);
+}
+
+#[test]
 fn bills_that_stay_without_a_notification_are_named() {
     const DEC: &str = "2026-12";
     // The notification of December was refused for longer than the schedule tries.
