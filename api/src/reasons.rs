@@ -113,6 +113,8 @@ reasons! {
     SCHEDULED = "Scheduled";
     /// Months are due that the schedule does not bill by itself.
     MONTHS_MISSED = "MonthsMissed";
+    /// The e-mails of a month were not all sent, and the schedule does not send them again by itself.
+    NOTIFICATION_FAILED = "NotificationFailed";
     /// The schedule has created a run.
     RUN_CREATED = "RunCreated";
     /// The schedule has deleted a finished run, to keep to its history limits.

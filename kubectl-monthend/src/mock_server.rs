@@ -31,6 +31,11 @@ impl Call {
         Self::new(Method::GET, path, Value::Null, 200, answer)
     }
 
+    /// A call that is never answered, as a watch without changes.
+    pub(crate) fn unanswered(path: &str) -> Self {
+        Self { code: 0, ..Self::get(path, &Value::Null) }
+    }
+
     /// An answer that is no JSON, as a log is.
     pub(crate) fn text(path: &str, answer: &str) -> Self {
         Self { answer: answer.to_owned(), ..Self::get(path, &Value::Null) }
@@ -56,6 +61,7 @@ fn contains(whole: &Value, part: &Value) -> bool {
 pub(crate) fn serve(calls: Vec<Call>) -> (Cluster, JoinHandle<()>) {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let server = tokio::spawn(async move {
+        let mut unanswered = Vec::new();
         for call in calls {
             let expected = format!("{} {}", call.method, call.path);
             let next = tokio::time::timeout(Duration::from_secs(10), handle.next_request()).await;
@@ -65,6 +71,10 @@ pub(crate) fn serve(calls: Vec<Call>) -> (Cluster, JoinHandle<()>) {
             let body: Value =
                 if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
             assert!(contains(&body, &call.body), "{expected}: {} is not in {body}", call.body);
+            if call.code == 0 {
+                unanswered.push(send);
+                continue;
+            }
             let code = StatusCode::from_u16(call.code).unwrap();
             let body = Body::from(call.answer.into_bytes());
             send.send_response(Response::builder().status(code).body(body).unwrap());

@@ -13,6 +13,8 @@ mod housekeeping;
 mod http;
 mod leader;
 mod metrics;
+#[cfg(test)]
+mod mock_server;
 mod notification;
 mod release;
 mod restore_hold;

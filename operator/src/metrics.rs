@@ -166,7 +166,7 @@ impl Metrics {
             schedule_runs,
             schedules_stalled: gauge(
                 "monthend_schedules_stalled",
-                "Schedules that need a person: a month is due that they do not bill by themselves.",
+                "Schedules that need a person: a month is due that they do not bill or e-mail by themselves.",
             )?,
             leader: gauge("monthend_leader", "1 while this operator is the leader.")?,
             schema_ready: gauge(

@@ -1,6 +1,7 @@
 //! The worker: one program, `monthend`, with a sub-command for each job. This file lists the
 //! sub-commands and starts them.
 
+mod amount_columns;
 mod bill;
 mod check;
 mod database;

@@ -1,10 +1,10 @@
 //! Standard output: what a command reports to the person who ran it, and how numbers and durations
 //! are formatted. Log lines go to standard error.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -14,22 +14,27 @@ use serde::{Serialize, Serializer};
 
 use crate::exit::{CommandResult, ExitStatus, OrExitStatus as _};
 
-/// Whether standard output carries data, so that people read standard error.
-static TO_STDERR: AtomicBool = AtomicBool::new(false);
-
-/// From now on, lines go to standard error: standard output carries data for a program.
-pub(crate) fn print_to_stderr() {
-    TO_STDERR.store(true, Ordering::Relaxed);
+/// Where the lines for people go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lines {
+    ToStdout,
+    /// As standard output carries data for a program.
+    ToStderr,
 }
 
-/// Writes one line to standard output. A closed output is not an error: the work does not depend on
-/// it.
-pub(crate) fn print_line(line: impl fmt::Display) {
-    if TO_STDERR.load(Ordering::Relaxed) {
-        drop(writeln!(std::io::stderr().lock(), "{line}"));
-    } else {
-        drop(writeln!(std::io::stdout().lock(), "{line}"));
+impl Lines {
+    /// Writes one line. A closed output is not an error: the work does not depend on it.
+    pub(crate) fn print(self, line: impl fmt::Display) {
+        drop(match self {
+            Self::ToStdout => writeln!(std::io::stdout().lock(), "{line}"),
+            Self::ToStderr => writeln!(std::io::stderr().lock(), "{line}"),
+        });
     }
+}
+
+/// Writes one line to standard output.
+pub(crate) fn print_line(line: impl fmt::Display) {
+    Lines::ToStdout.print(line);
 }
 
 /// How a command that reads shows what it has read.
@@ -83,8 +88,8 @@ fn print_row<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) {
 /// The path as one word of a shell command.
 pub(crate) fn shell_word(path: &Path) -> String {
     let path = path.display().to_string();
-    let safe = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,:@".contains(&b);
-    if path.bytes().all(safe) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    // What no word can have is NUL, and no path has it.
+    shlex::try_quote(&path).map(Cow::into_owned).unwrap_or(path)
 }
 
 /// `1,234,567`.
@@ -129,6 +134,15 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (-1_234_567, "-1,234,567")] {
             assert_eq!(group_digits(number), text);
         }
+    }
+
+    #[test]
+    fn a_path_is_one_word_whatever_it_has() {
+        for path in ["/data/2026-10", "/data/my files", "it's", "a\"b$c`d", "요금", "*", ""] {
+            let word = shell_word(Path::new(path));
+            assert_eq!(shlex::split(&word), Some(vec![path.to_owned()]), "{word}");
+        }
+        assert_eq!(shell_word(Path::new("/data/2026-10/members_1.csv")), "/data/2026-10/members_1.csv");
     }
 
     #[test]

@@ -134,3 +134,15 @@ fn every_rule_is_present_and_none_forbids_a_change() {
         assert!(found.iter().any(|found| found == message), "{message} is not in {found:#?}");
     }
 }
+
+#[test]
+fn the_table_of_wrong_uses_has_the_messages_of_the_schema() {
+    let table = include_str!("../../../docs/wrong-uses.md");
+    let found = messages(&schema::<BillingSchedule>());
+    let rows: Vec<&str> = table.lines().filter_map(|line| line.strip_suffix(" | the API server |")).collect();
+    assert!(rows.len() >= 5, "{rows:#?}");
+    for row in rows {
+        let says = row.rsplit(" | ").next().unwrap_or_default().trim_matches('`');
+        assert!(found.iter().any(|found| found == says), "{says} is not in {found:#?}");
+    }
+}

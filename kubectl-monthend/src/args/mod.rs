@@ -6,10 +6,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
-use domain::month::BillingMonth;
 
 pub(crate) use self::run_options::{
-    AfterSentArg, Apply, BillingOptions, PodTime, ScopeOptions, ScopeSelectArg, SelectArg, Wait,
+    AfterSentArg, Apply, BillingOptions, OneMonth, PodTime, ScopeOptions, ScopeSelectArg, SelectArg, Wait,
 };
 use crate::completion;
 
@@ -143,8 +142,8 @@ pub(crate) enum Command {
     after_help = "Examples:\n  kubectl monthend bill 2026-10 --manual --wait\n  kubectl monthend bill 2026-10 --price-book pricebook-2026 --max-quarantined 0.1%\n  kubectl monthend bill 2026-10 --dry-run > billing-2026-10.yaml"
 )]
 pub(crate) struct Bill {
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: BillingMonth,
+    #[command(flatten)]
+    pub(crate) of: OneMonth,
     #[command(flatten)]
     pub(crate) billing: BillingOptions,
     /// Sources of which loads must cover the month before it is billed
@@ -165,8 +164,8 @@ pub(crate) struct Bill {
     after_help = "Examples:\n  kubectl monthend rebill 2026-10 --reason 'wrong fee of FLAT-89' --manual --wait\n  kubectl monthend rebill 2026-10 --reason 'late usage' --select Late\n  kubectl monthend rebill 2026-10 --reason 'complaint 4711' --members 1042,1043 --after-sent Adjust"
 )]
 pub(crate) struct Rebill {
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: BillingMonth,
+    #[command(flatten)]
+    pub(crate) of: OneMonth,
     /// Why the month is billed again, which is recorded
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) reason: String,
@@ -227,8 +226,8 @@ pub(crate) struct NamedRun {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  kubectl monthend rollback 2026-10 --reason 'wrong price book' --wait")]
 pub(crate) struct Rollback {
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: BillingMonth,
+    #[command(flatten)]
+    pub(crate) of: OneMonth,
     /// Why, which is recorded
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) reason: String,
@@ -247,8 +246,8 @@ pub(crate) struct Rollback {
     after_help = "Examples:\n  kubectl monthend notify 2026-10 --wait\n  kubectl monthend notify 2026-10 --range 1-1000 --max-per-second 50\n  kubectl monthend notify 2026-10 --select Corrected"
 )]
 pub(crate) struct Notify {
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: BillingMonth,
+    #[command(flatten)]
+    pub(crate) of: OneMonth,
     /// Which bills: those not attempted yet, those that correct another amount, or those that had no address
     #[arg(long, value_enum, value_name = "WHICH", default_value = "Ready", ignore_case = true)]
     pub(crate) select: SelectArg,
@@ -281,8 +280,8 @@ pub(crate) struct NotificationOptions {
     after_help = "Examples:\n  kubectl monthend retry 2026-10 --wait\n  kubectl monthend retry 2026-10 --unknown"
 )]
 pub(crate) struct Retry {
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: BillingMonth,
+    #[command(flatten)]
+    pub(crate) of: OneMonth,
     /// Bills that may have been sent: some members may get theirs twice
     #[arg(long)]
     pub(crate) unknown: bool,
@@ -298,8 +297,8 @@ pub(crate) struct Retry {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  kubectl monthend rehearse 2026-10 --templates templates-2026-11 --wait")]
 pub(crate) struct Rehearse {
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: BillingMonth,
+    #[command(flatten)]
+    pub(crate) of: OneMonth,
     #[command(flatten)]
     pub(crate) options: NotificationOptions,
     #[command(flatten)]
@@ -314,8 +313,8 @@ pub(crate) struct Rehearse {
 /// a pod.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: Option<BillingMonth>,
+    #[command(flatten)]
+    pub(crate) of: Option<OneMonth>,
     /// Also ask the database, by a pod
     #[arg(long, requires = "month")]
     pub(crate) database: bool,
@@ -336,8 +335,8 @@ pub(crate) struct Watch {
 /// Show the history of jobs (job_log), in a pod
 #[derive(Debug, Args)]
 pub(crate) struct Log {
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: Option<BillingMonth>,
+    #[command(flatten)]
+    pub(crate) of: Option<OneMonth>,
     /// The most jobs to show, the last ones
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: Option<u32>,
@@ -360,8 +359,8 @@ pub(crate) struct Explain {
     /// Also show each usage record
     #[arg(long)]
     pub(crate) usage: bool,
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: BillingMonth,
+    #[command(flatten)]
+    pub(crate) of: OneMonth,
     #[command(flatten)]
     pub(crate) time: PodTime,
 }
@@ -372,8 +371,8 @@ pub(crate) struct Explain {
     after_help = "Examples:\n  kubectl monthend verify 2026-10\n  kubectl monthend verify 2026-10 --replay"
 )]
 pub(crate) struct Verify {
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: BillingMonth,
+    #[command(flatten)]
+    pub(crate) of: OneMonth,
     /// Also price the month again, and compare line by line
     #[arg(long)]
     pub(crate) replay: bool,
@@ -384,8 +383,8 @@ pub(crate) struct Verify {
 /// Show what was loaded after the cut-off of a month, in a pod
 #[derive(Debug, Args)]
 pub(crate) struct Late {
-    #[arg(value_name = "MONTH", help = "Month, as YYYY-MM", add = ArgValueCandidates::new(completion::months))]
-    pub(crate) month: BillingMonth,
+    #[command(flatten)]
+    pub(crate) of: OneMonth,
     #[command(flatten)]
     pub(crate) time: PodTime,
 }

@@ -1,4 +1,4 @@
-//! The options that several commands have, and how their values are read.
+//! The arguments and options that several commands have, and how their values are read.
 
 use std::time::Duration;
 
@@ -6,6 +6,18 @@ use api::billing_run::{AfterSent, ScopeSelect};
 use api::notification_run::Select;
 use api::{Limit, MemberRange};
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCandidates;
+use domain::month::BillingMonth;
+
+use crate::completion;
+
+/// A month.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OneMonth {
+    /// Month, as YYYY-MM
+    #[arg(value_name = "MONTH", add = ArgValueCandidates::new(completion::months))]
+    pub(crate) month: BillingMonth,
+}
 
 /// How a billing run is made.
 #[derive(Debug, Default, Args)]

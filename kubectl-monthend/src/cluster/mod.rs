@@ -3,6 +3,7 @@
 mod connect;
 pub(crate) mod errors;
 mod runs;
+mod watch;
 
 use kube::Client;
 

@@ -24,22 +24,22 @@ use crate::render::{grouped, object};
 
 impl Session<'_> {
     pub(super) async fn bill(&self, bill: &Bill) -> Result {
-        let month = bill.month.to_string();
+        let month = bill.of.month.to_string();
         let existing = self.cluster.billing_runs().await?;
         let book = self.price_book(&bill.billing, &existing).await?;
         let user = self.cluster.user().await?;
         let creation = self.creation(&user, &bill.apply);
         let run = billing::bill(creation, &month, &bill.billing, &bill.require_source, book, &existing)?;
-        if let Some(text) = not_over(bill.month, self.cluster.clock.now()) {
+        if let Some(text) = not_over(bill.of.month, self.cluster.clock.now()) {
             warning(&text);
         }
         self.create_billing(run, &bill.apply, &bill.wait).await
     }
 
     pub(super) async fn rebill(&self, rebill: &Rebill) -> Result {
-        let month = rebill.month.to_string();
+        let month = rebill.of.month.to_string();
         let existing = self.cluster.billing_runs().await?;
-        let of_revision = self.live_revision(rebill.month, rebill.of_revision, &existing).await?;
+        let of_revision = self.live_revision(rebill.of.month, rebill.of_revision, &existing).await?;
         let book = self.price_book(&rebill.billing, &existing).await?;
         let user = self.cluster.user().await?;
         let rebilling = Rebilling {
@@ -62,9 +62,9 @@ impl Session<'_> {
     }
 
     pub(super) async fn rollback(&self, rollback: &Rollback) -> Result {
-        let month = rollback.month.to_string();
+        let month = rollback.of.month.to_string();
         let existing = self.cluster.billing_runs().await?;
-        let of_revision = self.live_revision(rollback.month, rollback.of_revision, &existing).await?;
+        let of_revision = self.live_revision(rollback.of.month, rollback.of_revision, &existing).await?;
         let user = self.cluster.user().await?;
         let creation = self.creation(&user, &rollback.apply);
         let run = billing::rollback(creation, &month, of_revision, &rollback.reason, &existing)?;
@@ -77,17 +77,17 @@ impl Session<'_> {
 
     pub(super) async fn notify(&self, notify: &Notify) -> Result {
         let purpose = Purpose::Notify(Select::from(notify.select));
-        self.create_notification(notify.month, purpose, &notify.options, &notify.apply, &notify.wait).await
+        self.create_notification(notify.of.month, purpose, &notify.options, &notify.apply, &notify.wait).await
     }
 
     pub(super) async fn retry(&self, retry: &Retry) -> Result {
         let purpose = Purpose::Retry { unknown: retry.unknown };
-        self.create_notification(retry.month, purpose, &retry.options, &retry.apply, &retry.wait).await
+        self.create_notification(retry.of.month, purpose, &retry.options, &retry.apply, &retry.wait).await
     }
 
     pub(super) async fn rehearse(&self, rehearse: &Rehearse) -> Result {
         let (options, apply, wait) = (&rehearse.options, &rehearse.apply, &rehearse.wait);
-        self.create_notification(rehearse.month, Purpose::Rehearse, options, apply, wait).await
+        self.create_notification(rehearse.of.month, Purpose::Rehearse, options, apply, wait).await
     }
 
     async fn create_notification(

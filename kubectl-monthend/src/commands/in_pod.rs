@@ -12,24 +12,24 @@ use crate::pod::{self, Printed};
 impl Session<'_> {
     pub(super) async fn log(&self, log: &Log) -> Result {
         let mut args = vec!["log".to_owned()];
-        args.extend(log.month.map(|month| month.to_string()));
+        args.extend(log.of.map(|of| of.month.to_string()));
         args.extend(log.limit.map(|limit| format!("--limit={limit}")));
         self.in_pod(&args, &log.time).await
     }
 
     pub(super) async fn explain(&self, explain: &Explain) -> Result {
-        let mut args = vec!["explain".to_owned(), explain.member.to_string(), explain.month.to_string()];
+        let mut args = vec!["explain".to_owned(), explain.member.to_string(), explain.of.month.to_string()];
         args.extend(explain.revision.map(|revision| format!("--revision={revision}")));
         args.extend(explain.usage.then(|| "--usage".to_owned()));
         self.in_pod(&args, &explain.time).await
     }
 
     pub(super) async fn late(&self, late: &Late) -> Result {
-        self.in_pod(&["late".to_owned(), late.month.to_string()], &late.time).await
+        self.in_pod(&["late".to_owned(), late.of.month.to_string()], &late.time).await
     }
 
     pub(super) async fn verify(&self, verify: &Verify) -> Result {
-        let mut args = vec!["verify".to_owned(), format!("--month={}", verify.month)];
+        let mut args = vec!["verify".to_owned(), format!("--month={}", verify.of.month)];
         if verify.replay {
             args.push("--replay".to_owned());
         }

@@ -79,8 +79,9 @@ impl Session<'_> {
     async fn status(&self, status: &Status) -> Result {
         let cluster = &self.cluster;
         let (billing, notification) = tokio::try_join!(cluster.billing_runs(), cluster.notification_runs())?;
+        let wanted = status.of.map(|of| of.month);
         if self.output() != Output::Table {
-            let of_month = |month: &str| status.month.is_none_or(|wanted| wanted.to_string() == month);
+            let of_month = |month: &str| wanted.is_none_or(|wanted| wanted.to_string() == month);
             let objects: Vec<serde_json::Value> = billing
                 .iter()
                 .filter(|run| of_month(&run.spec.month))
@@ -93,7 +94,7 @@ impl Session<'_> {
         }
         let jobs = cluster.jobs().await;
         let seen = Seen { billing: &billing, notification: &notification, jobs: jobs.as_deref() };
-        let Some(wanted) = status.month else {
+        let Some(wanted) = wanted else {
             print(&months(seen));
             return Ok(Exit::Done);
         };

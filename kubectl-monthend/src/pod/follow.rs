@@ -9,13 +9,14 @@ use kube::api::LogParams;
 use super::build::{CONTAINER, Task};
 use super::log_lines::{Line, line};
 use super::state::{End, State, state};
-use super::{INTERVAL, LONGEST, name};
+use super::{LONGEST, deleted, name};
 use crate::cluster::Cluster;
 use crate::exit::{Exit, Problem, Result};
 use crate::output;
 
-/// How often the log is asked for again after its connection broke.
+/// How often the log is asked for again after its connection broke, and how soon.
 const CONNECTIONS: u32 = 20;
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Where the lines go.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ async fn follow(cluster: &Cluster, pod: &str, mut printed: Printed<'_>) -> Resul
         match state(&cluster.pod(pod).await?) {
             State::Ended(_) => break,
             // The log's connection ended before the pod did.
-            State::Running | State::Waiting(_) => tokio::time::sleep(INTERVAL).await,
+            State::Running | State::Waiting(_) => tokio::time::sleep(RETRY).await,
         }
     }
     let end = ended(cluster, pod).await?;
@@ -95,8 +96,9 @@ async fn pass_on(cluster: &Cluster, pod: &str, from: u64, printed: &mut Printed<
 /// Waits until the program runs, or has ended. Says once why it does not start, for each reason.
 pub(super) async fn started(cluster: &Cluster, pod: &str) -> Result<Pod> {
     let mut said = String::new();
+    let mut watched = cluster.watch_pod(pod);
     loop {
-        let seen = cluster.pod(pod).await?;
+        let seen = watched.next().await?.ok_or_else(|| deleted(pod))?;
         match state(&seen) {
             State::Running | State::Ended(_) => return Ok(seen),
             State::Waiting(Some(cause)) if cause.hopeless => {
@@ -108,17 +110,17 @@ pub(super) async fn started(cluster: &Cluster, pod: &str) -> Result<Pod> {
             }
             State::Waiting(_) => {}
         }
-        tokio::time::sleep(INTERVAL).await;
     }
 }
 
 /// Waits until the program has ended.
 pub(super) async fn ended(cluster: &Cluster, pod: &str) -> Result<End> {
+    let mut watched = cluster.watch_pod(pod);
     loop {
-        if let State::Ended(end) = state(&cluster.pod(pod).await?) {
+        let seen = watched.next().await?.ok_or_else(|| deleted(pod))?;
+        if let State::Ended(end) = state(&seen) {
             return Ok(end);
         }
-        tokio::time::sleep(INTERVAL).await;
     }
 }
 
@@ -142,6 +144,23 @@ mod tests {
                 "ready": false, "restartCount": 0, "state": state}]}})
     }
 
+    /// The pod as it is, which every watch begins with.
+    fn listed(state: &Value) -> Call {
+        let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"},
+                          "items": [pod(state)]});
+        Call::get(PODS, &list)
+    }
+
+    /// The pod after each change, until the connection ends.
+    fn changes(states: &[&Value]) -> Call {
+        let event = |state: &&Value| {
+            let mut pod = pod(state);
+            pod["metadata"]["resourceVersion"] = json!("2");
+            json!({"type": "MODIFIED", "object": pod}).to_string()
+        };
+        Call::text(PODS, &states.iter().map(event).collect::<Vec<_>>().join("\n"))
+    }
+
     fn created() -> Vec<Call> {
         let templates = json!({"kind": "PodTemplateList", "apiVersion": "v1", "metadata": {},
                                "items": [template("monthend")]});
@@ -149,9 +168,9 @@ mod tests {
         vec![Call::get(TEMPLATES, &templates), Call::new(Method::POST, PODS, body, 201, &pod(&json!({})))]
     }
 
-    fn deleted() -> Call {
-        let deleted = json!({"kind": "Status", "status": "Success"});
-        Call::new(Method::DELETE, POD, json!({"gracePeriodSeconds": 2}), 200, &deleted)
+    fn removed() -> Call {
+        let removed = json!({"kind": "Status", "status": "Success"});
+        Call::new(Method::DELETE, POD, json!({"gracePeriodSeconds": 2}), 200, &removed)
     }
 
     async fn explained(calls: Vec<Call>) -> (Result, String) {
@@ -166,19 +185,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_pod_is_created_read_and_deleted_and_its_exit_status_is_the_commands() {
-        let running = pod(&json!({"running": {}}));
-        let ended = pod(&json!({"terminated": {"exitCode": 4, "reason": "Error"}}));
+        let starting = json!({"waiting": {"reason": "ContainerCreating"}});
+        let running = json!({"running": {}});
+        let ended = json!({"terminated": {"exitCode": 4, "reason": "Error"}});
         let mut calls = created();
         calls.extend([
-            Call::get(POD, &running),
+            listed(&starting),
+            changes(&[&starting, &running]),
             Call::text(LOG, "one\n"),
             // The connection broke: the pod still runs, and its log is read again from where it was.
-            Call::get(POD, &running),
+            Call::get(POD, &pod(&running)),
             Call::text(LOG, "one\ntwo\n"),
-            Call::get(POD, &ended),
-            Call::get(POD, &ended),
+            Call::get(POD, &pod(&ended)),
+            listed(&running),
+            changes(&[&ended]),
             Call::text(LOG, "one\ntwo\nthree\n"),
-            deleted(),
+            removed(),
         ]);
         let (result, kept) = explained(calls).await;
         assert_eq!(result, Ok(Exit::Pod(4)));
@@ -189,12 +211,22 @@ mod tests {
     async fn a_pod_that_cannot_start_is_deleted_and_says_why() {
         let message = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}});
         let mut calls = created();
-        calls.extend([Call::get(POD, &pod(&message)), deleted()]);
+        calls.extend([listed(&message), removed()]);
         let (result, _) = explained(calls).await;
         assert_eq!(
             result,
             Err(Problem::failed("the pod explain-1 cannot start: ImagePullBackOff: no such image"))
         );
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_somebody_deletes_is_tried_again() {
+        let gone =
+            json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []});
+        let mut calls = created();
+        calls.extend([Call::get(PODS, &gone), removed()]);
+        let (result, _) = explained(calls).await;
+        assert_eq!(result, Err(Problem::try_again("the pod explain-1 was deleted meanwhile: try again")));
     }
 
     #[tokio::test]

@@ -23,8 +23,6 @@ use crate::exit::{Problem, Result};
 
 /// How long a pod may take, if no other time is given.
 const LONGEST: Duration = Duration::from_secs(12 * 3600);
-/// How often a pod's state is read.
-const INTERVAL: Duration = Duration::from_millis(500);
 
 impl Cluster {
     fn pods(&self) -> Api<Pod> {
@@ -62,8 +60,13 @@ impl Cluster {
 
     async fn pod(&self, name: &str) -> Result<Pod> {
         let pod = self.check(&format!("read the pod {name}"), self.pods().get_opt(name).await)?;
-        pod.ok_or_else(|| Problem::try_again(format!("the pod {name} was deleted meanwhile: try again")))
+        pod.ok_or_else(|| deleted(name))
     }
+}
+
+/// A pod that this program has created is gone.
+fn deleted(name: &str) -> Problem {
+    Problem::try_again(format!("the pod {name} was deleted meanwhile: try again"))
 }
 
 fn name(pod: &Pod) -> String {

@@ -53,21 +53,25 @@ async fn own_user(schedules: &Schedules) -> Result<String, RunError> {
     Ok(review.status.and_then(|status| status.user_info?.username).unwrap_or_default())
 }
 
+/// Makes a run the schedule's run of this month.
+pub(super) fn belong_to(schedule: &BillingSchedule, month: BillingMonth, run: &mut ObjectMeta) {
+    run.labels = Some(
+        [(MANAGED_BY, MANAGER.to_owned()), (MONTH, month.to_string())].map(|(k, v)| (k.to_owned(), v)).into(),
+    );
+    run.owner_references = schedule.controller_owner_ref(&()).map(|mut owner| {
+        // This would take a right on the schedule's finalizers.
+        owner.block_owner_deletion = None;
+        vec![owner]
+    });
+}
+
 async fn create<R: Reconciled>(
     schedules: &Schedules,
     schedule: &BillingSchedule,
     mut run: R,
     month: BillingMonth,
 ) -> Result<(), RunError> {
-    let metadata: &mut ObjectMeta = run.meta_mut();
-    metadata.labels = Some(
-        [(MANAGED_BY, MANAGER.to_owned()), (MONTH, month.to_string())].map(|(k, v)| (k.to_owned(), v)).into(),
-    );
-    metadata.owner_references = schedule.controller_owner_ref(&()).map(|mut owner| {
-        // This would take a right on the schedule's finalizers.
-        owner.block_owner_deletion = None;
-        vec![owner]
-    });
+    belong_to(schedule, month, run.meta_mut());
     let name = run.name_any();
     let runs: Api<R> = Api::namespaced(schedules.client.clone(), &run_identity::namespace(schedule)?);
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };

@@ -11,6 +11,7 @@ use kube::ResourceExt as _;
 
 use super::action::{Action, RunKindName, ScheduleDecision, run_name};
 use super::cron::Firings;
+use super::emails;
 use super::months::{DueMonth, MonthState, Months};
 use super::observed::{DatabaseView, ExistingRun, Observed, RunState};
 use crate::controller::decision::{Decision, Next};
@@ -23,6 +24,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const RECENTLY_ISSUED: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// A condition names so many months.
 const LONGEST_LIST: usize = 6;
+const NOT_BILLED_AGAIN: &str =
+    "the schedule does not bill them by itself: bill each with a BillingRun of another name";
+const NOT_SENT_AGAIN: &str = "the schedule does not send them by itself";
 
 pub(super) fn decide(schedule: &BillingSchedule, observed: &Observed) -> ScheduleDecision {
     // Its runs are deleted by the garbage collector.
@@ -147,7 +151,6 @@ impl<'a> Deciding<'a> {
     /// notification.
     fn month_to_notify(&self) -> Option<BillingMonth> {
         self.schedule.spec.notification.as_ref().filter(|_| !self.schedule.spec.suspend)?;
-        let recent = |at: Timestamp| self.database.now.duration_since(at) <= RECENTLY_ISSUED;
         let to_notify = |due: &&DueMonth| {
             let record = self.database.months.get(&due.month);
             let Some((record, at)) = record.and_then(|record| Some((record, record.issued_at?))) else {
@@ -155,7 +158,7 @@ impl<'a> Deciding<'a> {
             };
             let name = run_name(&self.schedule.name_any(), due.month);
             !record.notified
-                && (due.in_window || recent(at))
+                && self.still_notifies(due, at)
                 && !self.observed.notification.iter().any(|run| run.name == name)
         };
         self.due.iter().find(to_notify).map(|due| due.month)
@@ -169,11 +172,14 @@ impl<'a> Deciding<'a> {
             (RunKindName::Notification, &self.observed.notification),
         ];
         for (kind, runs) in kinds {
-            for (state, kept) in [(RunState::Succeeded, limits.succeeded), (RunState::Failed, limits.failed)]
-            {
+            let groups: [(fn(RunState) -> bool, i32); 2] = [
+                (RunState::has_result, limits.succeeded),
+                (|state| state == RunState::Failed, limits.failed),
+            ];
+            for (of_group, kept) in groups {
                 let mut finished: Vec<&ExistingRun> = runs
                     .iter()
-                    .filter(|run| run.owner == self.schedule.metadata.uid && run.state == state)
+                    .filter(|run| run.owner == self.schedule.metadata.uid && of_group(run.state))
                     .collect();
                 finished.sort_by(|a, b| (a.month, &a.name).cmp(&(b.month, &b.name)));
                 let beyond = finished.len().saturating_sub(usize::try_from(kept).unwrap_or(0));
@@ -198,8 +204,13 @@ impl<'a> Deciding<'a> {
             builder = builder.condition(ConditionUpdate::new(SUSPENDED, true, reasons::SUSPENDED, paused));
         }
         let missed: Vec<String> = self.due.iter().filter_map(|due| self.problem(due)).collect();
-        let state = if !missed.is_empty() {
-            progressing(false, reasons::MONTHS_MISSED, list(&missed))
+        let missed = list(&missed, NOT_BILLED_AGAIN);
+        let unsent = list(&self.unsent(), NOT_SENT_AGAIN);
+        let state = if let Some(missed) = missed {
+            let both: Vec<String> = [Some(missed), unsent].into_iter().flatten().collect();
+            progressing(false, reasons::MONTHS_MISSED, both.join(". "))
+        } else if let Some(unsent) = unsent {
+            progressing(false, reasons::NOTIFICATION_FAILED, unsent)
         } else if suspended {
             progressing(false, reasons::SUSPENDED, paused)
         } else {
@@ -220,19 +231,54 @@ impl<'a> Deciding<'a> {
             MonthState::RolledBack => Some(format!("{month} was rolled back")),
         }
     }
+
+    /// Why live months are not e-mailed, and will not be.
+    fn unsent(&self) -> Vec<String> {
+        let name = self.schedule.name_any();
+        let live = || self.due.iter().filter(|due| due.state == MonthState::Live);
+        let notified = |month| self.database.months.get(&month).is_some_and(|record| record.notified);
+        // Whether bills from before the first e-mails were meant to be sent, nothing says.
+        let first = live().find(|due| notified(due.month)).map(|due| due.month);
+        live()
+            .filter_map(|due| {
+                let month = due.month;
+                let runs = emails::of_month(&self.observed.notification, month);
+                let own = runs.iter().find(|run| run.name == run_name(&name, month));
+                match own {
+                    Some(own) => emails::problem(own, &runs),
+                    None if first.is_some_and(|first| first < month) && self.is_too_late(due) => {
+                        emails::missing(month, &runs)
+                    }
+                    None => None,
+                }
+            })
+            .collect()
+    }
+
+    /// Whether the schedule's own run has issued the bills so long ago that it no longer makes the
+    /// notification that they are without.
+    fn is_too_late(&self, due: &DueMonth) -> bool {
+        let record = self.database.months.get(&due.month);
+        let Some((record, issued)) = record.and_then(|record| Some((record, record.issued_at?))) else {
+            return false;
+        };
+        self.schedule.spec.notification.is_some() && !record.notified && !self.still_notifies(due, issued)
+    }
+
+    /// Whether it is not too late for the notification of bills that were issued at this time.
+    fn still_notifies(&self, due: &DueMonth, issued: Timestamp) -> bool {
+        due.in_window || self.database.now.duration_since(issued) <= RECENTLY_ISSUED
+    }
 }
 
-/// The latest months first.
-fn list(missed: &[String]) -> String {
-    let latest: Vec<&str> = missed.iter().rev().take(LONGEST_LIST).map(String::as_str).collect();
-    let more = match missed.len().saturating_sub(LONGEST_LIST) {
+/// The latest months first, and what the schedule does not do about them. None without any.
+fn list(months: &[String], not_done: &str) -> Option<String> {
+    let latest: Vec<&str> = months.iter().rev().take(LONGEST_LIST).map(String::as_str).collect();
+    let more = match months.len().saturating_sub(LONGEST_LIST) {
         0 => String::new(),
         more => format!("; and {more} earlier months"),
     };
-    format!(
-        "{}{more}; the schedule does not bill them by itself: bill each with a BillingRun of another name",
-        latest.join("; ")
-    )
+    (!latest.is_empty()).then(|| format!("{}{more}; {not_done}", latest.join("; ")))
 }
 
 fn create(kind: RunKindName, month: BillingMonth) -> Action {

@@ -6,6 +6,7 @@ mod action;
 mod apply;
 mod cron;
 mod decide;
+mod emails;
 mod months;
 mod observe;
 mod observed;

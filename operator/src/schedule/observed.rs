@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::notification_run::{NotificationScope, Select};
 use domain::month::BillingMonth;
 use jiff::Timestamp;
 use store::installation::Installation;
@@ -35,7 +36,19 @@ pub(crate) struct ExistingRun {
     /// None: it bills no month, as it is a rollback or invalid.
     pub(super) month: Option<BillingMonth>,
     pub(super) state: RunState,
+    pub(super) created: Timestamp,
+    /// What a notification run was asked to send; None: the run does nothing of the kind.
+    pub(super) asked: Option<Asked>,
     pub(super) deleting: bool,
+}
+
+/// Which e-mails a notification run is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(super) select: Select,
+    /// None: all members.
+    pub(super) scope: Option<NotificationScope>,
+    pub(super) rehearsal: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +58,19 @@ pub(crate) enum RunState {
     /// It waits for a person or for something that is missing.
     Waiting,
     Succeeded,
+    /// It ended with e-mails that failed or whose outcome is unknown.
+    Partly,
     /// It failed or was rejected.
     Failed,
 }
 
 impl RunState {
     pub(super) fn is_finished(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
+        matches!(self, Self::Succeeded | Self::Partly | Self::Failed)
+    }
+
+    /// Whether it ended with a result, as the history limits count it.
+    pub(super) fn has_result(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Partly)
     }
 }

@@ -8,3 +8,4 @@ mod copy;
 mod documentation;
 mod invariants;
 mod notification;
+mod schedule;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use store::billing::chunk::{AdjustmentRow, SubscriptionRow};
 use store::report::RevisionRow;
 
+use crate::amount_columns::AmountColumns;
 use crate::output::{as_text, format_time, group_digits, print_line};
 
 #[derive(Debug, Serialize)]
@@ -75,33 +76,23 @@ impl BilledBy {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct BillAmounts {
-    #[serde(serialize_with = "as_text")]
-    base: i128,
-    #[serde(serialize_with = "as_text")]
-    usage: i128,
-    #[serde(serialize_with = "as_text")]
-    discount: i128,
-    #[serde(serialize_with = "as_text")]
-    adjustment: i128,
-    #[serde(serialize_with = "as_text")]
-    tax: i128,
-    #[serde(serialize_with = "as_text")]
-    rounding: i128,
+    #[serde(flatten)]
+    columns: AmountColumns,
     #[serde(serialize_with = "as_text")]
     total: i128,
 }
 
 impl BillAmounts {
     pub(super) fn new(amounts: &Amounts) -> Self {
-        Self {
+        let columns = AmountColumns {
             base: amounts.base.exact(),
             usage: amounts.usage.exact(),
             discount: amounts.discount.exact(),
             adjustment: amounts.adjustment.exact(),
             tax: amounts.tax.exact(),
             rounding: amounts.rounding.exact(),
-            total: amounts.total.exact(),
-        }
+        };
+        Self { columns, total: amounts.total.exact() }
     }
 }
 

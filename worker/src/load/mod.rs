@@ -51,7 +51,7 @@ use self::rejects::Spool;
 use self::summary::Tally;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
-use crate::output::{format_duration, group_digits, print_line, shell_word};
+use crate::output::{Lines, format_duration, group_digits, shell_word};
 
 /// Load members, subscriptions, grants, adjustments and usage from CSV files
 ///
@@ -110,46 +110,7 @@ impl Load {
         if folder.as_os_str() == stream::STREAM {
             return self.run_stream(global, stop).await;
         }
-        let prepared = self.prepare(folder, global).or_exit(ExitStatus::Usage)?;
-        let url = global.database_url()?;
-        let mut connection = connect_for_load(url, "monthend load").await?;
-        check_version(&mut connection).await?;
-        let installation = installation::read(&mut connection).await?;
-        if let (Some(book), Some((path, _))) = (&prepared.price_book, &prepared.folder.price_book) {
-            book.check_installation(&installation.zone, installation.currency)
-                .with_context(|| path.display().to_string())
-                .or_exit(ExitStatus::Usage)?;
-            print_line(format_args!(
-                "pricebook.yaml (version {}) is valid. A run reads it from a ConfigMap:",
-                book.version
-            ));
-            print_line(format_args!("  {}", config_map_command(&book.version, path)));
-        }
-        if prepared.folder.sources.is_empty() {
-            let differences = prepared.manifest.differences(&BTreeMap::new());
-            return if differences.is_empty() {
-                Ok(ExitStatus::Success)
-            } else {
-                Err(wrong_manifest(&differences))
-            };
-        }
-        acquire_load_lock(&mut connection, stop).await?;
-        remove_dead_loads(&mut connection).await?;
-        let new_load = begin(&mut connection, &prepared).await?;
-        let progress = Progress::new();
-        let loading = Loading { prepared, new_load, progress: progress.clone(), started: Instant::now() };
-        let server_process = load::read_server_process(&mut connection).await?;
-        let done = tokio::select! {
-            done = loading.run(&mut connection, installation, stop) => done,
-            never = progress.report(url, new_load.job) => match never {},
-        };
-        match done {
-            Ok(status) => Ok(status),
-            Err(error) => {
-                abandon(url, connection, server_process, new_load, JobKind::Load, &error).await;
-                Err(error)
-            }
-        }
+        load_folder(folder, self.rejects_dir.as_deref(), Lines::ToStdout, global, stop).await
     }
 
     async fn run_stream(&self, global: &GlobalOptions, stop: &CancellationToken) -> CommandResult {
@@ -159,26 +120,76 @@ impl Load {
         }
         stream::load(global, stop).await
     }
+}
 
-    fn prepare(&self, folder: &Path, global: &GlobalOptions) -> anyhow::Result<Prepared> {
-        let folder = Folder::open(folder)?;
-        let manifest = match &folder.manifest {
-            Some(text) => Manifest::read(text)?,
-            None => Manifest::default(),
-        };
-        let price_book = match &folder.price_book {
-            Some((path, text)) => Some(PriceBook::parse(text).with_context(|| path.display().to_string())?),
-            None => None,
-        };
-        let keys = if folder.sources.contains_key(&File::Members) { Some(global.keys()?) } else { None };
-        let rejects_dir = self.rejects_dir.clone().unwrap_or_else(|| folder.path.clone());
-        let parent = rejects_dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let can_create = !rejects_dir.exists() && parent.unwrap_or(Path::new(".")).is_dir();
-        if !rejects_dir.is_dir() && !can_create {
-            return Err(anyhow!("--rejects-dir {} is not a folder", rejects_dir.display()));
-        }
-        Ok(Prepared { folder, manifest, price_book, keys, rejects_dir })
+/// Loads the files of a folder. Rejects go to the folder of the files, or to another one.
+async fn load_folder(
+    folder: &Path,
+    rejects_dir: Option<&Path>,
+    lines: Lines,
+    global: &GlobalOptions,
+    stop: &CancellationToken,
+) -> CommandResult {
+    let prepared = prepare(folder, rejects_dir, global).or_exit(ExitStatus::Usage)?;
+    let url = global.database_url()?;
+    let mut connection = connect_for_load(url, "monthend load").await?;
+    check_version(&mut connection).await?;
+    let installation = installation::read(&mut connection).await?;
+    if let (Some(book), Some((path, _))) = (&prepared.price_book, &prepared.folder.price_book) {
+        book.check_installation(&installation.zone, installation.currency)
+            .with_context(|| path.display().to_string())
+            .or_exit(ExitStatus::Usage)?;
+        lines.print(format_args!(
+            "pricebook.yaml (version {}) is valid. A run reads it from a ConfigMap:",
+            book.version
+        ));
+        lines.print(format_args!("  {}", config_map_command(&book.version, path)));
     }
+    if prepared.folder.sources.is_empty() {
+        let differences = prepared.manifest.differences(&BTreeMap::new());
+        return if differences.is_empty() {
+            Ok(ExitStatus::Success)
+        } else {
+            Err(wrong_manifest(&differences))
+        };
+    }
+    acquire_load_lock(&mut connection, stop).await?;
+    remove_dead_loads(&mut connection).await?;
+    let new_load = begin(&mut connection, &prepared).await?;
+    let progress = Progress::new();
+    let loading = Loading { prepared, new_load, progress: progress.clone(), started: Instant::now(), lines };
+    let server_process = load::read_server_process(&mut connection).await?;
+    let done = tokio::select! {
+        done = loading.run(&mut connection, installation, stop) => done,
+        never = progress.report(url, new_load.job) => match never {},
+    };
+    match done {
+        Ok(status) => Ok(status),
+        Err(error) => {
+            abandon(url, connection, server_process, new_load, JobKind::Load, &error).await;
+            Err(error)
+        }
+    }
+}
+
+fn prepare(folder: &Path, rejects_dir: Option<&Path>, global: &GlobalOptions) -> anyhow::Result<Prepared> {
+    let folder = Folder::open(folder)?;
+    let manifest = match &folder.manifest {
+        Some(text) => Manifest::read(text)?,
+        None => Manifest::default(),
+    };
+    let price_book = match &folder.price_book {
+        Some((path, text)) => Some(PriceBook::parse(text).with_context(|| path.display().to_string())?),
+        None => None,
+    };
+    let keys = if folder.sources.contains_key(&File::Members) { Some(global.keys()?) } else { None };
+    let rejects_dir = rejects_dir.map_or_else(|| folder.path.clone(), Path::to_owned);
+    let parent = rejects_dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let can_create = !rejects_dir.exists() && parent.unwrap_or(Path::new(".")).is_dir();
+    if !rejects_dir.is_dir() && !can_create {
+        return Err(anyhow!("--rejects-dir {} is not a folder", rejects_dir.display()));
+    }
+    Ok(Prepared { folder, manifest, price_book, keys, rejects_dir })
 }
 
 async fn begin(connection: &mut PgConnection, prepared: &Prepared) -> CommandResult<StartedLoad> {
@@ -211,6 +222,7 @@ struct Loading {
     new_load: StartedLoad,
     progress: Progress,
     started: Instant,
+    lines: Lines,
 }
 
 impl Loading {
@@ -239,7 +251,7 @@ impl Loading {
         if !differences.is_empty() {
             let tallies = parsed.iter().map(|(file, parsed)| (*file, tally(parsed, 0, 0))).collect();
             self.write_rejects(parsed, BTreeMap::new())?;
-            summary::print_table(&tallies);
+            summary::print_table(self.lines, &tallies);
             return Err(wrong_manifest(&differences));
         }
         let months = parsed.get(&File::Usage).map(|usage| usage.sums.months.clone()).unwrap_or_default();
@@ -265,14 +277,15 @@ impl Loading {
                 logging::chain(&error)
             );
         }
-        summary::print_table(&tallies);
+        summary::print_table(self.lines, &tallies);
         let rejects: u64 = tallies.values().map(|tally| tally.rejects).sum();
-        print_line(format_args!("load {number} is finished ({})", format_duration(self.started.elapsed())));
+        self.lines
+            .print(format_args!("load {number} is finished ({})", format_duration(self.started.elapsed())));
         if rejects == 0 {
             return Ok(ExitStatus::Success);
         }
         let folder = self.prepared.rejects_dir.display();
-        print_line(format_args!(
+        self.lines.print(format_args!(
             "{} lines were rejected: see *.rejects.csv in {folder}",
             group_digits(rejects)
         ));

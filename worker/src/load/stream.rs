@@ -11,10 +11,10 @@ use anyhow::{Context as _, anyhow};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::Load;
+use super::load_folder;
 use crate::exit::{CommandError, CommandResult, ExitStatus, OrExitStatus as _};
 use crate::global_options::GlobalOptions;
-use crate::output;
+use crate::output::Lines;
 
 /// The folder that stands for standard input and output.
 pub(super) const STREAM: &str = "-";
@@ -29,7 +29,6 @@ pub(super) async fn load(global: &GlobalOptions, stop: &CancellationToken) -> Co
         );
         return Err(CommandError::usage(usage));
     }
-    output::print_to_stderr();
     let folders = tempfile::Builder::new().prefix("load-").tempdir();
     let folders = folders.context("cannot create a folder for the files").or_exit(ExitStatus::Failed)?;
     let (files, rejects) = (folders.path().join("files"), folders.path().join("rejects"));
@@ -38,9 +37,7 @@ pub(super) async fn load(global: &GlobalOptions, stop: &CancellationToken) -> Co
         created.with_context(|| format!("cannot create {}", folder.display())).or_exit(ExitStatus::Failed)?;
     }
     receive_all(&folders, &files, stop).await?;
-    let of_folder =
-        Load { folder: Some(files), rejects_dir: Some(rejects.clone()), take_back: None, reason: None };
-    let done = Box::pin(of_folder.run(global, stop)).await;
+    let done = load_folder(&files, Some(&rejects), Lines::ToStderr, global, stop).await;
     let sent = tokio::task::spawn_blocking(move || send(&rejects, io::stdout().lock())).await;
     if let Err(error) = sent.map_err(io::Error::other).flatten() {
         // What is loaded stays loaded. The same files again give the same rejects.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::file::File;
-use crate::output::{group_digits, print_line};
+use crate::output::{Lines, group_digits};
 
 /// How many lines of one file were loaded, and how many were not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,13 +47,13 @@ pub(crate) fn detail(tallies: &BTreeMap<File, Tally>) -> Value {
 }
 
 /// Prints the summary as a table.
-pub(crate) fn print_table(tallies: &BTreeMap<File, Tally>) {
-    print_line(format_args!(
+pub(crate) fn print_table(lines: Lines, tallies: &BTreeMap<File, Tally>) {
+    lines.print(format_args!(
         "{:<18} {:>14} {:>14} {:>14} {:>10} {:>10}",
         "file", "rows", "new", "unchanged", "rejects", "warnings"
     ));
     for (file, tally) in tallies {
-        print_line(format_args!(
+        lines.print(format_args!(
             "{:<18} {:>14} {:>14} {:>14} {:>10} {:>10}",
             file.name(),
             group_digits(tally.rows),

@@ -12,6 +12,7 @@ use serde::Serialize;
 use store::billing::{Amounts, NotCharged};
 use store::report::{DeliveryCounts, LateLoad, MonthCounts, NotificationRow, RevisionRow, ShardRow};
 
+use crate::amount_columns::AmountColumns;
 use crate::log::{BatchReport, print_batches};
 use crate::output::{as_text, format_time, group_digits, print_line, print_table};
 
@@ -84,26 +85,9 @@ pub(super) struct Live {
     #[serde(serialize_with = "as_text")]
     total: i128,
     /// Null if the highest live revision has billed some members only: then only the total is kept.
-    amounts: Option<LiveAmounts>,
+    amounts: Option<AmountColumns>,
     /// As of the highest live revision of everyone.
     not_charged: Option<LiveNotCharged>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct LiveAmounts {
-    #[serde(serialize_with = "as_text")]
-    base: i128,
-    #[serde(serialize_with = "as_text")]
-    usage: i128,
-    #[serde(serialize_with = "as_text")]
-    discount: i128,
-    #[serde(serialize_with = "as_text")]
-    adjustment: i128,
-    #[serde(serialize_with = "as_text")]
-    tax: i128,
-    #[serde(serialize_with = "as_text")]
-    rounding: i128,
 }
 
 #[derive(Debug, Serialize)]
@@ -126,7 +110,7 @@ impl Live {
             billed,
             quarantined,
             total,
-            amounts: amounts.map(|amounts| LiveAmounts {
+            amounts: amounts.map(|amounts| AmountColumns {
                 base: amounts.base,
                 usage: amounts.usage,
                 discount: amounts.discount,
@@ -339,7 +323,7 @@ impl Report {
             "\nLive: {billed} billed, {quarantined} in quarantine, total {}",
             amount(live.total)
         ));
-        if let Some(LiveAmounts { base, usage, discount, adjustment, tax, rounding }) = &live.amounts {
+        if let Some(AmountColumns { base, usage, discount, adjustment, tax, rounding }) = &live.amounts {
             print_line(format_args!(
                 "     fees {}, usage {}, discounts {}, adjustments {}, tax {}, rounding {}",
                 amount(*base),

@@ -1,7 +1,8 @@
 //! Wrong folders, files and configurations are reported before anything is written.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::harness::Site;
 
@@ -147,4 +148,32 @@ async fn a_price_book_alone_is_checked_and_not_stored() {
     );
     assert_eq!(site.rows("select count(*)::text from price_book").await, ["0"]);
     assert_eq!(site.rows("select count(*)::text from load").await, ["0"]);
+}
+
+#[tokio::test]
+async fn the_output_of_a_load_of_an_archive_is_an_archive_and_people_read_the_rest() {
+    let site = Site::new().await;
+    let grants = "member_id,discount_code,from,to\n1,FAMILY,2026-10-01,\n1,FAMILY,2026-02-31,\n";
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(grants.len() as u64);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, "grants.csv", grants.as_bytes()).unwrap();
+    let mut command = site.command(&["load", "-"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&archive.into_inner().unwrap()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    for line in ["load 1 is finished (", "1 lines were rejected: see *.rejects.csv in ", "grants.csv "] {
+        assert!(said.lines().any(|said| said.starts_with(line)), "{line} is not in:\n{said}");
+    }
+    let mut rejects = tar::Archive::new(output.stdout.as_slice());
+    let mut entries = rejects.entries().unwrap();
+    let mut entry = entries.next().unwrap().unwrap();
+    assert_eq!(entry.path().unwrap().to_str(), Some("grants.csv.rejects.csv"));
+    let mut text = String::new();
+    entry.read_to_string(&mut text).unwrap();
+    assert!(text.contains("2026-02-31"), "{text}");
+    assert!(entries.next().is_none());
 }

@@ -18,3 +18,4 @@ mod schema_versions;
 mod seeds;
 mod take_backs;
 mod verify;
+mod wrong_uses;

@@ -31,13 +31,6 @@ impl Cluster {
     }
 
     /// The same run as it is now.
-    pub(crate) async fn again(&self, run: &AnyRun) -> Result<AnyRun> {
-        Ok(match run {
-            AnyRun::Billing(run) => AnyRun::Billing(Box::new(self.get(run.as_ref()).await?)),
-            AnyRun::Notification(run) => AnyRun::Notification(Box::new(self.get(run.as_ref()).await?)),
-        })
-    }
-
     async fn get<R: Run>(&self, run: &R) -> Result<R> {
         let name = run.name_any();
         let found = self.check(&format!("read {} {name}", R::KIND), self.runs::<R>().get_opt(&name).await)?;

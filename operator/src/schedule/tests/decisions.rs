@@ -86,14 +86,7 @@ fn a_month_that_a_person_bills_is_left_alone() {
         let draft = MonthRecord { live: false, draft: true, ..by_a_person.clone() };
         world.months.insert(month("2026-11"), draft);
         if in_cluster {
-            world.billing.push(ExistingRun {
-                name: "by-hand".to_owned(),
-                uid: "x".to_owned(),
-                owner: None,
-                month: Some(month("2026-11")),
-                state: RunState::Waiting,
-                deleting: false,
-            });
+            world.billing.push(run("by-hand", month("2026-11"), world.now, RunState::Waiting));
         }
         world.now = time("2026-12-01T00:00:00Z");
         assert!(!world.pass());

@@ -1,6 +1,8 @@
 //! The decisions, with a clock that the tests move, and without a cluster or a database.
 
+mod apply;
 mod decisions;
+mod emails;
 mod firings;
 mod properties;
 
@@ -8,6 +10,7 @@ use std::collections::BTreeMap;
 
 use api::BillingSchedule;
 use api::conditions::find;
+use api::notification_run::Select;
 use api::reconciled::Reconciled as _;
 use domain::month::BillingMonth;
 use domain::zone::Zone;
@@ -19,7 +22,7 @@ use store::schedule::MonthRecord;
 
 use super::action::{Action, RunKindName, ScheduleDecision, run_name};
 use super::decide::decide;
-use super::observed::{DatabaseView, ExistingRun, Observed, RunState};
+use super::observed::{Asked, DatabaseView, ExistingRun, Observed, RunState};
 use crate::controller::decision::Next;
 
 const UID: &str = "6f2a1c9e-1111-4222-8333-444455556666";
@@ -112,13 +115,12 @@ impl World {
                 let name = run_name("close", month);
                 if runs.iter().all(|run| run.name != name) {
                     created.push(month);
+                    let asked = (kind == RunKindName::Notification).then_some(EVERYTHING);
                     runs.push(ExistingRun {
                         uid: format!("{name}-uid"),
-                        name,
                         owner: Some(UID.to_owned()),
-                        month: Some(month),
-                        state: RunState::Working,
-                        deleting: false,
+                        asked,
+                        ..run(&name, month, self.now, RunState::Working)
                     });
                 }
             }
@@ -190,6 +192,23 @@ impl World {
         assert_eq!((stalled.0.as_str(), stalled.1.as_str()), ("True", "MonthsMissed"));
         assert!(stalled.2.starts_with(message), "{}", stalled.2);
         assert_eq!(self.condition("Ready").unwrap().0, "False");
+    }
+}
+
+/// The e-mails of all members that got none.
+const EVERYTHING: Asked = Asked { select: Select::Ready, scope: None, rehearsal: false };
+
+/// A run that nobody owns.
+fn run(name: &str, month: BillingMonth, created: Timestamp, state: RunState) -> ExistingRun {
+    ExistingRun {
+        name: name.to_owned(),
+        uid: "x".to_owned(),
+        owner: None,
+        month: Some(month),
+        state,
+        created,
+        asked: None,
+        deleting: false,
     }
 }
 

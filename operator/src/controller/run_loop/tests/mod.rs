@@ -9,20 +9,18 @@ use api::billing_run::{ApprovalPolicy, Phase, PriceBookRef};
 use api::conditions::{self, ConditionUpdate, PROGRESSING, STARTED};
 use api::run::RunPhase as _;
 use api::{BillingRun, BillingRunStatus, NotificationRun, NotificationRunStatus, notification_run};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, StatusCode};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::client::Body;
 use kube::core::object::HasStatus;
 use kube::runtime::events::Reporter;
 use serde_json::Value;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-use tower_test::mock::{self, Handle};
 
 use super::*;
 use crate::controller::decision::Decision;
 use crate::controller::kind::ControllerOf;
+use crate::mock_server::{Call, client, refusal, serve};
 
 const RUNS: &str = "/apis/monthend.dev/v1alpha1/namespaces/billing/billingruns/october";
 
@@ -127,17 +125,6 @@ fn decision(phase: Phase, next: Next<&'static str>) -> Decision<BillingRunStatus
     Decision { status: status(phase), next }
 }
 
-/// One expected call: method, path, what the body must contain, and the answer.
-struct Call {
-    method: Method,
-    path: &'static str,
-    query: &'static str,
-    body: Value,
-    answer: (StatusCode, Value),
-    /// What the call lets go on.
-    opens: Option<Arc<Notify>>,
-}
-
 fn get(found: Option<&BillingRun>) -> Call {
     let answer = match found {
         Some(run) => (StatusCode::OK, serde_json::to_value(run).unwrap()),
@@ -201,50 +188,6 @@ fn ok(run: &BillingRun) -> (StatusCode, Value) {
     (StatusCode::OK, serde_json::to_value(run).unwrap())
 }
 
-fn refusal(code: StatusCode, reason: &str, message: &str) -> (StatusCode, Value) {
-    let answer = json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code.as_u16(), "message": message});
-    (code, answer)
-}
-
-/// Whether `whole` has everything that `part` has; of a list of objects, those that `part` lists.
-fn contains(whole: &Value, part: &Value) -> bool {
-    match (whole, part) {
-        (Value::Array(whole), Value::Array(part)) if part.iter().any(Value::is_object) => {
-            part.iter().all(|part| whole.iter().any(|whole| contains(whole, part)))
-        }
-        (Value::Object(whole), Value::Object(part)) => {
-            part.iter().all(|(key, part)| whole.get(key).is_some_and(|whole| contains(whole, part)))
-        }
-        (whole, part) => part.is_null() || whole == part,
-    }
-}
-
-/// Answers these calls and no others.
-fn serve(mut handle: Handle<Request<Body>, Response<Body>>, calls: Vec<Call>) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        for call in calls {
-            let expected = format!("{} {}", call.method, call.path);
-            let next = tokio::time::timeout(Duration::from_secs(5), handle.next_request()).await;
-            let (request, send) = next.unwrap_or_else(|_| panic!("{expected} was not called")).unwrap();
-            assert_eq!(format!("{} {}", request.method(), request.uri().path()), expected);
-            let query = request.uri().query().unwrap_or_default().trim_start_matches('&').to_owned();
-            assert_eq!(query, call.query, "{expected}");
-            let bytes = request.into_body().collect_bytes().await.unwrap();
-            let body: Value =
-                if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
-            assert!(contains(&body, &call.body), "{expected}: {} is not in {body}", call.body);
-            let (code, answer) = call.answer;
-            let answer =
-                Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap();
-            send.send_response(answer);
-            if let Some(gate) = call.opens {
-                gate.notify_one();
-            }
-        }
-        assert!(handle.next_request().await.is_none(), "an unexpected call");
-    })
-}
-
 struct Outcome {
     action: Result<Action, RunError>,
     seen: Vec<Option<&'static str>>,
@@ -261,9 +204,7 @@ async fn reconciled_after<R: Reconciled>(
     kind: Scripted<R>,
     calls: Vec<Call>,
 ) -> Outcome {
-    let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
-    let server = serve(handle, calls);
-    let client = Client::new(service, "billing");
+    let (client, server) = serve(calls);
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some("test".to_owned()) };
     let recorder = Recorder::new(client.clone(), reporter);
     let clock = Clock::SYSTEM;
@@ -450,8 +391,7 @@ async fn a_reconciliation_with_too_many_passes_is_requeued() {
 
 #[tokio::test]
 async fn delays_grow_to_a_limit_and_start_over_after_a_success() {
-    let (service, _handle) = mock::pair::<Request<Body>, Response<Body>>();
-    let client = Client::new(service, "billing");
+    let client = client();
     let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.to_owned(), instance: None });
     let kind = Scripted::<BillingRun>::new(Vec::new());
     let context = Context::new(client, kind, recorder, Metrics::new().unwrap(), Clock::SYSTEM);

@@ -96,7 +96,7 @@ async fn release_kind<R: Run>(client: &Client, namespace: &str) -> Result<()> {
 
 async fn remove_finalizer<R: Run>(client: &Client, namespace: &str, name: &str) -> Result<()> {
     let runs: Api<kube::core::PartialObjectMeta<R>> = Api::namespaced(client.clone(), namespace);
-    for _ in 1..ATTEMPTS {
+    for _ in 0..ATTEMPTS {
         let Some(run) = runs.get_opt(name).await.with_context(|| format!("cannot read {name}"))? else {
             return Ok(());
         };
@@ -129,3 +129,6 @@ pub(crate) async fn release_if_namespace_is_deleted(client: &Client, namespace: 
         tracing::warn!(error = format!("{error:#}"), "cannot remove the finalizers of the namespace's runs");
     }
 }
+
+#[cfg(test)]
+mod tests;
