@@ -31,7 +31,8 @@ pub struct Suite {
 impl Suite {
     pub fn new() -> Result<Self> {
         let runtime = Runtime::new().context("start tokio")?;
-        let shared = Arc::new(Shared { runtime, installation: Mutex::new(None), failures: AtomicUsize::new(0) });
+        let shared =
+            Arc::new(Shared { runtime, installation: Mutex::new(None), failures: AtomicUsize::new(0) });
         Ok(Self { shared, trials: Vec::new() })
     }
 

@@ -7,4 +7,5 @@ mod billing;
 mod copy;
 mod documentation;
 mod invariants;
+mod locales;
 mod notification;
