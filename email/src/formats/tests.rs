@@ -60,7 +60,7 @@ fn invalid_formats_are_refused_with_the_field() {
         (", other: \"{number} messages\"", "", "usageKinds.sms.quantity: has no `other`"),
         ("{number} messages\"", "messages\"", "usageKinds.sms.quantity.other: has no {number}"),
         ("\"1\":", "\"1, 2, 1\":", "usageKinds.sms.quantity.1, 2, 1: `1` has a form already"),
-        ("\"1\":", "\"*2, *2\":", "usageKinds.sms.quantity.*2, *2: `2` has a form already"),
+        ("\"1\":", "\"*2, *2\":", "usageKinds.sms.quantity.*2, *2: `*2` has a form already"),
         ("\"1\":", "\"*\":", "usageKinds.sms.quantity.*: `*` is not a number"),
         ("\"1\":", "\"-1\":", "usageKinds.sms.quantity.-1: `-1` is not a number"),
         (
