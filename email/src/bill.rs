@@ -15,8 +15,10 @@ pub struct Bill<'a> {
     pub month: BillingMonth,
     pub member: MemberId,
     pub revision: Revision,
+    /// The member's locale. If the set of templates does not have it, the e-mail is in the locale of
+    /// the installation.
     pub locale: Locale,
-    /// The installation's locale: the language of a name that there is not in `locale`.
+    /// The installation's locale: the language of a name that there is not in that of the e-mail.
     pub default_locale: Locale,
     pub name: &'a SecretString,
     pub amounts: Amounts,

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::bill::{Bill, Line};
 use crate::compose_error::ComposeError;
 use crate::correction;
-use crate::line_name::{line_name, reason};
+use crate::line_name::{Wording, line_name, reason};
 
 /// The variables of a bill outside of any block.
 pub(crate) const TOP: [&str; 20] = [
@@ -48,12 +48,12 @@ pub(crate) const IN_LISTS: [(&str, &[&str]); 5] = [
 
 /// The variables of one bill. Every variable is always present, so a misspelt one fails with every
 /// bill.
-pub(crate) fn context(bill: &Bill<'_>) -> Result<Context, ComposeError> {
+pub(crate) fn context(bill: &Bill<'_>, wording: &Wording<'_>) -> Result<Context, ComposeError> {
     let month = bill.month;
     let month_days = month.days();
     let mut lists = Lists::default();
     for line in bill.lines {
-        lists.add(bill, line, month_days)?;
+        lists.add(bill, wording, line)?;
     }
     let amounts = &bill.amounts;
     // An exclusive tax is a line of the bill. An inclusive tax is not, but is shown below the total.
@@ -82,7 +82,7 @@ pub(crate) fn context(bill: &Bill<'_>) -> Result<Context, ComposeError> {
     put("total", amounts.total.get().into());
     put("credit", (amounts.total < MinorUnits::ZERO).into());
     if let Some(sent) = &bill.corrects {
-        correction::add_variables(&mut top, bill, sent);
+        correction::add_variables(&mut top, bill, sent, wording);
     }
     Ok(Context::from(Value::Object(top)))
 }
@@ -125,12 +125,12 @@ impl Default for Lists {
 }
 
 impl Lists {
-    fn add(&mut self, bill: &Bill<'_>, line: &Line<'_>, month_days: u32) -> Result<(), ComposeError> {
+    fn add(&mut self, bill: &Bill<'_>, wording: &Wording<'_>, line: &Line<'_>) -> Result<(), ComposeError> {
         let item = &line.item;
         let amount = Value::from(item.amount.get());
         let days = item.days.unwrap_or_default();
-        let partial = item.days.is_some_and(|days| i64::from(days) < i64::from(month_days));
-        let name = || line_name(line, bill.book, bill);
+        let partial = item.days.is_some_and(|days| i64::from(days) < i64::from(bill.month.days()));
+        let name = || line_name(line, bill.book, wording);
         let of_days = || {
             let mut entry = Map::new();
             entry.insert("name".to_owned(), name().into());
@@ -146,7 +146,7 @@ impl Lists {
                 entry
             }
             ItemKind::Addon | ItemKind::Discount => of_days(),
-            ItemKind::Usage => return self.add_usage(bill, line),
+            ItemKind::Usage => return self.add_usage(bill, wording, line),
             ItemKind::Adjustment => {
                 let mut entry = Map::new();
                 entry.insert("name".to_owned(), name().into());
@@ -175,7 +175,12 @@ impl Lists {
     }
 
     /// Usage belongs to the plan whose base fee precedes it.
-    fn add_usage(&mut self, bill: &Bill<'_>, line: &Line<'_>) -> Result<(), ComposeError> {
+    fn add_usage(
+        &mut self,
+        bill: &Bill<'_>,
+        wording: &Wording<'_>,
+        line: &Line<'_>,
+    ) -> Result<(), ComposeError> {
         let item = &line.item;
         let without_plan = || ComposeError::UsageWithoutPlan { line: item.line_no };
         let plan = self.plans.last_mut().and_then(Value::as_object_mut).ok_or_else(without_plan)?;
@@ -183,7 +188,7 @@ impl Lists {
         let rate = rates.and_then(|plan| plan.usage.iter().find(|rate| rate.kind == item.code));
         let (used, free) = (item.used.unwrap_or_default(), item.free.unwrap_or_default());
         let mut entry = Map::new();
-        entry.insert("name".to_owned(), line_name(line, bill.book, bill).into());
+        entry.insert("name".to_owned(), line_name(line, bill.book, wording).into());
         entry.insert("kind".to_owned(), item.code.into());
         entry.insert("used".to_owned(), used.into());
         entry.insert("free".to_owned(), free.into());

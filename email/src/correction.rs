@@ -5,7 +5,7 @@ use domain::pricing::ItemKind;
 use serde_json::{Map, Value, json};
 
 use crate::bill::{Bill, Line, SentBill};
-use crate::line_name::line_name;
+use crate::line_name::{Wording, line_name};
 
 /// The variables outside of any block, in addition to those of a bill.
 pub(crate) const TOP: [&str; 4] = ["oldRevision", "oldTotal", "difference", "lines"];
@@ -25,10 +25,15 @@ pub(crate) const IN_LINES: [&str; 11] = [
 ];
 
 /// Adds the variables.
-pub(crate) fn add_variables(top: &mut Map<String, Value>, bill: &Bill<'_>, sent: &SentBill<'_>) {
+pub(crate) fn add_variables(
+    top: &mut Map<String, Value>,
+    bill: &Bill<'_>,
+    sent: &SentBill<'_>,
+    wording: &Wording<'_>,
+) {
     let (old, new) = (sent.amounts.total.get(), bill.amounts.total.get());
     let lines: Vec<Value> =
-        pairs(sent.lines, bill.lines).iter().map(|pair| variables(bill, sent, pair)).collect();
+        pairs(sent.lines, bill.lines).iter().map(|pair| variables(bill, sent, pair, wording)).collect();
     let values = [sent.revision.get().into(), old.into(), new.saturating_sub(old).into(), lines.into()];
     top.extend(TOP.map(str::to_owned).into_iter().zip(values));
 }
@@ -88,7 +93,7 @@ fn part(kind: ItemKind) -> u8 {
 
 /// An amount is 0 in the bill that does not have the line. What was used is known only if both bills
 /// have it: usage within the allowance has no line.
-fn variables(bill: &Bill<'_>, sent: &SentBill<'_>, pair: &Pair<'_>) -> Value {
+fn variables(bill: &Bill<'_>, sent: &SentBill<'_>, pair: &Pair<'_>, wording: &Wording<'_>) -> Value {
     let Some(line) = pair.line() else { return Value::Null };
     let book = if pair.new.is_some() { bill.book } else { sent.book };
     let amount = |line: Option<&Line<'_>>| line.map_or(0, |line| line.item.amount.get());
@@ -97,7 +102,7 @@ fn variables(bill: &Bill<'_>, sent: &SentBill<'_>, pair: &Pair<'_>) -> Value {
     let (old, new) = (amount(pair.old), amount(pair.new));
     let partial = line.item.days.is_some_and(|days| i64::from(days) < i64::from(bill.month.days()));
     json!({
-        "name": line_name(line, book, bill),
+        "name": line_name(line, book, wording),
         "kind": line.item.kind.as_str(),
         "code": line.item.code,
         "days": line.item.days.unwrap_or_default(),

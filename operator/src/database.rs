@@ -93,7 +93,7 @@ mod tests {
         Installation {
             zone: Zone::named("Asia/Seoul").unwrap(),
             currency: "KRW".parse().unwrap(),
-            locale: Locale::Ko,
+            locale: Locale::KO,
         }
     }
 

@@ -32,8 +32,8 @@ pub(crate) struct Migrate {
     /// Currency of every amount, by its ISO 4217 code; never changes later
     #[arg(long, env = "MONTHEND_CURRENCY", value_name = "CODE")]
     currency: Currency,
-    /// Locale of members without one of their own: ko or en [default: the installation's, at first
-    /// ko]
+    /// Locale of members without one of their own: a language tag such as ko, en or pt-BR [default:
+    /// the installation's, at first ko]
     #[arg(long, env = "MONTHEND_LOCALE", value_name = "LOCALE")]
     locale: Option<Locale>,
     /// Database role of the operator

@@ -77,7 +77,7 @@ impl ComposerCache {
         let date = clock::now(connection).await?;
         if !self.composers.contains_key(&run.templates) {
             let files = store::notification::read_templates(connection, &run.templates).await?.files;
-            let composer = match Templates::parse(&files) {
+            let composer = match Templates::parse(&files, default_locale) {
                 Ok(templates) => Ok(Arc::new(Composer::new(templates, self.from.clone()))),
                 Err(error) => Err(format!("TEMPLATES: {}", logging::chain(&error))),
             };

@@ -97,7 +97,7 @@ struct Up {
     /// The currency of the installation [default: KRW]
     #[arg(long, value_name = "ISO 4217")]
     currency: Option<String>,
-    /// The language of members who have none of their own: ko or en [default: ko]
+    /// The language of members who have none of their own, such as ko or en [default: ko]
     #[arg(long)]
     locale: Option<String>,
     #[command(flatten)]

@@ -182,9 +182,10 @@ pub struct NotificationScope {
 /// Templates in a ConfigMap.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct TemplateRef {
-    /// The name of the ConfigMap. Its keys are LOCALE.subject.hbs, LOCALE.body.html.hbs and
-    /// LOCALE.body.txt.hbs, and for corrections LOCALE.correction.subject.hbs,
-    /// LOCALE.correction.body.html.hbs and LOCALE.correction.body.txt.hbs, with ko and en as LOCALE.
+    /// The name of the ConfigMap. Its keys are, for each LOCALE such as ko, LOCALE.subject.hbs,
+    /// LOCALE.body.html.hbs, LOCALE.body.txt.hbs and LOCALE.formats.yaml, and for corrections
+    /// LOCALE.correction.subject.hbs, LOCALE.correction.body.html.hbs and
+    /// LOCALE.correction.body.txt.hbs. ko and en need no LOCALE.formats.yaml.
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("self.size() <= 253 && self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("templateRef.name must be the name of a ConfigMap: lower-case letters, digits, '-' and '.', such as templates-2026-10"))]
     pub name: String,

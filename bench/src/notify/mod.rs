@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use domain::locale::Locale;
 use domain::month::BillingMonth;
 use domain::price_book::PriceBook;
 use email::Templates;
@@ -51,7 +52,7 @@ pub(crate) async fn measure(tools: &Tools<'_>, members: u64) -> anyhow::Result<F
         .with_context(|| format!("cannot read {}", tools.price_book.display()))?;
     let book = PriceBook::parse(&text)?;
     let files = read_templates(tools.templates)?;
-    let templates = Templates::parse(&files)?;
+    let templates = Templates::parse(&files, Locale::KO)?;
     let template_set = TemplateSet { sha256: templates.sha256().to_owned(), files };
     let month: BillingMonth = MONTH.parse()?;
     let server = Server::start()?;
@@ -138,11 +139,13 @@ async fn vacuum(database: &SecretString) -> anyhow::Result<()> {
 }
 
 fn read_templates(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
-    let read = |name: &&str| {
-        let path = folder.join(name);
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let read = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry?.path();
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(((*name).to_owned(), text))
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((name, text))
     };
-    email::FILES.iter().map(read).collect()
+    entries.map(read).collect()
 }

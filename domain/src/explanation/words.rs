@@ -99,7 +99,7 @@ impl<'a> Words<'a> {
         let plan = segment.plan;
         let title = format!(
             "{} with {}, {}",
-            kind_name(kind),
+            self.kind_name(kind),
             named(&plan.names, &plan.code),
             self.period(segment.days)
         );
@@ -134,6 +134,12 @@ impl<'a> Words<'a> {
             ));
         }
         (title, steps)
+    }
+
+    /// What the price book calls the kind, otherwise its English word.
+    fn kind_name<'k>(&'k self, kind: &'k str) -> &'k str {
+        let names = self.book.names_of_usage_kind(kind);
+        names.map_or_else(|| word_of_kind(kind), |names| names.in_first_of(&[Locale::EN]))
     }
 
     fn used(&self, kind: &str, used: i128, usage: Option<&LineUsage>) -> String {
@@ -368,11 +374,11 @@ fn days(count: u32) -> String {
 
 /// `LTE 33 (LTE-33)`, or only the code.
 fn named(names: &Names, code: &str) -> String {
-    let name = names.in_first_of(&[Locale::En]);
+    let name = names.in_first_of(&[Locale::EN]);
     if name == code || name.is_empty() { code.to_owned() } else { format!("{name} ({code})") }
 }
 
-fn kind_name(kind: &str) -> &str {
+fn word_of_kind(kind: &str) -> &str {
     match kind {
         "voice" => "Voice",
         "data" => "Data",

@@ -19,8 +19,8 @@ pub struct PriceBook {
     pub valid_to: Option<BillingMonth>,
     pub tax: Option<Tax>,
     pub bill_rounding: Option<BillRounding>,
-    /// Sorted.
-    pub(super) usage_kinds: Vec<String>,
+    /// Sorted by code.
+    pub(super) usage_kinds: Vec<UsageKind>,
     /// Sorted by code.
     pub(super) plans: Vec<Plan>,
     /// In the order they apply: by priority, then code.
@@ -44,6 +44,13 @@ pub struct Plan {
 pub enum PlanKind {
     Base,
     Addon,
+}
+
+/// A kind of usage that the price book declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UsageKind {
+    pub(super) code: String,
+    pub(super) names: Option<Names>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,11 +191,21 @@ impl PriceBook {
     }
 
     /// All declared kinds, sorted by name.
-    pub fn usage_kinds(&self) -> &[String] {
-        &self.usage_kinds
+    pub fn usage_kinds(&self) -> impl Iterator<Item = &str> {
+        self.usage_kinds.iter().map(|kind| kind.code.as_str())
     }
 
     pub fn declares(&self, kind: &str) -> bool {
-        self.usage_kinds.binary_search_by(|declared| declared.as_str().cmp(kind)).is_ok()
+        self.usage_kind(kind).is_some()
+    }
+
+    /// What the price book calls a kind of usage, if it says so.
+    pub fn names_of_usage_kind(&self, kind: &str) -> Option<&Names> {
+        self.usage_kind(kind)?.names.as_ref()
+    }
+
+    fn usage_kind(&self, code: &str) -> Option<&UsageKind> {
+        let found = self.usage_kinds.binary_search_by(|kind| kind.code.as_str().cmp(code)).ok()?;
+        self.usage_kinds.get(found)
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::problem::{PriceBookError, Problem};
@@ -22,7 +23,7 @@ pub(super) struct Book {
     pub(super) time_zone: String,
     pub(super) valid_from: String,
     pub(super) valid_to: Option<String>,
-    pub(super) usage_kinds: Vec<String>,
+    pub(super) usage_kinds: Vec<UsageKind>,
     pub(super) plans: Vec<Plan>,
     #[serde(default)]
     pub(super) discounts: Vec<Discount>,
@@ -128,6 +129,44 @@ pub(super) struct BillRounding {
 pub(super) enum RoundingMode {
     Down,
     HalfUp,
+}
+
+/// A kind of usage: its code alone, or with a name.
+pub(super) struct UsageKind {
+    pub(super) kind: String,
+    pub(super) name: Option<Name>,
+}
+
+impl<'de> Deserialize<'de> for UsageKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct WithName {
+            kind: String,
+            name: Option<Name>,
+        }
+
+        struct KindVisitor;
+
+        impl<'de> Visitor<'de> for KindVisitor {
+            type Value = UsageKind;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a usage kind, or a mapping with its kind and name")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<UsageKind, E> {
+                Ok(UsageKind { kind: text.to_owned(), name: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<UsageKind, A::Error> {
+                let WithName { kind, name } = WithName::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(UsageKind { kind, name })
+            }
+        }
+
+        deserializer.deserialize_any(KindVisitor)
+    }
 }
 
 /// One name for every language, or one for each, in the order they are written.

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use super::book::{
     BillRounding, Discount, DiscountKind, DiscountTarget, Plan, PlanKind, PriceBook, Proration, RoundingMode,
-    Tax, TaxMode, Tier, UsageRate,
+    Tax, TaxMode, Tier, UsageKind, UsageRate,
 };
 use super::document;
-use super::names::{Names, is_language_tag};
+use super::names::Names;
 use super::problem::{PriceBookError, Problems};
 use crate::digest::Sha256Digest;
+use crate::locale::is_language_tag;
 use crate::money::{Currency, Decimal, MinorUnits};
 use crate::month::BillingMonth;
 use crate::zone::Zone;
@@ -33,8 +34,8 @@ pub(super) fn validate(raw: document::Book, sha256: Sha256Digest) -> Result<Pric
     {
         p.add("validTo", format!("is {to}, before validFrom, which is {from}"));
     }
-    check_kinds(p, &raw.usage_kinds);
-    let mut plans = plans(p, raw.plans, &raw.usage_kinds);
+    let mut usage_kinds = usage_kinds(p, raw.usage_kinds);
+    let mut plans = plans(p, raw.plans, &usage_kinds);
     let mut discounts = discounts(p, raw.discounts);
     let tax = raw.tax.and_then(|tax| {
         let mode = match tax.mode {
@@ -55,8 +56,7 @@ pub(super) fn validate(raw: document::Book, sha256: Sha256Digest) -> Result<Pric
         return Err(problems.into_error());
     };
     problems.none_or_err()?;
-    let mut usage_kinds = raw.usage_kinds;
-    usage_kinds.sort_unstable();
+    usage_kinds.sort_unstable_by(|a, b| a.code.cmp(&b.code));
     plans.sort_unstable_by(|a, b| a.code.cmp(&b.code));
     discounts.sort_unstable_by(|a, b| (a.priority, &a.code).cmp(&(b.priority, &b.code)));
     let mut discounts_by_code: Vec<usize> = (0..discounts.len()).collect();
@@ -77,7 +77,7 @@ pub(super) fn validate(raw: document::Book, sha256: Sha256Digest) -> Result<Pric
     })
 }
 
-fn plans(p: &mut Problems, raw: Vec<document::Plan>, declared: &[String]) -> Vec<Plan> {
+fn plans(p: &mut Problems, raw: Vec<document::Plan>, declared: &[UsageKind]) -> Vec<Plan> {
     check_unique(p, "plans", raw.iter().map(|plan| plan.code.as_str()));
     let plan = |p: &mut Problems, at: String, raw: document::Plan| {
         check_text(p, &format!("{at}.code"), &raw.code);
@@ -102,11 +102,11 @@ fn usage_rates(
     p: &mut Problems,
     at: &str,
     raw: Option<document::UsageRates>,
-    declared: &[String],
+    declared: &[UsageKind],
 ) -> Vec<UsageRate> {
     let rate = |p: &mut Problems, kind: String, raw: document::UsageRate| {
         let at = format!("{at}.{kind}");
-        if !declared.contains(&kind) {
+        if !declared.iter().any(|declared| declared.code == kind) {
             p.add(&at, "the kind is not declared in usageKinds");
         }
         let allowance = whole(p, &format!("{at}.allowance"), raw.allowance, 0);
@@ -202,20 +202,25 @@ fn names(p: &mut Problems, at: &str, raw: Option<document::Name>, code: &str) ->
     })
 }
 
-fn check_kinds(p: &mut Problems, kinds: &[String]) {
-    let mut seen = HashSet::new();
-    for (i, kind) in kinds.iter().enumerate() {
+/// All kinds, also invalid ones, so that a rate of such a kind is no further problem.
+fn usage_kinds(p: &mut Problems, raw: Vec<document::UsageKind>) -> Vec<UsageKind> {
+    let mut kinds: Vec<UsageKind> = Vec::with_capacity(raw.len());
+    for (i, document::UsageKind { kind: code, name }) in raw.into_iter().enumerate() {
+        let at = format!("usageKinds[{i}]");
         let rest = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        let well_formed = kind.starts_with(|c: char| c.is_ascii_lowercase())
-            && kind.len() <= MAX_KIND_LEN
-            && kind.bytes().all(rest);
+        let well_formed = code.starts_with(|c: char| c.is_ascii_lowercase())
+            && code.len() <= MAX_KIND_LEN
+            && code.bytes().all(rest);
         if !well_formed {
-            p.add(format!("usageKinds[{i}]"), format!("`{kind}` does not match [a-z][a-z0-9_]{{0,31}}"));
+            p.add(&at, format!("`{code}` does not match [a-z][a-z0-9_]{{0,31}}"));
         }
-        if !seen.insert(kind) {
-            p.add(format!("usageKinds[{i}]"), format!("`{kind}` is declared twice"));
+        if kinds.iter().any(|other| other.code == code) {
+            p.add(&at, format!("`{code}` is declared twice"));
         }
+        let names = name.map(|name| names(p, &format!("{at}.name"), Some(name), &code));
+        kinds.push(UsageKind { code, names });
     }
+    kinds
 }
 
 fn check_unique<'a>(p: &mut Problems, list: &str, codes: impl Iterator<Item = &'a str>) {

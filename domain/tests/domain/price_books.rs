@@ -308,7 +308,9 @@ fn optional_fields_may_be_left_out() {
 
 #[test]
 fn names_are_one_for_every_language_or_one_for_each() {
-    use domain::locale::Locale::{En, Ko};
+    use domain::locale::Locale;
+    const KO: Locale = Locale::KO;
+    const EN: Locale = Locale::EN;
     for (name, in_korean, in_english) in [
         ("Music", "Music", "Music"),
         ("89", "89", "89"),
@@ -323,6 +325,51 @@ fn names_are_one_for_every_language_or_one_for_each() {
         );
         let book = PriceBook::parse(&book).unwrap();
         let names = &book.plan("M").unwrap().names;
-        assert_eq!((names.in_first_of(&[Ko]), names.in_first_of(&[En])), (in_korean, in_english), "{name}");
+        assert_eq!((names.in_first_of(&[KO]), names.in_first_of(&[EN])), (in_korean, in_english), "{name}");
+    }
+}
+
+#[test]
+fn usage_kinds_may_have_names() {
+    use domain::locale::Locale;
+    let book = |kinds: &str| {
+        let rest = "plans: [ { code: M, baseFee: 1, usage: { roaming: { allowance: 0, per: 1, tiers: [ { rate: \"1\" } ] } } } ]";
+        let book = format!(
+            "version: a\ncurrency: USD\ntimeZone: UTC\nvalidFrom: 2026-01\nusageKinds: {kinds}\n{rest}\n"
+        );
+        PriceBook::parse(&book)
+    };
+    let named = "[ sms, { kind: roaming, name: { en: Roaming, ko: 로밍 } }, data, { kind: voice, name: Calls }, { kind: mms } ]";
+    let named = book(named).unwrap();
+    assert_eq!(named.usage_kinds().collect::<Vec<_>>(), ["data", "mms", "roaming", "sms", "voice"]);
+    assert!(named.declares("roaming") && !named.declares("fax"));
+    for (kind, locale, name) in [
+        ("roaming", Locale::KO, Some("로밍")),
+        ("roaming", Locale::EN, Some("Roaming")),
+        ("voice", Locale::KO, Some("Calls")),
+        ("sms", Locale::KO, None),
+        ("mms", Locale::KO, None),
+        ("fax", Locale::KO, None),
+    ] {
+        let found = named.names_of_usage_kind(kind).map(|names| names.in_first_of(&[locale]));
+        assert_eq!(found, name, "{kind} {locale}");
+    }
+    // A name changes nothing else.
+    let plain = book("[ sms, roaming, data, voice, mms ]").unwrap();
+    assert_eq!((plain.plans(), plain.discounts()), (named.plans(), named.discounts()));
+    for (kinds, problem) in [
+        (
+            "[ { kind: roaming, names: a } ]",
+            "usageKinds[0].names: unknown field `names`, expected `kind` or `name`",
+        ),
+        ("[ { name: a } ]", "usageKinds[0]: missing field `kind`"),
+        ("[ { kind: roaming, name: { ko_KR: a } } ]", "usageKinds[0].name: `ko_KR` is not a language tag"),
+        ("[ { kind: roaming, name: { ko: ' ' } } ]", "usageKinds[0].name.ko: is empty"),
+        ("[ roaming, { kind: roaming } ]", "usageKinds[1]: `roaming` is declared twice"),
+        ("[ roaming, { kind: MMS } ]", "usageKinds[1]: `MMS` does not match"),
+        ("[ roaming, 5 ]", "usageKinds[1]: invalid type: integer `5`, expected a usage kind, or a mapping"),
+    ] {
+        let error = book(kinds).unwrap_err().to_string();
+        assert!(error.contains(problem), "{kinds}: {error}");
     }
 }

@@ -26,7 +26,7 @@ fn templates() -> Result<BTreeMap<String, String>> {
         let entry = entry?;
         templates.insert(entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?);
     }
-    ensure!(templates.len() == 12, "the chart has {} templates", templates.len());
+    ensure!(templates.len() == 14, "the chart has {} templates", templates.len());
     Ok(templates)
 }
 

@@ -1,16 +1,18 @@
 //! The Handlebars helpers: `money`, `date`, `month`, `quantity`, and versions of `if`, `unless` and
 //! `each` that reject unknown variables.
 
-use domain::locale::Locale;
+use std::sync::Arc;
+
 use domain::money::Currency;
 use domain::month::BillingMonth;
 use handlebars::{
     BlockContext, Context, Handlebars, Helper, HelperDef, HelperResult, JsonTruthy as _, Output, PathAndJson,
-    RenderContext, RenderError, RenderErrorReason, Renderable as _,
+    RenderContext, RenderError, RenderErrorReason, Renderable as _, html_escape,
 };
 use jiff::civil::Date;
 use serde_json::Value;
 
+use crate::formats::Formats;
 use crate::formatting;
 
 /// How the helpers are used.
@@ -22,17 +24,19 @@ pub(super) const USAGE: [&str; 5] = [
     "{{#if x}}, {{#unless x}}, {{#each list}} (with @first, @last and @index)",
 ];
 
-pub(super) fn register(registry: &mut Handlebars<'_>, locale: Locale) {
+/// Registers the helpers, whose values are escaped in HTML.
+pub(super) fn register(registry: &mut Handlebars<'_>, formats: &Arc<Formats>, html: bool) {
     // `log` could write personal data to the log; `with` treats an unknown variable as empty.
     ["log", "with"].into_iter().for_each(|name| registry.unregister_helper(name));
-    let formats = [
+    let helpers = [
         ("money", Format::Money),
         ("date", Format::Date),
         ("month", Format::Month),
         ("quantity", Format::Quantity),
     ];
-    for (name, format) in formats {
-        registry.register_helper(name, Box::new(FormatHelper { format, locale }));
+    for (name, format) in helpers {
+        let helper = FormatHelper { format, formats: Arc::clone(formats), html };
+        registry.register_helper(name, Box::new(helper));
     }
     for (name, positive) in [("if", true), ("unless", false)] {
         registry.register_helper(name, Box::new(Condition { positive }));
@@ -50,7 +54,8 @@ enum Format {
 
 struct FormatHelper {
     format: Format,
-    locale: Locale,
+    formats: Arc<Formats>,
+    html: bool,
 }
 
 impl HelperDef for FormatHelper {
@@ -70,12 +75,12 @@ impl HelperDef for FormatHelper {
                     minor.ok_or_else(|| usage_error("money wants an amount, as in {{money total}}"))?;
                 let currency = of_bill(context, "currency").and_then(|code| code.parse::<Currency>().ok());
                 let currency = currency.ok_or_else(|| usage_error("the bill has no currency"))?;
-                formatting::money(&mut text, minor, currency, self.locale);
+                formatting::money(&mut text, minor, currency, &self.formats);
             }
             Format::Date => {
                 let date = parameter(helper, 0)?.as_str().and_then(|text| text.parse::<Date>().ok());
                 let date = date.ok_or_else(|| usage_error("date wants a day, as in {{date lastDay}}"))?;
-                formatting::date(&mut text, date, self.locale);
+                formatting::date(&mut text, date, &self.formats);
             }
             Format::Month => {
                 let given = if helper.params().is_empty() {
@@ -85,7 +90,7 @@ impl HelperDef for FormatHelper {
                 };
                 let month = given.and_then(|text| text.parse::<BillingMonth>().ok());
                 let month = month.ok_or_else(|| usage_error("month is the bill's: {{month}}"))?;
-                formatting::month(&mut text, month, self.locale);
+                formatting::month(&mut text, month, &self.formats);
             }
             Format::Quantity => {
                 // Without a kind it is a bare number.
@@ -95,10 +100,13 @@ impl HelperDef for FormatHelper {
                         "quantity wants a number and a kind, as in {{quantity used kind}}",
                     ));
                 };
-                formatting::quantity(&mut text, raw, kind, self.locale);
+                formatting::quantity(&mut text, raw, kind, &self.formats);
             }
         }
-        // Formatted values contain nothing that needs escaping.
+        // The texts of most formats contain nothing that needs escaping.
+        if self.html && text.contains(['<', '>', '&', '"', '\'', '`', '=']) {
+            text = html_escape(&text);
+        }
         Ok(out.write(&text)?)
     }
 }

@@ -3,8 +3,8 @@
 //! Rendering is strict: an unknown variable is an error. Values are HTML-escaped in `.html.hbs` and
 //! nowhere else. Partials and decorators are rejected: each file is self-contained.
 //!
-//! A set has three files for bills in each language, and, if it can send corrections, three for
-//! corrections.
+//! A set has, for each of its locales, three files for bills, the formats of amounts and dates, and,
+//! if it can send corrections, three files for corrections. Which locales it has, its file names say.
 
 mod files;
 mod helpers;
@@ -16,24 +16,28 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use domain::digest::Sha256Digest;
 use domain::locale::Locale;
-pub use files::FILES;
-use files::is_of_correction;
 use handlebars::{Context, Handlebars, RenderError, html_escape, no_escape};
 pub use template_error::TemplateError;
 
 use crate::bill::Bill;
 use crate::compose_error::ComposeError;
 use crate::context::{self, is_forbidden_in_line};
+use crate::formats::{Formats, built_in};
+use crate::line_name::Wording;
 
 /// A valid set of templates.
 pub struct Templates {
+    files: BTreeMap<String, String>,
     json: String,
     sha256: String,
-    bills: Languages,
-    corrections: Option<Languages>,
+    /// At least one, sorted by locale.
+    languages: Vec<Language>,
+    /// The position of the language of the installation.
+    installation: usize,
 }
 
 impl fmt::Debug for Templates {
@@ -50,39 +54,56 @@ pub(crate) struct Rendered {
 }
 
 impl Templates {
-    /// Parses a set and validates it by rendering sample bills and corrections of every kind in both
-    /// languages.
+    /// Parses a set and validates it by rendering sample bills and corrections of every kind in each
+    /// of its locales. Formats that are built in are added where there are none.
     ///
     /// # Errors
     /// The first file that is missing, unknown or invalid, with the line and the variables that can
-    /// be used there.
-    pub fn parse(files: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
-        if let Some(file) = files.keys().find(|file| !FILES.contains(&file.as_str())) {
+    /// be used there, or with the field; or there are no templates of the installation's locale.
+    pub fn parse(given: &BTreeMap<String, String>, installation: Locale) -> Result<Self, TemplateError> {
+        if let Some(file) = given.keys().find(|file| files::locale_of(file).is_none()) {
             return Err(TemplateError::Unknown { file: file.clone() });
         }
-        let json = serde_json::to_string(files).map_err(|error| TemplateError::Content(error.to_string()))?;
+        let mut files = given.clone();
+        let locales = files::locales(given);
+        let Some(installation) = locales.iter().position(|locale| *locale == installation) else {
+            return Err(TemplateError::NoInstallationLocale { locale: installation });
+        };
+        for locale in &locales {
+            if let Some(text) = built_in(*locale) {
+                files.entry(files::formats(*locale)).or_insert_with(|| text.to_owned());
+            }
+        }
+        let json =
+            serde_json::to_string(&files).map_err(|error| TemplateError::Content(error.to_string()))?;
         let sha256 = Sha256Digest::of(json.as_bytes()).to_string();
-        let bills = Languages::parse(files, "")?;
-        let has_corrections = files.keys().any(|file| is_of_correction(file));
-        let corrections = has_corrections.then(|| Languages::parse(files, "correction.")).transpose()?;
-        let templates = Self { json, sha256, bills, corrections };
-        sample::try_each(|bill| {
+        let corrections = files.keys().any(|file| files::is_of_correction(file));
+        let languages = locales.iter().map(|locale| Language::parse(&files, *locale, corrections));
+        let languages = languages.collect::<Result<_, _>>()?;
+        let templates = Self { files, json, sha256, languages, installation };
+        templates.try_samples()?;
+        Ok(templates)
+    }
+
+    fn try_samples(&self) -> Result<(), TemplateError> {
+        let locales = self.languages.iter().map(|language| language.locale);
+        sample::try_each(locales, |bill| {
+            let language = self.language(bill.locale);
             // A set without corrections cannot be tried with one.
-            let Ok(language) = templates.language(bill) else { return Ok(()) };
-            let context =
-                context::context(bill).map_err(|error| TemplateError::Content(error.to_string()))?;
-            for template in [&language.subject, &language.text, &language.html] {
+            let Ok(parts) = language.parts(bill) else { return Ok(()) };
+            let context = context::context(bill, &language.wording(bill))
+                .map_err(|error| TemplateError::Content(error.to_string()))?;
+            for template in [&parts.subject, &parts.text, &parts.html] {
                 template
                     .render(&context)
                     .map_err(|error| TemplateError::rendering(&template.file, &error))?;
             }
-            let subject = language.subject.render(&context);
+            let subject = parts.subject.render(&context);
             if !subject.is_ok_and(|subject| one_line(&subject)) {
-                return Err(TemplateError::Subject { file: language.subject.file.clone() });
+                return Err(TemplateError::Subject { file: parts.subject.file.clone() });
             }
             Ok(())
-        })?;
-        Ok(templates)
+        })
     }
 
     /// Fails if the set has no templates of corrections.
@@ -90,7 +111,13 @@ impl Templates {
     /// # Errors
     /// The files that are missing.
     pub fn require_corrections(&self) -> Result<(), TemplateError> {
-        self.corrections.as_ref().map(drop).ok_or(TemplateError::NoCorrections)
+        let without = self.languages.iter().filter(|language| language.correction.is_none());
+        let missing: Vec<String> =
+            without.flat_map(|language| files::templates(language.locale, true)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(TemplateError::NoCorrections { files: missing.join(", ") })
     }
 
     /// Parses a set from the JSON of [`Templates::to_json`]. The order and the spacing of the JSON
@@ -98,9 +125,15 @@ impl Templates {
     ///
     /// # Errors
     /// As [`Templates::parse`].
-    pub fn from_json(json: &str) -> Result<Self, TemplateError> {
+    pub fn from_json(json: &str, installation: Locale) -> Result<Self, TemplateError> {
         let files = serde_json::from_str(json).map_err(|error| TemplateError::Content(error.to_string()))?;
-        Self::parse(&files)
+        Self::parse(&files, installation)
+    }
+
+    /// All files, also the formats that were added.
+    #[must_use]
+    pub fn files(&self) -> &BTreeMap<String, String> {
+        &self.files
     }
 
     /// A JSON object from file name to text, sorted by file name.
@@ -116,8 +149,9 @@ impl Templates {
     }
 
     pub(crate) fn render(&self, bill: &Bill<'_>) -> Result<Rendered, ComposeError> {
-        let context = context::context(bill)?;
-        let language = self.language(bill)?;
+        let language = self.language(bill.locale);
+        let parts = language.parts(bill)?;
+        let context = context::context(bill, &language.wording(bill))?;
         let render = |template: &Template| {
             template.render(&context).map_err(|error| ComposeError::Render {
                 file: template.file.clone(),
@@ -125,54 +159,85 @@ impl Templates {
                 reason: template_error::reason(&error),
             })
         };
-        let subject = render(&language.subject)?;
+        let subject = render(&parts.subject)?;
         if !one_line(&subject) {
-            return Err(ComposeError::Subject { file: language.subject.file.clone() });
+            return Err(ComposeError::Subject { file: parts.subject.file.clone() });
         }
         Ok(Rendered {
             subject: subject.trim().to_owned(),
-            html: render(&language.html)?,
-            text: render(&language.text)?,
+            html: render(&parts.html)?,
+            text: render(&parts.text)?,
         })
     }
 
-    /// The templates of the bill, or of the correction, in its language.
-    fn language(&self, bill: &Bill<'_>) -> Result<&Language, ComposeError> {
-        let languages = match bill.corrects {
-            None => &self.bills,
-            Some(_) => self.corrections.as_ref().ok_or(ComposeError::NoCorrections)?,
-        };
-        Ok(match bill.locale {
-            Locale::Ko => &languages.ko,
-            Locale::En => &languages.en,
+    /// The language of exactly this locale, otherwise one of the same language, otherwise that of the
+    /// installation: a bill has to get there.
+    fn language(&self, locale: Locale) -> &Language {
+        let installation = &self.languages[self.installation];
+        let exact = self.languages.iter().find(|language| language.locale == locale);
+        exact.unwrap_or_else(|| {
+            let same = |language: &&Language| language.locale.language() == locale.language();
+            if same(&installation) {
+                return installation;
+            }
+            self.languages.iter().find(same).unwrap_or(installation)
         })
     }
 }
 
-/// The templates of bills or of corrections, in all languages.
-struct Languages {
-    ko: Language,
-    en: Language,
-}
-
-impl Languages {
-    fn parse(files: &BTreeMap<String, String>, prefix: &str) -> Result<Self, TemplateError> {
-        let language = |locale| Language::parse(files, locale, prefix);
-        Ok(Self { ko: language(Locale::Ko)?, en: language(Locale::En)? })
-    }
-}
-
-/// The templates of one language.
+/// The files of one locale.
 struct Language {
+    locale: Locale,
+    formats: Arc<Formats>,
+    bill: Parts,
+    /// All languages have them, or none.
+    correction: Option<Parts>,
+}
+
+impl Language {
+    fn parse(
+        files: &BTreeMap<String, String>,
+        locale: Locale,
+        corrections: bool,
+    ) -> Result<Self, TemplateError> {
+        let file = files::formats(locale);
+        let text = files.get(&file).ok_or_else(|| TemplateError::Missing { file: file.clone() })?;
+        let formats = Formats::parse(text)
+            .map_err(|error| TemplateError::Formats { file, problem: error.to_string() })?;
+        let formats = Arc::new(formats);
+        let parts = |of_corrections| Parts::parse(files, files::templates(locale, of_corrections), &formats);
+        let (bill, correction) = (parts(false)?, corrections.then(|| parts(true)).transpose()?);
+        Ok(Self { locale, formats, bill, correction })
+    }
+
+    /// The templates of the bill, or of the correction.
+    fn parts(&self, bill: &Bill<'_>) -> Result<&Parts, ComposeError> {
+        match bill.corrects {
+            None => Ok(&self.bill),
+            Some(_) => self.correction.as_ref().ok_or(ComposeError::NoCorrections),
+        }
+    }
+
+    fn wording(&self, bill: &Bill<'_>) -> Wording<'_> {
+        Wording { locales: [self.locale, bill.default_locale], formats: &self.formats }
+    }
+}
+
+/// The templates of bills, or of corrections.
+struct Parts {
     subject: Template,
     html: Template,
     text: Template,
 }
 
-impl Language {
-    fn parse(files: &BTreeMap<String, String>, locale: Locale, prefix: &str) -> Result<Self, TemplateError> {
-        let template = |part: &str| Template::parse(files, format!("{locale}.{prefix}{part}.hbs"), locale);
-        Ok(Self { subject: template("subject")?, html: template("body.html")?, text: template("body.txt")? })
+impl Parts {
+    fn parse(
+        files: &BTreeMap<String, String>,
+        [subject, html, text]: [String; 3],
+        formats: &Arc<Formats>,
+    ) -> Result<Self, TemplateError> {
+        let template = |file| Template::parse(files, file, formats);
+        Ok(Self { subject: template(subject)?, html: template(html)?, text: template(text)? })
     }
 }
 
@@ -183,19 +248,24 @@ struct Template {
 }
 
 impl Template {
-    fn parse(files: &BTreeMap<String, String>, file: String, locale: Locale) -> Result<Self, TemplateError> {
+    fn parse(
+        files: &BTreeMap<String, String>,
+        file: String,
+        formats: &Arc<Formats>,
+    ) -> Result<Self, TemplateError> {
         let text = files.get(&file).ok_or_else(|| TemplateError::Missing { file: file.clone() })?;
         if let Some(line) = line_of_include(text) {
             return Err(TemplateError::Include { file, line });
         }
         let mut registry = Handlebars::new();
         registry.set_strict_mode(true);
-        if file.ends_with(".html.hbs") {
+        let html = file.ends_with(".html.hbs");
+        if html {
             registry.register_escape_fn(html_escape);
         } else {
             registry.register_escape_fn(no_escape);
         }
-        helpers::register(&mut registry, locale);
+        helpers::register(&mut registry, formats, html);
         // RFC 5322 requires CRLF, also within encoded text.
         let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
         registry

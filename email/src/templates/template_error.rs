@@ -1,20 +1,30 @@
 //! Why a set of templates is rejected. Each message says what to write instead.
 
+use domain::locale::Locale;
 use handlebars::{RenderError, RenderErrorReason, TemplateErrorReason};
 
-use super::files::list;
+use super::files::set;
 use super::helpers::USAGE;
 use crate::context::{IN_LISTS, TOP};
 use crate::correction;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    #[error("the template {file} is missing; {}", set())]
+    #[error("the file {file} is missing; {}", set())]
     Missing { file: String },
+    #[error(
+        "there are no templates of {locale}, the installation's locale, in which members of a locale without templates get \
+         their e-mails; {}",
+        set()
+    )]
+    NoInstallationLocale { locale: Locale },
+    /// `problem` names the field.
+    #[error("{file}: {problem}")]
+    Formats { file: String, problem: String },
     #[error("{file} does not belong to a set of templates; {}", set())]
     Unknown { file: String },
-    #[error("a run that sends corrections needs the templates {} too", list(true))]
-    NoCorrections,
+    #[error("a run that sends corrections needs the templates {files} too")]
+    NoCorrections { files: String },
     #[error("{file}, line {line}: {reason}")]
     Syntax { file: String, line: usize, reason: String },
     #[error(
@@ -58,11 +68,6 @@ pub(super) fn reason(error: &RenderError) -> String {
         RenderErrorReason::Other(message) => message.clone(),
         _ => "the expression can't be used like this".to_owned(),
     }
-}
-
-/// What a set consists of.
-fn set() -> String {
-    format!("a set consists of {}, and, to send corrections, of {}", list(false), list(true))
 }
 
 fn available() -> String {

@@ -1,9 +1,12 @@
+use domain::locale::Locale;
 use serde_json::Value;
 
 use super::sample;
 use crate::compose_error::ComposeError;
 use crate::context::{IN_LISTS, TOP, context};
 use crate::correction;
+use crate::formats::{Formats, built_in};
+use crate::line_name::Wording;
 
 #[test]
 fn error_messages_list_exactly_the_variables_of_the_context() {
@@ -14,8 +17,10 @@ fn error_messages_list_exactly_the_variables_of_the_context() {
         names.sort_unstable();
         names
     };
-    sample::try_each(|bill| {
-        let context = context(bill)?;
+    let formats = Formats::parse(built_in(Locale::EN).unwrap()).unwrap();
+    let wording = Wording { locales: [Locale::EN, Locale::KO], formats: &formats };
+    sample::try_each([Locale::EN], |bill| {
+        let context = context(bill, &wording)?;
         let top = context.data();
         let of_correction = if bill.corrects.is_some() { &correction::TOP[..] } else { &[] };
         assert_eq!(keys(top), sorted(&[&TOP[..], of_correction].concat()));

@@ -2,6 +2,7 @@
 //! parser.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,32 +15,24 @@ use email::{ComposeError, Composer, Email, Line, SentBill, Templates};
 use secrecy::SecretString;
 
 pub(crate) const FROM: &str = "Monthend <billing@example.com>";
-const BOOK: &str = include_str!("../../../examples/pricebook.yaml");
+pub(crate) const BOOK: &str = include_str!("../../../examples/pricebook.yaml");
 
-macro_rules! files {
-    ($($name:literal),*) => {
-        BTreeMap::from([$(
-            ($name.to_owned(), include_str!(concat!("../../../charts/monthend/files/templates/", $name)).to_owned())
-        ),*])
-    };
-}
+/// The locales of the chart's templates.
+pub(crate) const BOTH: [Locale; 2] = [Locale::KO, Locale::EN];
 
 /// The chart's templates.
 pub(crate) fn files() -> BTreeMap<String, String> {
-    files!(
-        "en.body.html.hbs",
-        "en.body.txt.hbs",
-        "en.correction.body.html.hbs",
-        "en.correction.body.txt.hbs",
-        "en.correction.subject.hbs",
-        "en.subject.hbs",
-        "ko.body.html.hbs",
-        "ko.body.txt.hbs",
-        "ko.correction.body.html.hbs",
-        "ko.correction.body.txt.hbs",
-        "ko.correction.subject.hbs",
-        "ko.subject.hbs"
-    )
+    let files = read_folder("../charts/monthend/files/templates");
+    assert_eq!(files.len(), 14);
+    files
+}
+
+/// The texts of a folder, by file name.
+pub(crate) fn read_folder(folder: &str) -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    entries.map(|path| (name(&path), std::fs::read_to_string(&path).unwrap())).collect()
 }
 
 /// The chart's templates with one of them replaced.
@@ -50,7 +43,7 @@ pub(crate) fn files_with(file: &str, text: &str) -> BTreeMap<String, String> {
 }
 
 pub(crate) fn templates() -> Templates {
-    Templates::parse(&files()).unwrap()
+    Templates::parse(&files(), Locale::KO).unwrap()
 }
 
 /// A bill that owns its parts.
@@ -58,6 +51,8 @@ pub(crate) struct BillFixture {
     pub(crate) name: SecretString,
     pub(crate) email: SecretString,
     pub(crate) locale: Locale,
+    /// The installation's.
+    pub(crate) default_locale: Locale,
     pub(crate) lines: Vec<Line<'static>>,
     pub(crate) amounts: Amounts,
     pub(crate) book: PriceBook,
@@ -66,10 +61,7 @@ pub(crate) struct BillFixture {
 impl BillFixture {
     /// October 2026 on plan LTE-33, with every kind of line.
     pub(crate) fn example(locale: Locale) -> Self {
-        let name = match locale {
-            Locale::Ko => "김민서",
-            Locale::En => "Grace Hopper",
-        };
+        let name = if locale == Locale::KO { "김민서" } else { "Grace Hopper" };
         let lines = vec![
             of_days(ItemKind::Base, "LTE-33", 22_355, 21),
             usage("data", 1_685, 37_963, 3_221_225_472, 1_454_746_987),
@@ -84,6 +76,7 @@ impl BillFixture {
             name: name.into(),
             email: "member@example.org".into(),
             locale,
+            default_locale: Locale::KO,
             amounts: amounts(&lines, 5_876),
             lines,
             book: PriceBook::parse(BOOK).unwrap(),
@@ -124,7 +117,7 @@ impl BillFixture {
             member: MemberId::try_from(9_007_199_254_740_993).unwrap(),
             revision: if corrects.is_some() { 2.try_into().unwrap() } else { Revision::FIRST },
             locale: self.locale,
-            default_locale: Locale::Ko,
+            default_locale: self.default_locale,
             name: &self.name,
             amounts: self.amounts,
             lines: &self.lines,
@@ -136,11 +129,19 @@ impl BillFixture {
     }
 
     pub(crate) fn mail(&self) -> Mail {
-        Mail::read(self.compose(templates()).unwrap().content().expose())
+        self.mail_with(templates())
+    }
+
+    pub(crate) fn mail_with(&self, templates: Templates) -> Mail {
+        Mail::read(self.compose(templates).unwrap().content().expose())
     }
 
     pub(crate) fn correction_mail(&self, sent: &Self) -> Mail {
-        Mail::read(self.compose_correction(templates(), sent).unwrap().content().expose())
+        self.correction_mail_with(templates(), sent)
+    }
+
+    pub(crate) fn correction_mail_with(&self, templates: Templates, sent: &Self) -> Mail {
+        Mail::read(self.compose_correction(templates, sent).unwrap().content().expose())
     }
 }
 

@@ -1,42 +1,50 @@
 //! Invalid sets of templates, each with its error message.
 
+use std::collections::BTreeMap;
+
 use domain::locale::Locale;
-use email::{ComposeError, FILES, TemplateError, Templates};
+use email::{ComposeError, TemplateError, Templates};
 
 use crate::fixture::{BillFixture, files, files_with, templates};
 
+fn parse(files: &BTreeMap<String, String>) -> Result<Templates, TemplateError> {
+    Templates::parse(files, Locale::KO)
+}
+
 fn rejection(file: &str, text: &str) -> String {
-    Templates::parse(&files_with(file, text)).unwrap_err().to_string()
+    parse(&files_with(file, text)).unwrap_err().to_string()
 }
 
 #[test]
 fn names_missing_and_unknown_files() {
-    for file in FILES {
+    for file in files().into_keys().filter(|file| file.ends_with(".hbs")) {
         let mut without = files();
-        without.remove(file);
-        assert_eq!(Templates::parse(&without).unwrap_err(), TemplateError::Missing { file: file.to_owned() });
+        without.remove(&file);
+        assert_eq!(parse(&without).unwrap_err(), TemplateError::Missing { file });
     }
-    let error = rejection("de.subject.hbs", "Rechnung");
-    assert!(
-        error.starts_with("de.subject.hbs does not belong to a set of templates")
-            && error.contains("ko.subject.hbs"),
-        "{error}"
-    );
+    for file in ["de.header.hbs", "de!.subject.hbs", "subject.hbs"] {
+        let error = rejection(file, "Rechnung");
+        let start = format!(
+            "{file} does not belong to a set of templates; a set consists of LOCALE.subject.hbs, LOCALE.body.html.hbs, \
+             LOCALE.body.txt.hbs and LOCALE.formats.yaml for each LOCALE, such as ko or pt-BR, and"
+        );
+        assert!(error.starts_with(&start), "{error}");
+    }
 }
 
 #[test]
 fn a_set_without_corrections_sends_bills_only() {
     let mut bills = files();
     bills.retain(|file, _| !file.contains(".correction."));
-    let parse = || Templates::parse(&bills).unwrap();
-    let error = parse().require_corrections().unwrap_err().to_string();
-    for file in FILES {
-        assert_eq!(error.contains(file), file.contains(".correction."), "{file}: {error}");
+    let parsed = || parse(&bills).unwrap();
+    let error = parsed().require_corrections().unwrap_err().to_string();
+    for file in files().into_keys() {
+        assert_eq!(error.contains(&file), file.contains(".correction."), "{file}: {error}");
     }
     templates().require_corrections().unwrap();
-    let bill = BillFixture::example(Locale::Ko);
-    bill.compose(parse()).unwrap();
-    assert_eq!(bill.compose_correction(parse(), &bill).unwrap_err(), ComposeError::NoCorrections);
+    let bill = BillFixture::example(Locale::KO);
+    bill.compose(parsed()).unwrap();
+    assert_eq!(bill.compose_correction(parsed(), &bill).unwrap_err(), ComposeError::NoCorrections);
 }
 
 #[test]
@@ -44,7 +52,7 @@ fn only_corrections_have_the_variables_of_the_old_bill() {
     for text in ["-{{oldTotal}}", "-{{#each lines}}{{/each}}"] {
         let error = rejection("en.body.txt.hbs", text);
         assert!(error.contains("there is no `"), "{error}");
-        Templates::parse(&files_with("en.correction.body.txt.hbs", text)).unwrap();
+        parse(&files_with("en.correction.body.txt.hbs", text)).unwrap();
     }
     let error = rejection("en.correction.body.html.hbs", "{{#each lines}}{{oldDays}}{{/each}}");
     assert!(error.contains("there is no `oldDays` here") && error.contains("in lines name, kind"), "{error}");
@@ -147,9 +155,9 @@ fn the_digest_depends_on_the_content_only() {
     // PostgreSQL may return the keys of a JSON object in another order.
     let value: serde_json::Value = serde_json::from_str(set.to_json()).unwrap();
     let shuffled = serde_json::to_string_pretty(&value).unwrap();
-    let again = Templates::from_json(&shuffled).unwrap();
+    let again = Templates::from_json(&shuffled, Locale::KO).unwrap();
     assert_eq!((again.sha256(), again.to_json()), (set.sha256(), set.to_json()));
-    let other = Templates::parse(&files_with("en.subject.hbs", "Bill")).unwrap();
+    let other = parse(&files_with("en.subject.hbs", "Bill")).unwrap();
     assert_ne!(other.sha256(), set.sha256());
-    assert!(matches!(Templates::from_json("[]"), Err(TemplateError::Content(_))));
+    assert!(matches!(Templates::from_json("[]", Locale::KO), Err(TemplateError::Content(_))));
 }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod compose;
 #[cfg(test)]
+mod files_only;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod golden;

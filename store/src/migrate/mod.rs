@@ -143,7 +143,7 @@ async fn migrate_locked(
         None => Installation {
             zone: request.zone.clone(),
             currency: request.currency,
-            locale: request.locale.unwrap_or(Locale::Ko),
+            locale: request.locale.unwrap_or(Locale::KO),
         },
     };
     MIGRATIONS.run(&mut *connection).await?;

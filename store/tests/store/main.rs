@@ -7,5 +7,6 @@ mod billing;
 mod copy;
 mod documentation;
 mod invariants;
+mod locales;
 mod notification;
 mod schedule;

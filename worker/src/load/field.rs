@@ -4,11 +4,15 @@
 use std::borrow::Cow;
 
 use domain::ids::{MemberId, parse_plain_digits};
+use domain::locale::Locale;
 use domain::month::BillingMonth;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
 /// Why a line is rejected.
+/// What is wrong with a locale.
+const NO_LOCALE: &str = "neither empty nor a language of two or three letters, such as ko or en";
+
 pub(crate) type Reason = Cow<'static, str>;
 
 /// Characters of the longest code of a plan, discount or adjustment. An index entry could hold
@@ -74,8 +78,8 @@ pub(crate) fn code<'t>(what: &'static str, text: &'t str) -> Result<&'t str, Rea
     Ok(text)
 }
 
-/// A language; a region or script after it (`ko-KR`, `en_US`) is allowed and ignored.
-pub(crate) fn locale(text: &str) -> Result<Option<&'static str>, Reason> {
+/// A language in any case; a region or script after it (`ko-KR`, `en_US`) is allowed and ignored.
+pub(crate) fn locale(text: &str) -> Result<Option<Locale>, Reason> {
     let mut parts = text.split(['-', '_']);
     let language = parts.next().unwrap_or_default();
     let is_subtag =
@@ -83,14 +87,12 @@ pub(crate) fn locale(text: &str) -> Result<Option<&'static str>, Reason> {
     if text.is_empty() {
         return Ok(None);
     }
-    if parts.all(is_subtag) {
-        for known in ["ko", "en"] {
-            if language.eq_ignore_ascii_case(known) {
-                return Ok(Some(known));
-            }
-        }
+    if parts.all(is_subtag)
+        && let Ok(locale) = Locale::of_language(language)
+    {
+        return Ok(Some(locale));
     }
-    Err(format!("locale `{}` is not ko, en or empty", shortened(text)).into())
+    Err(format!("locale `{}` is {NO_LOCALE}", shortened(text)).into())
 }
 
 pub(crate) fn month(text: &str) -> Result<BillingMonth, Reason> {
@@ -274,11 +276,19 @@ mod tests {
             ("ko_KR", Some("ko")),
             ("ko-Kore-KR", Some("ko")),
             ("En-us", Some("en")),
+            ("de", Some("de")),
+            ("DE_AT", Some("de")),
+            ("zh-Hant-TW", Some("zh")),
+            ("kor", Some("kor")),
         ] {
-            assert_eq!(locale(text), Ok(language), "{text}");
+            let found = locale(text).unwrap();
+            assert_eq!(found.as_ref().map(Locale::as_str), language, "{text}");
         }
-        for text in ["fr", "kor", "ko-", "-ko", "ko KR", " ko", "ko-KR.UTF-8", "ko--KR", "한국어"] {
-            assert!(locale(text).is_err(), "{text}");
+        for text in
+            ["x!", "x", "d3", "korean", "ko-", "-ko", "ko KR", " ko", "ko-KR.UTF-8", "ko--KR", "한국어", "한"]
+        {
+            let reason = locale(text).unwrap_err();
+            assert_eq!(reason, format!("locale `{text}` is {NO_LOCALE}"));
         }
     }
 

@@ -31,7 +31,7 @@ impl Catalogue {
             "sms" => 15,
             _ => 10,
         };
-        let kinds = book.usage_kinds().to_vec();
+        let kinds: Vec<String> = book.usage_kinds().map(str::to_owned).collect();
         (!base.is_empty()).then(|| Self {
             base_weights: (2..)
                 .take(base.len())

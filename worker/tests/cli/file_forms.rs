@@ -117,12 +117,11 @@ async fn a_missing_header_line_does_not_print_a_persons_data() {
 async fn members_keep_their_locales_if_the_file_has_no_such_column() {
     let site = Site::new().await;
     let versions = "select concat_ws(' ', member_id, load, coalesce(locale, 'none')) from member order by member_id, load";
-    let with =
-        "member_id,name,email,phone,locale\n1,Kim,k@e.kr,,EN\n2,Lee,l@e.kr,,en-US\n3,Park,p@e.kr,,ko_KR\n";
+    let with = "member_id,name,email,phone,locale\n1,Kim,k@e.kr,,EN\n2,Lee,l@e.kr,,en-US\n3,Park,p@e.kr,,ko_KR\n5,Weber,w@e.de,,de-AT\n";
     site.load(&site.folder("in", &[("members.csv", with)])).with(0);
     let without = "member_id,name,email,phone\n1,Kim,k@e.kr,\n2,Lee,other@e.kr,\n4,New,n@e.kr,\n";
     let again = site.load(&site.folder("in", &[("members.csv", without)])).with(0);
-    assert_eq!(site.rows(versions).await, ["1 1 en", "2 1 en", "2 2 en", "3 1 ko", "4 2 none"]);
+    assert_eq!(site.rows(versions).await, ["1 1 en", "2 1 en", "2 2 en", "3 1 ko", "4 2 none", "5 1 de"]);
     let words: Vec<_> =
         again.out.lines().find(|line| line.starts_with("members.csv")).unwrap().split_whitespace().collect();
     assert_eq!(words, ["members.csv", "3", "2", "1", "0", "0"]);

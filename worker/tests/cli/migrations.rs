@@ -58,8 +58,8 @@ async fn wrong_arguments_are_refused() {
         (&["--time-zone", "Asia/Seoul", "--currency", "WON"], "`WON` is not a currency code of ISO 4217"),
         (&["--time-zone", "Asia/Seoul", "--currency", "XAU"], "`XAU` is not a currency code of ISO 4217"),
         (
-            &["--time-zone", "Asia/Seoul", "--currency", "KRW", "--locale", "fr"],
-            "`fr` is not a locale: ko or en",
+            &["--time-zone", "Asia/Seoul", "--currency", "KRW", "--locale", "x!"],
+            "`x!` is not a locale, which is a language tag such as ko, en or pt-BR",
         ),
         (&["--time-zone", "Asia/Seoul", "--currency", "KRW", "--worker-role", "a\"b"], "is not a role name"),
     ];

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::locale::Locale;
 use store::notification::{self, BeginRequest, BeginResult, Scope, Selection, TemplateSet, Uuid};
 use store::testing::MONTH;
 
@@ -19,10 +20,11 @@ async fn begun(rehearsal: bool) -> Site {
     site.run(&["seed", "--month", MONTH, "--members", &MEMBERS.to_string()]).with(0);
     site.database.issue_bills(1, "select member_id from member").await;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/monthend/files/templates");
-    let read =
-        |name: &&str| ((*name).to_owned(), std::fs::read_to_string(format!("{folder}/{name}")).unwrap());
-    let files: BTreeMap<String, String> = email::FILES.iter().map(read).collect();
-    let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    let files: BTreeMap<String, String> = files
+        .map(|file| (file.file_name().into_string().unwrap(), std::fs::read_to_string(file.path()).unwrap()))
+        .collect();
+    let sha256 = email::Templates::parse(&files, Locale::KO).unwrap().sha256().to_owned();
     let operator = site.database.pool_as("monthend_operator", 1).await;
     let asked = BeginRequest {
         run: RUN,

@@ -34,6 +34,22 @@ fn a_change_of_plan_and_back_is_explained_part_by_part() {
 }
 
 #[test]
+fn a_usage_kind_has_the_english_name_of_the_price_book() {
+    let named = "[{ kind: data, name: { ko: 데이터, en: Mobile data } }, sms, { kind: voice, name: Calls }]";
+    let book = BOOK.replace("[data, sms, voice]", named);
+    let explained = text(&book, &example::member(), "2026-10");
+    let expected = include_str!("worked_example.txt");
+    for (word, name) in
+        [("Data with", "Mobile data with"), ("Voice with", "Calls with"), ("SMS with", "SMS with")]
+    {
+        assert!(
+            expected.contains(&format!("  {word}")) && explained.contains(&format!("  {name}")),
+            "{explained}"
+        );
+    }
+}
+
+#[test]
 fn tiers_blocks_caps_and_amounts_with_cents_are_explained() {
     let book = r#"
 version: us

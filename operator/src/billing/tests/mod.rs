@@ -196,7 +196,7 @@ fn observed(revision: Option<RunSnapshot>) -> Observed {
             installation: Installation {
                 zone: domain::zone::Zone::named("Asia/Seoul").unwrap(),
                 currency: "KRW".parse().unwrap(),
-                locale: Locale::Ko,
+                locale: Locale::KO,
             },
             run: revision.map(|revision| RunRecord::Revision(Box::new(revision))),
         }),

@@ -30,7 +30,7 @@ pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> Notification
     };
     match &view.run {
         None if run.has_begun() => run_lost(run, observed),
-        None => pending::decide(run, observed),
+        None => pending::decide(run, observed, &view.installation),
         Some(snapshot) if snapshot.facts.state.is_over() => ended::decide(run, observed, snapshot),
         Some(snapshot) => sending::decide(run, observed, snapshot),
     }

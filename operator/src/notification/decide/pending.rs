@@ -9,6 +9,7 @@ use api::{NotificationRun, reasons};
 use domain::ids::MemberId;
 use domain::month::BillingMonth;
 use email::{TemplateError, Templates};
+use store::installation::Installation;
 use store::notification::{Rejection, Scope, Selection, TemplateSet};
 
 use crate::controller::blocked::Blocked;
@@ -23,7 +24,11 @@ const POLL_DATABASE: Duration = Duration::from_secs(2);
 /// For causes that a watch reports, in case it missed the change.
 const POLL_CLUSTER: Duration = Duration::from_secs(15);
 
-pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> NotificationDecision {
+pub(super) fn decide(
+    run: &NotificationRun,
+    observed: &Observed,
+    installation: &Installation,
+) -> NotificationDecision {
     if let Some(earlier) = &observed.earlier {
         return lifecycle::name_was_used(run, observed.now, &earlier.to_string());
     }
@@ -43,7 +48,7 @@ pub(super) fn decide(run: &NotificationRun, observed: &Observed) -> Notification
         let status = builder(run, observed).condition(hold.condition(STARTED, run)).build();
         return Decision { status, next: Next::RequeueAfter(POLL_CLUSTER) };
     }
-    let plan = match plan(run, observed) {
+    let plan = match plan(run, observed, installation) {
         Ok(plan) => plan,
         Err(blocked) => return pending(run, observed, blocked),
     };
@@ -71,7 +76,11 @@ fn builder<'a>(run: &'a NotificationRun, observed: &Observed) -> StatusBuilder<'
     StatusBuilder::from_last(run, observed.now, Phase::Pending).suspended_condition()
 }
 
-fn plan(run: &NotificationRun, observed: &Observed) -> Result<BeginPlan, Blocked> {
+fn plan(
+    run: &NotificationRun,
+    observed: &Observed,
+    installation: &Installation,
+) -> Result<BeginPlan, Blocked> {
     let invalid = |message: String| Blocked::new(reasons::INVALID_SPEC, message, POLL_CLUSTER);
     let month: BillingMonth =
         run.spec.month.parse().map_err(|error| invalid(format!("spec.month: {error}")))?;
@@ -94,11 +103,11 @@ fn plan(run: &NotificationRun, observed: &Observed) -> Result<BeginPlan, Blocked
         let message = format!("ConfigMap {}: {error}", observed.settings.templates_of(run));
         Blocked::new(reasons::TEMPLATES_INVALID, message, POLL_CLUSTER)
     };
-    let templates = Templates::parse(files).map_err(invalid_templates)?;
+    let templates = Templates::parse(files, installation.locale).map_err(invalid_templates)?;
     if selection == Selection::Corrected {
         templates.require_corrections().map_err(invalid_templates)?;
     }
-    let templates = TemplateSet { sha256: templates.sha256().to_owned(), files: files.clone() };
+    let templates = TemplateSet { sha256: templates.sha256().to_owned(), files: templates.files().clone() };
     Ok(BeginPlan { month, selection, scope, templates })
 }
 

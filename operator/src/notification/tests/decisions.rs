@@ -52,6 +52,8 @@ fn decisions_before_the_run_begins() {
     let mut files = default_templates();
     files.insert("ko.subject.hbs".to_owned(), "{{nobody}}".to_owned());
     let invalid = Observed { templates: Some(TemplatesLookup::Found(files)), ..observed(None) };
+    let mut other_language = observed(None);
+    other_language.database.as_mut().unwrap().installation.locale = "de".parse().unwrap();
     let mut bills_only = default_templates();
     bills_only.retain(|file, _| !file.contains(".correction."));
     let without_corrections =
@@ -82,6 +84,12 @@ fn decisions_before_the_run_begins() {
         ),
         row("no templates", run(), missing, "Pending | RequeueAfter | !Started:TemplatesNotFound"),
         row("invalid templates", run(), invalid, "Pending | RequeueAfter | !Started:TemplatesInvalid"),
+        row(
+            "no templates of the installation's language",
+            run(),
+            other_language,
+            "Pending | RequeueAfter | !Started:TemplatesInvalid",
+        ),
         row("no bills", run(), not_billed, "Pending | RequeueAfter | !Started:MonthNotBilled"),
         row(
             "an invalid scope",

@@ -209,9 +209,10 @@ fn rehearsing(snapshot: Snapshot) -> Snapshot {
 
 fn default_templates() -> BTreeMap<String, String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/monthend/files/templates");
-    email::FILES
-        .map(|file| (file.to_owned(), std::fs::read_to_string(format!("{folder}/{file}")).unwrap()))
-        .into()
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    files
+        .map(|file| (file.file_name().into_string().unwrap(), std::fs::read_to_string(file.path()).unwrap()))
+        .collect()
 }
 
 /// No Job, valid templates, a topic that was drained 2 s ago.
@@ -223,7 +224,7 @@ fn observed(snapshot: Option<Snapshot>) -> Observed {
             installation: Installation {
                 zone: domain::zone::Zone::named("Asia/Seoul").unwrap(),
                 currency: "KRW".parse().unwrap(),
-                locale: Locale::Ko,
+                locale: Locale::KO,
             },
             run: snapshot,
         }),

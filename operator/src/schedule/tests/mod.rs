@@ -87,7 +87,7 @@ impl World {
             installation: Installation {
                 zone: self.zone.clone(),
                 currency: "KRW".parse().unwrap(),
-                locale: Locale::Ko,
+                locale: Locale::KO,
             },
             months: self.months.clone(),
             last_month: of_schedule.map(|record| record.month).max(),

@@ -37,7 +37,7 @@ async fn an_email_shows_the_bill_its_items_and_the_latest_member_data() {
     );
     assert_eq!(
         (two.locale, two.amounts.total.get(), two.amounts.tax.get()),
-        (Some(Locale::Ko), 178_000, 8090)
+        (Some(Locale::KO), 178_000, 8090)
     );
     let items: Vec<_> = two
         .items
@@ -69,7 +69,7 @@ async fn an_email_shows_the_bill_its_items_and_the_latest_member_data() {
                      update load set taken_back_by = 4 where number =";
     fixture.database.execute(&format!("{take_back} 2")).await;
     let rows = notification::read_bills_for_email(&mut connection, &run, &keys(&[2], 2)).await.unwrap();
-    assert_eq!((rows[0].locale, rows[0].email.as_deref()), (Some(Locale::En), Some(&[2_u8][..])));
+    assert_eq!((rows[0].locale, rows[0].email.as_deref()), (Some(Locale::EN), Some(&[2_u8][..])));
     fixture.database.execute("update load set taken_back_by = 4 where number = 1").await;
     let rows = notification::read_bills_for_email(&mut connection, &run, &keys(&[3], 1)).await.unwrap();
     assert_eq!((rows.len(), rows[0].email.as_deref()), (1, None));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use domain::locale::Locale;
 use domain::month::BillingMonth;
 use domain::zone::{MonthTable, Zone};
 use jiff::Timestamp;
@@ -242,7 +243,10 @@ impl<'a> LineConverter<'a> {
         // These reasons do not quote the line: in a wrong column there may be personal data.
         let member = field::member_id(row.get(0));
         let member = member.map_err(|_| "member_id is not 1 to 9223372036854775807 in plain digits")?;
-        let locale = field::locale(row.get(4)).map_err(|_| "locale is not ko, en or empty")?;
+        let locale = field::locale(row.get(4));
+        let locale = locale.map_err(
+            |_| "locale is neither empty nor a language of two or three letters, such as ko or en",
+        )?;
         let (name, email, phone) = (row.get(1), row.get(2), row.get(3));
         let usable = field::is_usable_address(email);
         if !usable && !email.is_empty() {
@@ -256,7 +260,10 @@ impl<'a> LineConverter<'a> {
         }
         let sealer = self.sealer.as_mut().expect("a folder with members is only loaded with keys");
         let envelope = &mut self.envelope;
-        rows.row(6).int8(line).int8(member.get()).optional(locale, CopyRows::text);
+        rows.row(6)
+            .int8(line)
+            .int8(member.get())
+            .optional(locale.as_ref().map(Locale::as_str), CopyRows::text);
         let columns = [
             (Column::Name, name, true),
             (Column::Email, email, usable),

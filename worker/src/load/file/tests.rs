@@ -36,7 +36,7 @@ fn wrong_lines_are_rejected_with_their_reason() {
     let cases: [(File, &[u8], String); 38] = [
         (Members, b"0,Kim,kim@a.kr,010-1234-5678,ko", format!("member_id {id},0,K***,k***@a***.kr,010-****-5678,ko")),
         (Members, b"x1,Kim,kim@a.kr,,ko", format!("member_id {id},***,K***,k***@a***.kr,,ko")),
-        (Members, b"7,Kim,kim@a.kr,,fr", "\"locale is not ko, en or empty\",7,K***,k***@a***.kr,,***".into()),
+        (Members, b"7,Kim,kim@a.kr,,x!", "\"locale is neither empty nor a language of two or three letters, such as ko or en\",7,K***,k***@a***.kr,,***".into()),
         (Members, b"7,Kim,kim@a.kr,", "4 fields instead of 5,7,***,***,,".into()),
         (Members, b"7,Kim,Min,kim@a.kr,010,ko", "6 fields instead of 5,7,***,***,***,***".into()),
         (Members, b"7,\"Kim\"x,kim@a.kr,,ko", "text after a closing quote,7,***,***,,ko".into()),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::locale::Locale;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use store::crypto::Keyring;
@@ -81,7 +82,7 @@ impl Fixture {
     /// The same, for a run that leaves bills of 0 unsent or not.
     pub(crate) async fn begin_with(&self, uid: u128, rehearsal: bool, skip_zero: bool) -> NotificationId {
         let files = templates();
-        let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
+        let sha256 = email::Templates::parse(&files, Locale::KO).unwrap().sha256().to_owned();
         let asked = BeginRequest {
             run: RUN,
             run_uid: Uuid::from_u128(uid),

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::locale::Locale;
 use domain::notification_message::NotificationMessage;
 use secrecy::SecretString;
 use sqlx::PgPool;
@@ -77,7 +78,7 @@ impl Fixture {
     /// A run whose targets are selected.
     async fn run_with(&self, uid: u128, selection: Selection, max_per_second: Option<i32>) -> RunFacts {
         let files = notice_templates();
-        let sha256 = email::Templates::parse(&files).unwrap().sha256().to_owned();
+        let sha256 = email::Templates::parse(&files, Locale::KO).unwrap().sha256().to_owned();
         let request = BeginRequest {
             run: &format!("test/notices-{uid}"),
             run_uid: Uuid::from_u128(uid),
@@ -251,9 +252,10 @@ fn member_of(address: &str) -> i64 {
 
 fn notice_templates() -> BTreeMap<String, String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/monthend/files/templates");
-    let read =
-        |file: &&str| ((*file).to_owned(), std::fs::read_to_string(format!("{folder}/{file}")).unwrap());
-    email::FILES.iter().map(read).collect()
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    files
+        .map(|file| (file.file_name().into_string().unwrap(), std::fs::read_to_string(file.path()).unwrap()))
+        .collect()
 }
 
 async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
