@@ -193,9 +193,12 @@ fn check_values(cluster: &Cluster, chart: &Path, values: &Path) -> Result<()> {
             .args(["--namespace", stack::NAMESPACE, "--values"])
             .arg(values),
     )?;
-    // KEDA's own kind is rendered and no more: this cluster doesn't know it.
-    let rendered: Vec<&str> =
-        rendered.split("\n---\n").filter(|document| !document.contains("apiVersion: keda.sh/")).collect();
+    // Kinds of KEDA and of the Prometheus operator are rendered and no more: this cluster doesn't know them.
+    let unknown = ["apiVersion: keda.sh/", "apiVersion: monitoring.coreos.com/"];
+    let rendered: Vec<&str> = rendered
+        .split("\n---\n")
+        .filter(|document| !unknown.iter().any(|kind| document.contains(kind)))
+        .collect();
     exec::output_with_input(
         cluster.kubectl().args([
             "apply",

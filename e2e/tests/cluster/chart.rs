@@ -32,7 +32,7 @@ async fn lint_and_dry_run(installation: &Installation) -> Result<()> {
         let linted = shell::run(&["helm", "lint", "--strict", &chart(), "-f", values], &[], None).await?;
         ensure!(linted.contains("0 chart(s) failed"), "{linted}");
         // Leaves out what a dry run would reject: the service account of `helm test` does not exist yet,
-        // the node ports are taken, and this cluster has no KEDA.
+        // the node ports are taken, and this cluster has neither KEDA nor the Prometheus operator.
         let no_ports = [
             "devStack.postgresql.nodePort=null",
             "devStack.kafka.nodePort=null",
@@ -47,6 +47,10 @@ async fn lint_and_dry_run(installation: &Installation) -> Result<()> {
         let rendered = shell::run(&template, &[], None).await?;
         let (keda, rendered): (Vec<&str>, Vec<&str>) =
             rendered.split("\n---\n").partition(|document| document.contains("apiVersion: keda.sh/"));
+        let rendered: Vec<&str> = rendered
+            .into_iter()
+            .filter(|document| !document.contains("apiVersion: monitoring.coreos.com/"))
+            .collect();
         let rendered = rendered.join("\n---\n");
         // Either the operator or KEDA scales the consumers, never both.
         let labelled = rendered.contains("monthend.dev/scale-on-lag:");
