@@ -388,15 +388,16 @@ mod tests {
         assert!(!text.contains(r#"monthend_billing_late_rows{month="2026-09""#), "{text}");
     }
 
-    /// The dashboard names only metrics of the operator or the consumers. A metric without a series
-    /// is not gathered, so those of other modules are looked up in their source.
+    /// The dashboard and the alerts name only metrics of the operator or the consumers. A metric without
+    /// a series is not gathered, so those of other modules are looked up in their source.
     #[test]
-    fn the_dashboard_shows_metrics_that_exist() {
+    fn the_dashboard_and_the_alerts_read_metrics_that_exist() {
         let read = |path: &str| {
             std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
         };
         let metrics = Metrics::new().unwrap();
         metrics.set_months(&[a_month()]);
+        metrics.set_late_rows(&[LateMonth { month: "2026-10".parse().unwrap(), rows: LateRows::default() }]);
         metrics.set_notification_totals(&[notification_totals()]);
         metrics.count_runs::<Phase>("BillingRun", std::iter::empty());
         metrics.reconciled("BillingRun", Ok(()), Duration::from_millis(3));
@@ -408,16 +409,21 @@ mod tests {
             assert!(made.len() >= 5, "{source}: {made:?}");
             exported.extend(made.into_iter().map(str::to_owned));
         }
-        let dashboard = read("grafana/monthend.json");
         let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
-        let named: Vec<&str> = dashboard
-            .split(|c: char| !is_name(c))
-            .filter(|name| name.starts_with("monthend_"))
-            .map(|name| name.trim_end_matches("_bucket"))
-            .collect();
-        assert!(named.len() > 20, "{named:?}");
-        for name in named {
-            assert!(exported.iter().any(|exported| exported == name), "{name} is not among {exported:?}");
+        for page in ["grafana/monthend.json", "charts/monthend/files/alerts.yaml"] {
+            let text = read(page);
+            let named: Vec<&str> = text
+                .split(|c: char| !is_name(c))
+                .filter(|name| name.starts_with("monthend_"))
+                .map(|name| name.trim_end_matches("_bucket"))
+                .collect();
+            assert!(named.len() > 20, "{page}: {named:?}");
+            for name in named {
+                assert!(
+                    exported.iter().any(|exported| exported == name),
+                    "{page}: {name} is not among {exported:?}"
+                );
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Every developer command. `cargo xtask --help` teaches them.
 
+mod alerts;
 mod bench;
 mod cache;
 mod checks;

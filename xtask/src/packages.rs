@@ -35,6 +35,12 @@ pub(crate) const POSTGRES: [Package; 1] =
     [Package { name: "postgresql", proof: "pg_ctlcluster" }];
 pub(crate) const JAVA: [Package; 1] = [Package { name: "openjdk-17-jre-headless", proof: "java" }];
 
+/// What judges the alerts.
+pub(crate) const PROMETHEUS: [Package; 2] = [
+    Package { name: "prometheus", proof: "promtool" },
+    Package { name: "prometheus-alertmanager", proof: "amtool" },
+];
+
 /// What fetches Kafka.
 pub(crate) const MAVEN: [Package; 2] = [Package { name: "maven", proof: "mvn" }, JAVA[0]];
 

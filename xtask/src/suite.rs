@@ -11,14 +11,14 @@ use serde::Deserialize;
 use crate::cluster::{self, Cluster, Record, Settings};
 use crate::paths::Paths;
 use crate::progress::{Progress, seconds};
-use crate::{checks, exec, images, interrupt, kafka, postgres, stack};
+use crate::{alerts, checks, exec, images, interrupt, kafka, postgres, stack};
 
 /// The profile of the tests and of the binaries that they meet in the cluster.
 const PROFILE: &str = "dev";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// Format, lints, dependencies, generated files
+    /// Format, lints, dependencies, alerts, generated files
     Lint,
     /// Every test that needs no cluster, with a private PostgreSQL and a private Kafka
     Unit,
@@ -38,6 +38,7 @@ pub(crate) fn run(paths: &Paths, progress: &Progress, only: Option<Part>, filter
     let wanted = |part| only.is_none_or(|only| only == part);
     if wanted(Part::Lint) {
         checks::lint(paths, progress)?;
+        alerts::check(paths, progress)?;
     }
     let programs = progress.section("build", || build(paths))?;
     if wanted(Part::Lint) {
