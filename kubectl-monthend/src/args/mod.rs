@@ -8,7 +8,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
 pub(crate) use self::run_options::{
-    AfterSentArg, Apply, BillingOptions, OneMonth, PodTime, ScopeOptions, ScopeSelectArg, SelectArg, Wait,
+    AfterSentArg, AnyMonth, Apply, BillingOptions, OneMonth, PodTime, ScopeOptions, ScopeSelectArg,
+    SelectArg, Wait,
 };
 use crate::completion;
 
@@ -314,7 +315,7 @@ pub(crate) struct Rehearse {
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     #[command(flatten)]
-    pub(crate) of: Option<OneMonth>,
+    pub(crate) of: AnyMonth,
     /// Also ask the database, by a pod
     #[arg(long, requires = "month")]
     pub(crate) database: bool,
@@ -336,7 +337,7 @@ pub(crate) struct Watch {
 #[derive(Debug, Args)]
 pub(crate) struct Log {
     #[command(flatten)]
-    pub(crate) of: Option<OneMonth>,
+    pub(crate) of: AnyMonth,
     /// The most jobs to show, the last ones
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: Option<u32>,

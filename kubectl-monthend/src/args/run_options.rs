@@ -19,6 +19,14 @@ pub(crate) struct OneMonth {
     pub(crate) month: BillingMonth,
 }
 
+/// A month, or all of them.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct AnyMonth {
+    /// Month, as YYYY-MM
+    #[arg(value_name = "MONTH", add = ArgValueCandidates::new(completion::months))]
+    pub(crate) month: Option<BillingMonth>,
+}
+
 /// How a billing run is made.
 #[derive(Debug, Default, Args)]
 pub(crate) struct BillingOptions {

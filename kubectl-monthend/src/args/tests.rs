@@ -82,6 +82,22 @@ fn options_of_kubectl_are_taken_before_and_behind_the_command() {
 }
 
 #[test]
+fn a_month_is_needed_only_where_there_is_no_answer_for_all() {
+    let parsed = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().command;
+    let month = Some("2026-10".parse().unwrap());
+    for (line, expected) in [("kubectl-monthend status", None), ("kubectl-monthend status 2026-10", month)] {
+        assert!(matches!(parsed(line), Command::Status(status) if status.of.month == expected), "{line}");
+    }
+    for (line, expected) in [("kubectl-monthend log", None), ("kubectl-monthend log 2026-10", month)] {
+        assert!(matches!(parsed(line), Command::Log(log) if log.of.month == expected), "{line}");
+    }
+    for command in ["bill", "notify", "retry", "rehearse", "late", "verify", "explain 1"] {
+        let error = refused(&format!("kubectl-monthend {command}"));
+        assert!(error.contains("not provided:\n  <MONTH>"), "{command}: {error}");
+    }
+}
+
+#[test]
 fn every_command_has_help() {
     for command in Cli::command().get_subcommands() {
         assert!(command.get_about().is_some(), "{} has no help", command.get_name());

@@ -12,7 +12,7 @@ use crate::pod::{self, Printed};
 impl Session<'_> {
     pub(super) async fn log(&self, log: &Log) -> Result {
         let mut args = vec!["log".to_owned()];
-        args.extend(log.of.map(|of| of.month.to_string()));
+        args.extend(log.of.month.map(|month| month.to_string()));
         args.extend(log.limit.map(|limit| format!("--limit={limit}")));
         self.in_pod(&args, &log.time).await
     }

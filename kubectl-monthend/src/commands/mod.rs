@@ -79,7 +79,7 @@ impl Session<'_> {
     async fn status(&self, status: &Status) -> Result {
         let cluster = &self.cluster;
         let (billing, notification) = tokio::try_join!(cluster.billing_runs(), cluster.notification_runs())?;
-        let wanted = status.of.map(|of| of.month);
+        let wanted = status.of.month;
         if self.output() != Output::Table {
             let of_month = |month: &str| wanted.is_none_or(|wanted| wanted.to_string() == month);
             let objects: Vec<serde_json::Value> = billing
