@@ -65,6 +65,7 @@ approve, reject, rollback, rebill and retry --unknown ask before they act. Scrip
 
 /// What every command has.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct GlobalOptions {
     /// Namespace of the release [default: that of the context]
     #[arg(short, long, global = true, value_name = "NAMESPACE")]
