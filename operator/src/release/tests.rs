@@ -80,11 +80,11 @@ async fn every_run_of_both_kinds_loses_the_operators_finalizer_and_its_workers()
     let (billing, notification) =
         (run("uid-1", &["orphan", "monthend.dev/run"]), run("uid-2", &["monthend.dev/run"]));
     let calls = vec![
-        list(BILLING, &[billing.clone()]),
+        list(BILLING, std::slice::from_ref(&billing)),
         get(ONE_BILLING, billing.clone()),
         removal(ONE_BILLING, "uid-1", 1, ok(billing)),
         stop_workers("labelSelector=monthend.dev%2Frun-uid%3Duid-1"),
-        list(NOTIFICATION, &[notification.clone()]),
+        list(NOTIFICATION, std::slice::from_ref(&notification)),
         get(ONE_NOTIFICATION, notification.clone()),
         removal(ONE_NOTIFICATION, "uid-2", 0, ok(notification)),
         stop_workers("labelSelector=monthend.dev%2Frun-uid%3Duid-2"),
@@ -115,7 +115,7 @@ async fn a_run_that_is_gone_meanwhile_still_has_its_workers_stopped() {
         vec![Call::new(Method::GET, ONE_BILLING, not_found())],
         vec![get(ONE_BILLING, listed.clone()), removal(ONE_BILLING, "uid-1", 0, not_found())],
     ] {
-        let mut calls = vec![list(BILLING, &[listed.clone()])];
+        let mut calls = vec![list(BILLING, std::slice::from_ref(&listed))];
         calls.extend(gone);
         calls.push(stop_workers("labelSelector=monthend.dev%2Frun-uid%3Duid-1"));
         calls.push(list(NOTIFICATION, &[]));
@@ -129,7 +129,7 @@ async fn a_run_that_changes_is_read_again_five_times() {
     let changed = || refusal(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", "the server rejected our request");
     let attempt = || [get(ONE_BILLING, changing.clone()), removal(ONE_BILLING, "uid-1", 0, changed())];
     let attempts = |count: usize| {
-        let mut calls = vec![list(BILLING, &[changing.clone()])];
+        let mut calls = vec![list(BILLING, std::slice::from_ref(&changing))];
         calls.extend((0..count).flat_map(|_| attempt()));
         calls
     };
@@ -152,7 +152,7 @@ async fn what_cannot_be_let_go_or_stopped_is_an_error() {
     let listed = run("uid-1", &["monthend.dev/run"]);
     let away = || refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "etcd is away");
     let calls = vec![
-        list(BILLING, &[listed.clone()]),
+        list(BILLING, std::slice::from_ref(&listed)),
         get(ONE_BILLING, listed.clone()),
         removal(ONE_BILLING, "uid-1", 0, away()),
     ];
@@ -160,7 +160,7 @@ async fn what_cannot_be_let_go_or_stopped_is_an_error() {
     let mut stop = stop_workers("labelSelector=monthend.dev%2Frun-uid%3Duid-1");
     stop.answer = away();
     let calls = vec![
-        list(BILLING, &[listed.clone()]),
+        list(BILLING, std::slice::from_ref(&listed)),
         get(ONE_BILLING, listed.clone()),
         removal(ONE_BILLING, "uid-1", 0, ok(listed)),
         stop,
@@ -196,7 +196,7 @@ async fn stopped(calls: Vec<Call>) -> Result<()> {
 #[tokio::test(start_paused = true)]
 async fn the_operator_is_scaled_down_and_its_pods_are_waited_for() {
     let pod = json!({"metadata": {"name": "monthend-operator-1"}});
-    stopped(vec![scale(scaled()), pods(&[pod.clone()]), pods(&[pod]), pods(&[])]).await.unwrap();
+    stopped(vec![scale(scaled()), pods(std::slice::from_ref(&pod)), pods(&[pod]), pods(&[])]).await.unwrap();
 }
 
 #[tokio::test]

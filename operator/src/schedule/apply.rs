@@ -58,11 +58,8 @@ pub(super) fn belong_to(schedule: &BillingSchedule, month: BillingMonth, run: &m
     run.labels = Some(
         [(MANAGED_BY, MANAGER.to_owned()), (MONTH, month.to_string())].map(|(k, v)| (k.to_owned(), v)).into(),
     );
-    run.owner_references = schedule.controller_owner_ref(&()).map(|mut owner| {
-        // This would take a right on the schedule's finalizers.
-        owner.block_owner_deletion = None;
-        vec![owner]
-    });
+    // Without blockOwnerDeletion, which would take a right on the schedule's finalizers.
+    run.owner_references = schedule.controller_owner_ref(&()).map(|owner| vec![owner]);
 }
 
 async fn create<R: Reconciled>(

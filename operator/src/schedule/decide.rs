@@ -172,11 +172,9 @@ impl<'a> Deciding<'a> {
             (RunKindName::Notification, &self.observed.notification),
         ];
         for (kind, runs) in kinds {
-            let groups: [(fn(RunState) -> bool, i32); 2] = [
-                (RunState::has_result, limits.succeeded),
-                (|state| state == RunState::Failed, limits.failed),
-            ];
-            for (of_group, kept) in groups {
+            for (failed, kept) in [(false, limits.succeeded), (true, limits.failed)] {
+                let of_group =
+                    |state: RunState| if failed { state == RunState::Failed } else { state.has_result() };
                 let mut finished: Vec<&ExistingRun> = runs
                     .iter()
                     .filter(|run| run.owner == self.schedule.metadata.uid && of_group(run.state))

@@ -21,7 +21,7 @@ pub(super) fn problem<'a>(own: &'a ExistingRun, runs: &[&'a ExistingRun]) -> Opt
     if !leaves_something(last.state) {
         return None;
     }
-    let later = runs.iter().copied().filter(|run| run.created >= own.created && run.name != own.name);
+    let later = runs.iter().copied().filter(|run| run.created >= own.created);
     for run in later {
         if !goes_on(last, run) {
             continue;

@@ -69,11 +69,10 @@ impl Months<'_> {
             .collect();
         due.reverse();
         let first_in_window = due.len().saturating_sub(self.catch_up);
-        let last = due.len().saturating_sub(1);
         due.into_iter()
             .enumerate()
             .map(|(index, (month, at))| {
-                let on_time = index == last && now.duration_since(at) <= ON_TIME;
+                let on_time = now.duration_since(at) <= ON_TIME;
                 DueMonth { month, state: self.state(month), in_window: index >= first_in_window || on_time }
             })
             .collect()

@@ -148,9 +148,89 @@ fn a_run_that_waits_for_a_person_does_not_hold_the_next_month() {
     world.now = time("2026-12-05T00:00:00Z");
     world.pass();
     world.billing[0].state = RunState::Waiting;
+    // It has a draft by now.
+    let draft = MonthRecord { live: false, draft: true, ..issued(month("2026-11")) };
+    world.months.insert(month("2026-11"), draft);
     world.now = time("2027-01-05T00:00:00Z");
     world.pass();
     assert_eq!(world.billed, months(&["2026-11", "2026-12"]));
+}
+
+#[test]
+fn a_draft_whose_run_is_not_in_the_cluster_holds_the_next_month_beside_finished_runs() {
+    let mut world = World::new("Asia/Seoul", "2026-11-15T00:00:00Z");
+    let draft = MonthRecord { live: false, draft: true, by_schedule: false, ..issued(month("2026-11")) };
+    world.months.insert(month("2026-11"), draft);
+    world.billing.push(run("failed-before", month("2026-11"), world.now, RunState::Failed));
+    world.now = time("2026-12-05T00:00:00Z");
+    assert!(!world.pass());
+    assert!(world.condition("Stalled").is_none());
+}
+
+#[test]
+fn a_month_that_is_about_to_be_billed_is_not_missed() {
+    let mut world = World::new("Asia/Seoul", "2026-11-15T00:00:00Z");
+    world.now = time("2026-12-01T00:00:00Z");
+    assert!(world.pass());
+    assert_eq!(world.condition("Stalled"), None);
+    assert_eq!(world.condition("Ready").unwrap().2, "the next run bills 2026-12");
+}
+
+#[test]
+fn only_the_latest_missed_months_are_named() {
+    let mut world = World::new("Asia/Seoul", "2026-01-15T00:00:00Z");
+    world.schedule.spec.suspend = true;
+    world.now = time("2026-11-05T00:00:00Z");
+    world.settle();
+    let named = ["2026-09", "2026-08", "2026-07", "2026-06", "2026-05", "2026-04"];
+    let named = named.map(|month| format!("{month} is not billed and has no run")).join("; ");
+    world.assert_stalled(&format!("{named}; and 3 earlier months; the schedule does not bill them"));
+}
+
+#[test]
+fn the_status_names_the_schedules_own_unfinished_runs_of_both_kinds() {
+    let mut world = World::new("Asia/Seoul", "2026-11-15T00:00:00Z").with_notification();
+    world.settle_at("2026-12-01T00:00:00Z");
+    world.billing.push(run("by-hand", month("2026-12"), world.now, RunState::Working));
+    world.notification[0].state = RunState::Working;
+    world.now = time("2027-01-05T00:00:00Z");
+    world.billing.last_mut().unwrap().state = RunState::Waiting;
+    world.apply(Action::Create { kind: RunKindName::Billing, month: month("2026-12") });
+    world.pass();
+    let status = world.schedule.status.as_ref().unwrap();
+    assert_eq!(status.active, ["BillingRun/close-2026-12", "NotificationRun/close-2026-11"]);
+}
+
+#[test]
+fn the_last_month_is_remembered_by_runs_by_the_status_and_by_the_database() {
+    let last_month = |keep: &str| {
+        let mut world = World::new("Asia/Seoul", "2026-11-15T00:00:00Z");
+        world.now = time("2026-12-01T00:00:00Z");
+        world.pass();
+        if keep != "run" {
+            world.end_runs();
+            world.billing.clear();
+        }
+        if keep != "database" {
+            world.months.clear();
+        }
+        if keep == "status" {
+            world.pass();
+        } else {
+            world.schedule.status = None;
+        }
+        assert!(!world.pass(), "{keep}");
+        world.schedule.status.unwrap().last_month
+    };
+    for keep in ["run", "database", "status"] {
+        assert_eq!(last_month(keep).as_deref(), Some("2026-11"), "{keep}");
+    }
+    // That of another schedule says nothing of this one.
+    let mut world = World::new("Asia/Seoul", "2026-11-15T00:00:00Z");
+    let other = run("other-2026-11", month("2026-11"), world.now, RunState::Failed);
+    world.billing.push(ExistingRun { owner: Some("another".to_owned()), ..other });
+    world.pass();
+    assert_eq!(world.schedule.status.unwrap().last_month, None);
 }
 
 #[test]
@@ -208,10 +288,42 @@ fn a_suspended_schedule_creates_nothing_and_catches_up_after_it() {
     assert_eq!(world.billed, []);
     assert_eq!(world.schedule.status.as_ref().unwrap().next_time, None);
     assert_eq!(world.condition("Suspended").unwrap().0, "True");
+    assert_eq!(world.condition("Ready").unwrap().1, "MonthsMissed");
     world.schedule.spec.suspend = false;
     world.settle();
     assert_eq!(world.billed, months(&["2027-01"]));
     assert_eq!(world.condition("Suspended"), None);
+}
+
+#[test]
+fn a_schedule_that_is_suspended_before_its_time_says_so_and_sends_nothing() {
+    let mut world = World::new("Asia/Seoul", "2026-11-15T00:00:00Z").with_notification();
+    world.schedule.spec.suspend = true;
+    world.pass();
+    let (status, reason, _) = world.condition("Ready").unwrap();
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "Suspended"));
+    assert_eq!(world.condition("Stalled"), None);
+    // Its run issues the bills while it is suspended.
+    world.schedule.spec.suspend = false;
+    world.now = time("2026-12-01T00:00:00Z");
+    world.pass();
+    world.schedule.spec.suspend = true;
+    world.settle();
+    assert_eq!((world.billed.len(), world.notified.len()), (1, 0));
+}
+
+#[test]
+fn a_run_that_is_being_deleted_is_not_deleted_again() {
+    let mut world = World::new("Asia/Seoul", "2026-11-15T00:00:00Z");
+    world.schedule.spec.history_limits.succeeded = 0;
+    world.now = time("2026-12-01T00:00:00Z");
+    world.pass();
+    world.end_runs();
+    world.billing[0].deleting = true;
+    assert!(!world.pass());
+    world.billing[0].deleting = false;
+    assert!(world.pass());
+    assert_eq!(world.deleted, ["close-2026-11"]);
 }
 
 #[test]

@@ -48,6 +48,9 @@ fn a_run_that_sent_everything_or_is_at_it_leaves_nothing() {
     }
 }
 
+/// The state of the schedule's run, the runs after it, and what is still left to e-mail.
+type Case = (RunState, Vec<(Asked, RunState)>, Option<String>);
+
 #[test]
 fn what_is_left_is_settled_by_a_later_run_that_does_it() {
     use RunState::{Failed, Partly, Succeeded, Waiting, Working};
@@ -57,7 +60,7 @@ fn what_is_left_is_settled_by_a_later_run_that_does_it() {
         Some(text.replacen("NotificationRun close-2026-11", &format!("NotificationRun other-{number}"), 1))
     };
     let (is_failed, is_partly) = (Some(FAILED.to_owned()), Some(PARTLY.to_owned()));
-    let cases: Vec<(RunState, Vec<(Asked, RunState)>, Option<String>)> = vec![
+    let cases: Vec<Case> = vec![
         // The rest of a failed run is what was not attempted yet.
         (Failed, vec![], is_failed.clone()),
         (Failed, vec![(of(Ready), Succeeded)], None),
@@ -151,6 +154,23 @@ fn only_runs_of_the_month_that_were_created_later_count() {
     assert_eq!(earlier(RunState::Failed, used).as_deref(), Some(FAILED));
 }
 
+#[test]
+fn a_run_whose_name_was_used_is_no_failure_as_the_earlier_one_has_sent_the_e_mails() {
+    let mut world = notified(RunState::Failed);
+    world.notification[0].asked = None;
+    world.pass();
+    assert_eq!(stalled(&world), None);
+}
+
+#[test]
+fn runs_are_looked_at_in_the_order_of_their_creation() {
+    // Listed by name: the retry of what the later run has left comes first.
+    let mut runs = november((EVERYTHING, RunState::Failed), &[(EVERYTHING, RunState::Partly)]);
+    let retry = run("again", month(NOV), time("2026-12-03T00:00:00Z"), RunState::Succeeded);
+    runs.insert(0, ExistingRun { asked: Some(of(Select::Failed)), ..retry });
+    assert_eq!(problem_of(&runs), None);
+}
+
 /// The schedule has billed and e-mailed November; the state of its notification is then set.
 fn notified(state: RunState) -> World {
     let mut world = World::new("Asia/Seoul", "2026-11-15T00:00:00Z").with_notification();
@@ -190,6 +210,24 @@ fn a_failed_notification_that_is_deleted_says_nothing_more() {
     let mut world = notified(RunState::Failed);
     world.notification.clear();
     assert!(!world.pass());
+    assert_eq!(stalled(&world), None);
+}
+
+#[test]
+fn e_mails_that_are_about_to_be_asked_for_are_not_missed() {
+    let mut world = notified(RunState::Succeeded);
+    world.now = time("2027-01-01T00:00:00Z");
+    world.pass();
+    world.end_runs();
+    assert!(world.pass(), "the notification is created");
+    assert_eq!(stalled(&world), None);
+    // It is not created again before it has begun.
+    assert!(!world.pass());
+    world.end_runs();
+    // Its time to live is over.
+    world.notification.clear();
+    world.now = time("2027-02-02T00:00:00Z");
+    world.settle();
     assert_eq!(stalled(&world), None);
 }
 
