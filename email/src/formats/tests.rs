@@ -73,7 +73,7 @@ fn invalid_formats_are_refused_with_the_field() {
         let error = with(from, to).unwrap_err();
         assert!(error.starts_with(problem), "{from} → {to}:\n{error}\n{problem}");
     }
-    let error = Formats::parse("a: [").unwrap_err().to_string();
+    let error = Formats::parse("month: \"{year}").unwrap_err().to_string();
     assert!(error.contains("line 1"), "{error}");
     assert!(Formats::parse("").is_err());
 }
