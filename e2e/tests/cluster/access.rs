@@ -4,8 +4,9 @@
 use anyhow::{Context as _, Result, ensure};
 use e2e::data::{self, Cohort};
 use e2e::installation::Installation;
+use e2e::runs::LIMIT;
 use e2e::suite::Suite;
-use e2e::{cluster, shell};
+use e2e::{cluster, shell, wait};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
@@ -132,17 +133,21 @@ async fn restricted_pods(installation: &Installation) -> Result<()> {
     installation.notify("restricted-rehearsal", &cohort, json!({"rehearsal": true})).await?;
     installation.wait_until_finished("restricted-rehearsal").await?;
     installation.notify("restricted-notification", &cohort, json!({})).await?;
-    installation.wait_until_all_sent("restricted-notification").await?;
-    let all: Vec<Value> =
-        serde_json::from_str::<Value>(&installation.kubectl(&["get", "pods", "-o", "json"]).await?)?["items"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-    for component in ["operator", "worker", "migrate", "notify", "publish", "rehearse"] {
-        let there =
-            all.iter().any(|pod| pod["metadata"]["labels"]["app.kubernetes.io/component"] == component);
-        ensure!(there, "there is no pod of component {component}");
+    let pods_of = async |component: &str| {
+        let selector = format!("app.kubernetes.io/component={component}");
+        wait::until(&format!("a pod of component {component}"), LIMIT, async || {
+            let found = installation.kubectl(&["get", "pods", "-o", "json", "-l", &selector]).await?;
+            let found: Value = serde_json::from_str(&found)?;
+            Ok(found["items"].as_array().filter(|pods| !pods.is_empty()).cloned())
+        })
+        .await
+    };
+    // The publisher's first, as the operator deletes it once everything is published.
+    let mut all = Vec::new();
+    for component in ["publish", "operator", "worker", "migrate", "notify", "rehearse"] {
+        all.extend(pods_of(component).await?);
     }
+    installation.wait_until_all_sent("restricted-notification").await?;
     for pod in &all {
         let name = &pod["metadata"]["name"];
         let spec = &pod["spec"];
