@@ -23,13 +23,17 @@ pub fn mask_phone(phone: &str) -> String {
     format!("{plus}{head}-{HIDDEN}-{}", tail.into_iter().collect::<String>())
 }
 
-/// Masks an e-mail address.
+/// Masks an e-mail address. The mask of a mask is the same mask.
 pub fn mask_email(email: &str) -> String {
     let Some((local, domain)) = email.rsplit_once('@') else {
         return "***".to_owned();
     };
-    let first = |part: &str| part.chars().next().map_or_else(String::new, String::from);
-    let top = domain.rsplit_once('.').map_or_else(String::new, |(_, top)| format!(".{top}"));
+    let first = |part: &str| part.chars().next().filter(|c| *c != '*').map_or_else(String::new, String::from);
+    // A last label that is not a word can be anything, such as a phone number.
+    let top = match domain.rsplit_once('.') {
+        Some((_, top)) if top.chars().all(char::is_alphabetic) => format!(".{top}"),
+        _ => String::new(),
+    };
     format!("{}***@{}***{top}", first(local), first(domain))
 }
 
@@ -182,6 +186,10 @@ mod tests {
             ("k@localhost", "k***@l***"),
             ("김민수@예시.한국", "김***@예***.한국"),
             ("a@b@example.com", "a***@e***.com"),
+            ("kim@example.01012345678", "k***@e***"),
+            ("kim@", "k***@***"),
+            ("k***@***", "k***@***"),
+            ("*@*", "***@***"),
             ("nobody", "***"),
             ("@", "***@***"),
         ];
