@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error as _, MapAccess};
 
 /// The text is invalid at `path`. The path is empty where the text as a whole is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,4 +36,22 @@ pub fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
         let reason = own.map_or(reason.as_str(), |(_, rest)| rest).to_owned();
         YamlError { path, reason }
     })
+}
+
+/// The entries of a mapping in the order they are written. Deserializing into a map would silently
+/// keep the last of two entries with the same key.
+///
+/// # Errors
+/// A key or value without its type, or a key that is listed twice.
+pub fn unique_entries<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    mut map: A,
+) -> Result<Vec<(String, T)>, A::Error> {
+    let mut entries: Vec<(String, T)> = Vec::new();
+    while let Some((key, value)) = map.next_entry::<String, T>()? {
+        if entries.iter().any(|(other, _)| *other == key) {
+            return Err(A::Error::custom(format_args!("`{key}` is listed twice")));
+        }
+        entries.push((key, value));
+    }
+    Ok(entries)
 }

@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::problem::{PriceBookError, Problem};
-use crate::yaml::{YamlError, from_yaml};
+use crate::yaml::{YamlError, from_yaml, unique_entries};
 
 /// Parses the text. Every key must be known and appear once, no required key may be missing, and
 /// every value must have its type.
@@ -207,15 +207,8 @@ impl<'de> Deserialize<'de> for Name {
                 Err(E::custom("write this name in quotes"))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Name, A::Error> {
-                let mut names: Vec<(String, String)> = Vec::new();
-                while let Some((language, name)) = map.next_entry::<String, String>()? {
-                    if names.iter().any(|(other, _)| *other == language) {
-                        return Err(A::Error::custom(format_args!("language `{language}` is listed twice")));
-                    }
-                    names.push((language, name));
-                }
-                Ok(Name::OfEach(names))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Name, A::Error> {
+                unique_entries(map).map(Name::OfEach)
             }
         }
 
@@ -313,16 +306,8 @@ impl<'de> Deserialize<'de> for UsageRates {
                 f.write_str("a mapping from usage kinds to rates")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UsageRates, A::Error> {
-                let mut rates: Vec<(String, UsageRate)> = Vec::new();
-                while let Some((kind, rate)) = map.next_entry::<String, _>()? {
-                    // Deserializing into a map would silently keep the last entry.
-                    if rates.iter().any(|(other, _)| *other == kind) {
-                        return Err(A::Error::custom(format_args!("usage kind `{kind}` is listed twice")));
-                    }
-                    rates.push((kind, rate));
-                }
-                Ok(UsageRates(rates))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<UsageRates, A::Error> {
+                unique_entries(map).map(UsageRates)
             }
         }
 

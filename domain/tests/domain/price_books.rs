@@ -59,11 +59,7 @@ fn each_problem_has_a_path_and_a_reason() {
             "mode: up",
             "billRounding.mode: unknown variant `up`, expected `down` or `half-up` at line 24 column 33",
         ),
-        (
-            "      sms:   {",
-            "      data:  {",
-            "plans[0].usage: usage kind `data` is listed twice at line 12 column 7",
-        ),
+        ("      sms:   {", "      data:  {", "plans[0].usage: `data` is listed twice at line 12 column 7"),
         (
             "[data, sms, voice]",
             "[data, sms",

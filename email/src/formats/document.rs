@@ -3,8 +3,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use domain::yaml::unique_entries;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "the formats of a language: a mapping")]
@@ -69,7 +70,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entries<T>, A::Error> {
-                read_entries(map).map(Entries)
+                unique_entries(map).map(Entries)
             }
         }
 
@@ -99,24 +100,10 @@ impl<'de> Deserialize<'de> for RawForms {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawForms, A::Error> {
-                read_entries(map).map(RawForms::Each)
+                unique_entries(map).map(RawForms::Each)
             }
         }
 
         deserializer.deserialize_any(FormsVisitor)
     }
-}
-
-/// Deserializing into a map would silently keep the last of two entries with the same key.
-fn read_entries<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
-    mut map: A,
-) -> Result<Vec<(String, T)>, A::Error> {
-    let mut entries: Vec<(String, T)> = Vec::new();
-    while let Some((key, value)) = map.next_entry::<String, T>()? {
-        if entries.iter().any(|(other, _)| *other == key) {
-            return Err(A::Error::custom(format_args!("`{key}` is listed twice")));
-        }
-        entries.push((key, value));
-    }
-    Ok(entries)
 }
