@@ -100,18 +100,25 @@ impl Shared {
         if self.failures.load(Ordering::Relaxed) >= MAX_FAILURES {
             return Err(format!("not run, as {MAX_FAILURES} scenarios have failed").into());
         }
-        let start = Instant::now();
         self.runtime.block_on(async {
+            let start = Instant::now();
             let mut outcome = scenario(&installation).await;
+            let acted = start.elapsed();
             if outcome.is_ok() {
                 outcome = installation.invariants_hold().await;
             }
+            let checked = start.elapsed();
             if let Err(error) = &outcome {
                 // Printed at once and only here: the list of failures at the end has one short text for each.
                 eprintln!("{}\n{}", causes(error), installation.diagnosis().await);
             }
             let cleaned = installation.clean_up().await.context("clean up after the scenario");
-            eprintln!("    {:.0?}", start.elapsed());
+            eprintln!(
+                "    {:.0?}, invariants {:.1?}, clean-up {:.1?}",
+                acted,
+                checked - acted,
+                start.elapsed() - checked
+            );
             outcome.and(cleaned).map_err(|error| {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 Failed::from(causes(&error))
