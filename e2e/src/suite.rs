@@ -36,7 +36,8 @@ impl Suite {
         Ok(Self { shared, trials: Vec::new() })
     }
 
-    /// Adds a scenario. Its name states what it tests; the invariants are checked after each.
+    /// Adds a scenario. Its name states what it tests. After each, the invariants of the months that have
+    /// a run are checked.
     pub fn scenario(
         &mut self,
         name: &str,

@@ -191,7 +191,7 @@ async fn violations_are_found(installation: &Installation) -> Result<()> {
         let outcome = sqlx::query(statement).bind(&month).execute(&mut *transaction).await;
         let rows = outcome.with_context(|| format!("run `{statement}`"))?.rows_affected();
         ensure!(rows > 0, "`{statement}` changed no row");
-        let found = invariants::violations(&mut transaction, &[]).await?;
+        let found = invariants::violations(&mut transaction, std::slice::from_ref(&month), &[]).await?;
         ensure!(
             found.iter().any(|(name, _)| *name == invariant),
             "the violation by `{statement}` was not found: {found:?}"

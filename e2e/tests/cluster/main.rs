@@ -32,6 +32,7 @@ mod validation;
 
 use std::process::ExitCode;
 
+use e2e::installation::Installation;
 use e2e::suite::Suite;
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -63,5 +64,6 @@ fn main() -> anyhow::Result<ExitCode> {
     access::add(&mut suite);
     chart::add(&mut suite);
     schedule::add(&mut suite);
+    suite.scenario("every_month_is_right_in_the_end", Installation::every_month_is_right);
     Ok(suite.run())
 }
