@@ -93,7 +93,12 @@ impl Session<'_> {
             return Ok(Exit::Done);
         }
         let jobs = cluster.jobs().await;
-        let seen = Seen { billing: &billing, notification: &notification, jobs: jobs.as_deref() };
+        let seen = Seen {
+            namespace: &cluster.namespace,
+            billing: &billing,
+            notification: &notification,
+            jobs: jobs.as_deref(),
+        };
         let Some(wanted) = wanted else {
             print(&months(seen));
             return Ok(Exit::Done);

@@ -20,6 +20,7 @@ const JOBS: usize = 5;
 /// What is known of the namespace.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen<'a> {
+    pub(crate) namespace: &'a str,
     pub(crate) billing: &'a [BillingRun],
     pub(crate) notification: &'a [NotificationRun],
     /// None: they may not be listed.
@@ -34,7 +35,10 @@ pub(crate) fn months(seen: Seen<'_>) -> String {
     months.sort_unstable();
     months.dedup();
     if months.is_empty() {
-        return "no runs: `kubectl monthend bill MONTH` bills a month\n".to_owned();
+        return format!(
+            "no runs in namespace {}: `kubectl monthend bill MONTH` bills a month\n",
+            seen.namespace
+        );
     }
     let rows: Vec<Vec<String>> = months
         .into_iter()
@@ -102,7 +106,10 @@ pub(crate) fn month(seen: Seen<'_>, month: &str, now: Timestamp) -> String {
     notification.sort_by_key(|run| (run.metadata.creation_timestamp.as_ref().map(|at| at.0), run.name_any()));
     let mut text = head(seen.billing, month);
     if billing.is_empty() && notification.is_empty() {
-        text.push_str(&format!("no runs: `kubectl monthend bill {month}` bills the month\n"));
+        text.push_str(&format!(
+            "no runs in namespace {}: `kubectl monthend bill {month}` bills the month\n",
+            seen.namespace
+        ));
         return text;
     }
     text.push_str(&waiting(&billing, &notification));

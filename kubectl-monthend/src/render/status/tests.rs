@@ -60,7 +60,8 @@ fn job() -> Job {
 fn a_month_is_on_one_screen() {
     let (billing, notification) = october();
     let jobs = [job()];
-    let seen = Seen { billing: &billing, notification: &notification, jobs: Some(&jobs) };
+    let seen =
+        Seen { namespace: "monthend", billing: &billing, notification: &notification, jobs: Some(&jobs) };
     assert_eq!(
         plain(&month(seen, "2026-10", now())),
         "\
@@ -89,7 +90,7 @@ billing-2026-10-bill   16 of 16        0             1   2d
 #[test]
 fn the_months_are_a_table() {
     let (billing, notification) = october();
-    let seen = Seen { billing: &billing, notification: &notification, jobs: None };
+    let seen = Seen { namespace: "monthend", billing: &billing, notification: &notification, jobs: None };
     assert_eq!(
         plain(&months(seen)),
         "\
@@ -102,11 +103,11 @@ MONTH     LIVE REV   BILLED   QUARANTINED         TOTAL     SENT   UNFINISHED
 
 #[test]
 fn nothing_is_said_to_be_nothing() {
-    let seen = Seen { billing: &[], notification: &[], jobs: None };
-    assert_eq!(months(seen), "no runs: `kubectl monthend bill MONTH` bills a month\n");
+    let seen = Seen { namespace: "default", billing: &[], notification: &[], jobs: None };
+    assert_eq!(months(seen), "no runs in namespace default: `kubectl monthend bill MONTH` bills a month\n");
     assert_eq!(
         plain(&month(seen, "2026-10", now())),
         "2026-10   no finished run says that the month is live\n\
-         no runs: `kubectl monthend bill 2026-10` bills the month\n"
+         no runs in namespace default: `kubectl monthend bill 2026-10` bills the month\n"
     );
 }
