@@ -1,7 +1,10 @@
 //! `diff`, `approve` and `reject`.
 
+use std::time::Duration;
+
 use api::BillingRun;
 use kube::ResourceExt as _;
+use tokio::time::timeout;
 
 use super::Session;
 use crate::args::{Approve, OneRun, Output};
@@ -11,6 +14,9 @@ use crate::plan::find::{AnyRun, draft, reviewed};
 use crate::question::{Asked, confirm};
 use crate::render::object;
 use crate::render::review::{review, summary};
+
+/// How long the operator may take to reject a draft and to let go of its run.
+const DELETION: Duration = Duration::from_secs(60);
 
 impl Session<'_> {
     pub(super) async fn diff(&self, wanted: &OneRun) -> Result {
@@ -55,7 +61,23 @@ impl Session<'_> {
         confirm(Asked::of(self.global.yes), &question)?;
         self.cluster.reject(&run).await?;
         print(&object::object(&run, self.output_of_deleted(), "rejected")?);
-        Ok(Exit::Done)
+        self.until_gone(run).await
+    }
+
+    /// As `kubectl delete` does: a command that follows finds the name and the month free.
+    async fn until_gone(&self, run: BillingRun) -> Result {
+        let name = run.name_any();
+        let mut watched = self.cluster.watch_run(&AnyRun::Billing(Box::new(run)), DELETION);
+        let gone = async {
+            while watched.next().await?.is_some() {}
+            Ok(Exit::Done)
+        };
+        timeout(DELETION, gone).await.unwrap_or_else(|_| {
+            Err(Problem::try_again(format!(
+                "{name} is rejected, and not deleted after {} s: `kubectl describe brun {name}` says why",
+                DELETION.as_secs()
+            )))
+        })
     }
 
     /// Shows the draft before the question, beside what scripts read.

@@ -3,9 +3,7 @@
 use api::billing_run::{
     AfterSent, ApprovalPolicy, Limits, OverRevision, PriceBookRef, Rebill, Scope, ScopeSelect,
 };
-use api::run::Run as _;
 use api::{BillingRun, BillingRunSpec, MemberRange};
-use kube::ResourceExt;
 
 use super::metadata;
 use super::month_state::Live;
@@ -103,9 +101,7 @@ fn named(
     spec: BillingRunSpec,
     existing: &[BillingRun],
 ) -> Result<BillingRun> {
-    let names: Vec<String> = existing.iter().map(ResourceExt::name_any).collect();
-    let taken: Vec<Existing<'_>> =
-        existing.iter().zip(&names).map(|(run, name)| Existing { name, finished: run.is_over() }).collect();
+    let taken = Existing::all(existing);
     let name = match creation.name {
         Some(name) => name.to_owned(),
         None => free_name(KIND, base, &taken)?,

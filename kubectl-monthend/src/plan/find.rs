@@ -46,7 +46,9 @@ fn months(runs: &[BillingRun]) -> String {
 
 /// The draft to approve or reject: of this name or month, or the only one that waits.
 pub(crate) fn draft(runs: &[BillingRun], wanted: Option<&str>) -> Result<BillingRun> {
-    let waits = |run: &&BillingRun| run.phase() == Some(Phase::AwaitingApproval);
+    let waits = |run: &&BillingRun| {
+        run.phase() == Some(Phase::AwaitingApproval) && run.metadata.deletion_timestamp.is_none()
+    };
     let Some(wanted) = wanted else {
         let waiting: Vec<&BillingRun> = runs.iter().filter(waits).collect();
         return match waiting.as_slice() {
@@ -95,6 +97,9 @@ pub(crate) fn check_draft(run: &BillingRun) -> Result<()> {
             "{name} is finished ({}): there is no draft to approve or reject",
             phase.as_str()
         )));
+    }
+    if run.metadata.deletion_timestamp.is_some() {
+        return Err(Problem::usage(format!("{name} is being deleted: its draft is rejected")));
     }
     if phase != Phase::AwaitingApproval {
         return Err(Problem::usage(format!(
@@ -229,6 +234,7 @@ fn created<R: Run>(run: &R) -> Option<k8s_openapi::jiff::Timestamp> {
 #[cfg(test)]
 mod tests {
     use api::notification_run;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
     use crate::plan::testing::{billing_run, notification_run, rollback_run};
@@ -251,8 +257,15 @@ mod tests {
             "no draft waits for approval: `kubectl monthend status` shows the runs"
         );
         assert_eq!(
-            text(draft(&[waits, other], None)),
+            text(draft(&[waits.clone(), other.clone()], None)),
             "several drafts wait for approval, name one: billing-2026-10, billing-2026-08"
+        );
+        let mut rejected = waits;
+        rejected.metadata.deletion_timestamp = Some(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(draft(&[rejected.clone(), other], None).unwrap().name_any(), "billing-2026-08");
+        assert_eq!(
+            text(draft(&[rejected], Some("billing-2026-10"))),
+            "billing-2026-10 is being deleted: its draft is rejected"
         );
     }
 

@@ -1,9 +1,7 @@
 //! The NotificationRuns of `notify`, `retry` and `rehearse`.
 
 use api::notification_run::{NotificationScope, Select, TemplateRef};
-use api::run::Run as _;
 use api::{NotificationRun, NotificationRunSpec};
-use kube::ResourceExt;
 
 use super::billing::{Creation, members};
 use super::metadata;
@@ -35,9 +33,7 @@ pub(crate) fn notification(
     let minimal = serde_json::json!({ "month": month });
     let mut spec: NotificationRunSpec = serde_json::from_value(minimal)
         .map_err(|error| Problem::failed(format!("the defaults of a NotificationRun are wrong: {error}")))?;
-    let names: Vec<String> = existing.iter().map(ResourceExt::name_any).collect();
-    let taken: Vec<Existing<'_>> =
-        existing.iter().zip(&names).map(|(run, name)| Existing { name, finished: run.is_over() }).collect();
+    let taken = Existing::all(existing);
     let default_name = match purpose {
         Purpose::Notify(select) => {
             spec.select = select;
