@@ -388,10 +388,10 @@ mod tests {
         assert!(!text.contains(r#"monthend_billing_late_rows{month="2026-09""#), "{text}");
     }
 
-    /// The dashboard and the alerts name only metrics of the operator or the consumers. A metric without
+    /// The dashboards and the alerts name only metrics of the operator or the consumers. A metric without
     /// a series is not gathered, so those of other modules are looked up in their source.
     #[test]
-    fn the_dashboard_and_the_alerts_read_metrics_that_exist() {
+    fn the_dashboards_and_the_alerts_read_metrics_that_exist() {
         let read = |path: &str| {
             std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
         };
@@ -410,12 +410,23 @@ mod tests {
             exported.extend(made.into_iter().map(str::to_owned));
         }
         let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
-        for page in ["grafana/monthend.json", "charts/monthend/files/alerts.yaml"] {
+        for page in [
+            "grafana/monthend-month.json",
+            "grafana/monthend-billing.json",
+            "grafana/monthend-notification.json",
+            "grafana/monthend-operator.json",
+            "charts/monthend/files/alerts.yaml",
+        ] {
             let text = read(page);
             let named: Vec<&str> = text
                 .split(|c: char| !is_name(c))
                 .filter(|name| name.starts_with("monthend_"))
-                .map(|name| name.trim_end_matches("_bucket"))
+                .map(|name| {
+                    ["_bucket", "_sum", "_count"]
+                        .iter()
+                        .find_map(|end| name.strip_suffix(end))
+                        .unwrap_or(name)
+                })
                 .collect();
             assert!(named.len() > 20, "{page}: {named:?}");
             for name in named {

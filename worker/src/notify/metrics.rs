@@ -129,14 +129,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_on_the_dashboard_exists() {
+    fn every_metric_on_the_dashboards_exists() {
         let metrics = Metrics::new().unwrap();
         metrics.message(MessageOutcome::Claimed, 2);
         metrics.recorded(Outcome::Sent);
         let text = metrics.render().unwrap();
         assert!(text.contains("monthend_notify_messages_total{outcome=\"claimed\"} 2"), "{text}");
         assert!(text.contains("monthend_notify_sends_total{outcome=\"sent\"} 1"), "{text}");
-        let dashboard = concat!(env!("CARGO_MANIFEST_DIR"), "/../grafana/monthend.json");
+        let dashboard = concat!(env!("CARGO_MANIFEST_DIR"), "/../grafana/monthend-notification.json");
         let dashboard = std::fs::read_to_string(dashboard).unwrap();
         let names = dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let names: Vec<&str> = names.filter(|name| name.starts_with("monthend_notify_")).collect();
