@@ -6,6 +6,7 @@ mod cache;
 mod checks;
 mod cluster;
 mod daemon;
+mod dashboards;
 mod demo;
 mod docker;
 mod exec;
