@@ -1,9 +1,10 @@
 //! Prometheus metrics of lag and consumers. The series of a Deployment are removed when the
 //! Deployment is gone.
 
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec};
 
 use super::lag_cache::TopicGroup;
+use crate::metrics::{Made, Registrar};
 
 /// The outcome of one pass over a Deployment. A closed set, as metrics are labelled with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,39 +45,33 @@ pub(crate) struct ScalingMetrics {
 }
 
 impl ScalingMetrics {
-    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(gauges.clone()))?;
-            Ok(gauges)
-        };
-        let decisions = IntCounterVec::new(
-            Opts::new("monthend_scale_decisions_total", "Scaling decisions for a Deployment, by direction."),
-            &["deployment", "direction"],
-        )?;
-        registry.register(Box::new(decisions.clone()))?;
+    pub(crate) fn new(make: &Registrar<'_>) -> Made<Self> {
         Ok(Self {
-            lag: gauges(
+            lag: make.gauges(
                 "monthend_kafka_lag",
                 "Messages on the topic that the group has not committed, when it was last readable.",
                 &["topic", "group"],
             )?,
-            readable: gauges(
+            readable: make.gauges(
                 "monthend_kafka_lag_readable",
                 "1 when the lag could be read at the last attempt.",
                 &["topic", "group"],
             )?,
-            replicas: gauges(
+            replicas: make.gauges(
                 "monthend_consumer_replicas",
                 "Ready replicas of a Deployment that is scaled on lag.",
                 &["deployment"],
             )?,
-            desired: gauges(
+            desired: make.gauges(
                 "monthend_consumer_replicas_desired",
                 "Replicas that a Deployment is scaled to.",
                 &["deployment"],
             )?,
-            decisions,
+            decisions: make.counters(
+                "monthend_scale_decisions_total",
+                "Scaling decisions for a Deployment, by direction.",
+                &["deployment", "direction"],
+            )?,
         })
     }
 

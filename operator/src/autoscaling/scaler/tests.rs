@@ -11,6 +11,7 @@ use tower_test::mock::{self, Handle};
 use super::*;
 use crate::autoscaling::lag_cache::Consumers;
 use crate::autoscaling::policy::STUCK_AFTER;
+use crate::metrics::Registrar;
 
 const SCALE: &str = "/apis/apps/v1/namespaces/billing/deployments/notify/scale";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/billing/events";
@@ -93,7 +94,7 @@ fn scaler(client: Client, registry: &Registry) -> Scaler {
         database: Database::watch(pool, stop),
         brokers: "127.0.0.1:1".to_owned(),
         own: own(),
-        metrics: ScalingMetrics::new(registry).unwrap(),
+        metrics: ScalingMetrics::new(&Registrar(registry)).unwrap(),
         lags: LagCache::default(),
         clock: Clock::SYSTEM,
     }

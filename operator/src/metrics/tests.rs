@@ -1,0 +1,112 @@
+//! What the metrics say, and that those who read them name metrics that exist.
+
+use api::billing_run::Phase;
+use store::billing::{Counts, LateRows, NotCharged, RevisionState};
+use store::notification::{NotificationCounts, Selection, TargetTotals};
+
+use super::*;
+
+fn notification_totals() -> notification::MonthTotals {
+    let counts = NotificationCounts { sent: 7, failed: 1, ..NotificationCounts::default() };
+    let ready = TargetTotals { selection: Selection::Ready, rehearsal: false, counts, open: 2 };
+    let rendered = NotificationCounts { rendered: 10, ..NotificationCounts::default() };
+    let rehearsal = TargetTotals { rehearsal: true, counts: rendered, open: 0, ..ready.clone() };
+    notification::MonthTotals {
+        month: "2026-10".parse().unwrap(),
+        deliveries: vec![("CLAIMED".to_owned(), 2), ("SENT".to_owned(), 7), ("FAILED".to_owned(), 1)],
+        targets: vec![ready, rehearsal],
+    }
+}
+
+fn a_month() -> MonthTotals {
+    MonthTotals {
+        month: "2026-10".parse().unwrap(),
+        state: RevisionState::Live,
+        members: 10,
+        chunks: 2,
+        chunks_done: 2,
+        counts: Counts { billed: 9, quarantined: 1, rated_usage: 50, ..Counts::default() },
+        late_usage: 3,
+        not_charged: NotCharged { adjustments: 4, ..NotCharged::default() },
+        total: 1 << 70,
+    }
+}
+
+#[test]
+fn totals_are_labelled_with_the_month_and_never_with_a_run() {
+    let metrics = Metrics::new().unwrap();
+    metrics.set_months(&[a_month()]);
+    let late = |month: &str, usage_rows| LateMonth {
+        month: month.parse().unwrap(),
+        rows: LateRows { usage_rows, ..LateRows::default() },
+    };
+    metrics.set_late_rows(&[late("2026-09", 5), late("2026-10", 5)]);
+    metrics.set_late_rows(&[late("2026-10", 6)]);
+    metrics.set_notification_totals(&[notification_totals()]);
+    metrics.count_runs("BillingRun", [Phase::Running, Phase::Running].into_iter());
+    metrics.reconciled("BillingRun", Err(ErrorClass::Database), Duration::from_millis(3));
+    let text = metrics.render().unwrap();
+    for line in [
+        r#"monthend_billing_members{month="2026-10",outcome="billed"} 9"#,
+        r#"monthend_billing_members{month="2026-10",outcome="quarantined"} 1"#,
+        r#"monthend_billing_usage_rows{month="2026-10",outcome="late"} 3"#,
+        r#"monthend_billing_not_charged{month="2026-10",what="adjustments"} 4"#,
+        r#"monthend_billing_late_rows{month="2026-10",what="usage_rows"} 6"#,
+        r#"monthend_billing_late_rows{month="2026-10",what="members"} 0"#,
+        r#"monthend_billing_revision_state{month="2026-10",state="LIVE"} 1"#,
+        r#"monthend_billing_revision_state{month="2026-10",state="DRAFT"} 0"#,
+        r#"monthend_billing_total_minor_units{month="2026-10"} 1180591620717411300000"#,
+        r#"monthend_notification_targets{month="2026-10",outcome="sent",select="Ready"} 7"#,
+        r#"monthend_notification_targets{month="2026-10",outcome="open",select="Ready"} 2"#,
+        r#"monthend_notification_targets{month="2026-10",outcome="rendered",select="Rehearsal"} 10"#,
+        r#"monthend_notification_targets{month="2026-10",outcome="sent",select="Rehearsal"} 0"#,
+        r#"monthend_deliveries{month="2026-10",state="SENT"} 7"#,
+        r#"monthend_deliveries{month="2026-10",state="UNKNOWN"} 0"#,
+        r#"monthend_runs{kind="BillingRun",phase="Running"} 2"#,
+        r#"monthend_runs{kind="BillingRun",phase="Failed"} 0"#,
+        r#"monthend_reconciles_total{kind="BillingRun",outcome="database"} 1"#,
+        r#"monthend_reconciles_total{kind="NotificationRun",outcome="kubernetes"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+    assert!(!text.contains(r#"monthend_billing_late_rows{month="2026-09""#), "{text}");
+}
+
+/// The dashboard and the alerts name only metrics of the operator or the consumers. A metric without
+/// a series is not gathered, so those of other modules are looked up in their source.
+#[test]
+fn the_dashboard_and_the_alerts_read_metrics_that_exist() {
+    let read = |path: &str| {
+        std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let metrics = Metrics::new().unwrap();
+    metrics.set_months(&[a_month()]);
+    metrics.set_late_rows(&[LateMonth { month: "2026-10".parse().unwrap(), rows: LateRows::default() }]);
+    metrics.set_notification_totals(&[notification_totals()]);
+    metrics.count_runs::<Phase>("BillingRun", std::iter::empty());
+    metrics.reconciled("BillingRun", Ok(()), Duration::from_millis(3));
+    let mut exported: Vec<String> =
+        metrics.registry.gather().iter().map(|family| family.name().to_owned()).collect();
+    for source in ["operator/src/autoscaling/scaling_metrics.rs", "worker/src/notify/metrics.rs"] {
+        let text = read(source);
+        let made: Vec<&str> = text.split('"').filter(|text| text.starts_with("monthend_")).collect();
+        assert!(made.len() >= 5, "{source}: {made:?}");
+        exported.extend(made.into_iter().map(str::to_owned));
+    }
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    for page in ["grafana/monthend.json", "charts/monthend/files/alerts.yaml"] {
+        let text = read(page);
+        let named: Vec<&str> = text
+            .split(|c: char| !is_name(c))
+            .filter(|name| name.starts_with("monthend_"))
+            .map(|name| name.trim_end_matches("_bucket"))
+            .collect();
+        assert!(named.len() > 20, "{page}: {named:?}");
+        for name in named {
+            assert!(
+                exported.iter().any(|exported| exported == name),
+                "{page}: {name} is not among {exported:?}"
+            );
+        }
+    }
+}
