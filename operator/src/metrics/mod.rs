@@ -12,7 +12,7 @@ mod tests;
 use std::time::Duration;
 
 use api::reconciled::Reconciled as _;
-use api::run::RunPhase;
+use api::run::Run;
 use api::{BillingRun, BillingSchedule, NotificationRun};
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
@@ -116,8 +116,13 @@ impl Metrics {
     }
 
     /// Replaces the counts of runs of a kind.
-    pub(crate) fn count_runs<P: RunPhase>(&self, kind: &str, phases: impl Iterator<Item = P>) {
-        self.runs.count(kind, phases);
+    pub(crate) fn count_runs<'a, R: Run>(&self, runs: impl Iterator<Item = &'a R>) {
+        self.runs.count(runs);
+    }
+
+    /// Counts a run whose status has changed so that it failed.
+    pub(crate) fn run_changed<R: Run>(&self, before: Option<&R::Status>, after: &R::Status) {
+        self.runs.changed::<R>(before, after);
     }
 
     pub(crate) fn set_months(&self, totals: &[MonthTotals]) {

@@ -32,6 +32,13 @@ fn a_month() -> MonthTotals {
     }
 }
 
+fn running() -> BillingRun {
+    let spec = serde_json::from_value(serde_json::json!({"month": "2026-10"})).unwrap();
+    let mut run = BillingRun::new("october", spec);
+    run.status.get_or_insert_default().phase = Some(Phase::Running);
+    run
+}
+
 #[test]
 fn totals_are_labelled_with_the_month_and_never_with_a_run() {
     let metrics = Metrics::new().unwrap();
@@ -43,7 +50,7 @@ fn totals_are_labelled_with_the_month_and_never_with_a_run() {
     metrics.set_late_rows(&[late("2026-09", 5), late("2026-10", 5)]);
     metrics.set_late_rows(&[late("2026-10", 6)]);
     metrics.set_notification_totals(&[notification_totals()]);
-    metrics.count_runs("BillingRun", [Phase::Running, Phase::Running].into_iter());
+    metrics.count_runs([running(), running()].iter());
     metrics.reconciled("BillingRun", Err(ErrorClass::Database), Duration::from_millis(3));
     let text = metrics.render().unwrap();
     for line in [
@@ -83,7 +90,7 @@ fn the_dashboard_and_the_alerts_read_metrics_that_exist() {
     metrics.set_months(&[a_month()]);
     metrics.set_late_rows(&[LateMonth { month: "2026-10".parse().unwrap(), rows: LateRows::default() }]);
     metrics.set_notification_totals(&[notification_totals()]);
-    metrics.count_runs::<Phase>("BillingRun", std::iter::empty());
+    metrics.count_runs::<BillingRun>([].iter());
     metrics.reconciled("BillingRun", Ok(()), Duration::from_millis(3));
     let mut exported: Vec<String> =
         metrics.registry.gather().iter().map(|family| family.name().to_owned()).collect();
