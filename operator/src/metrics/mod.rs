@@ -90,10 +90,8 @@ impl Metrics {
                 "monthend_schema_ready",
                 "1 when the database's schema has this operator's version.",
             )?,
-            database_up: make.gauge(
-                "monthend_database_up",
-                "1 when the database could be read at the last attempt.",
-            )?,
+            database_up: make
+                .gauge("monthend_database_up", "1 when the database could be read at the last attempt.")?,
             jobs_closed: make.counter(
                 "monthend_dead_jobs_closed_total",
                 "Rows of job_log that were closed as FAILED because their process died.",

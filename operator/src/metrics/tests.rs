@@ -8,7 +8,8 @@ use super::*;
 
 fn notification_totals() -> notification::MonthTotals {
     let counts = NotificationCounts { sent: 7, failed: 1, ..NotificationCounts::default() };
-    let ready = TargetTotals { selection: Selection::Ready, rehearsal: false, counts, open: 2 };
+    let ready =
+        TargetTotals { selection: Selection::Ready, rehearsal: false, counts, open: 2, oldest_open: None };
     let rendered = NotificationCounts { rendered: 10, ..NotificationCounts::default() };
     let rehearsal = TargetTotals { rehearsal: true, counts: rendered, open: 0, ..ready.clone() };
     notification::MonthTotals {
@@ -83,9 +84,8 @@ fn totals_are_labelled_with_the_month_and_never_with_a_run() {
 /// a series is not gathered, so those of other modules are looked up in their source.
 #[test]
 fn the_dashboard_and_the_alerts_read_metrics_that_exist() {
-    let read = |path: &str| {
-        std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-    };
+    let read =
+        |path: &str| std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let metrics = Metrics::new().unwrap();
     metrics.set_months(&[a_month()]);
     metrics.set_late_rows(&[LateMonth { month: "2026-10".parse().unwrap(), rows: LateRows::default() }]);
