@@ -3,16 +3,21 @@
 use prometheus::IntGaugeVec;
 use store::notification::{MonthTotals, Selection, TargetTotals};
 
+use super::month_series::{keep_last_months, keep_months};
 use super::registrar::{Made, Registrar};
+
+/// As many as are read at first.
+const MONTHS: usize = 24;
 
 /// The values of the column `delivery.state`.
 const DELIVERY_STATES: [&str; 7] =
     ["PENDING", "CLAIMED", "HANDED_OVER", "SENT", "FAILED", "UNKNOWN", "SKIPPED"];
 
 #[derive(Clone)]
-pub(super) struct DeliveryMetrics {
+pub(crate) struct DeliveryMetrics {
     targets: IntGaugeVec,
     deliveries: IntGaugeVec,
+    oldest_open: IntGaugeVec,
 }
 
 impl DeliveryMetrics {
@@ -28,10 +33,16 @@ impl DeliveryMetrics {
                 "Deliveries of the month's bills by state.",
                 &["month", "state"],
             )?,
+            oldest_open: make.gauges(
+                "monthend_notification_oldest_open_timestamp_seconds",
+                "When the oldest run began that has a message without an outcome and is not suspended, in Unix time; only while there is one.",
+                &["month"],
+            )?,
         })
     }
 
-    pub(super) fn set(&self, totals: &[MonthTotals]) {
+    /// Updates these months. Others do not change, and have no open message.
+    pub(crate) fn set(&self, totals: &[MonthTotals]) {
         for of_month in totals {
             let month = of_month.month.to_string();
             for state in DELIVERY_STATES {
@@ -55,6 +66,19 @@ impl DeliveryMetrics {
                 }
             }
         }
+        let open: Vec<(String, i64)> = totals
+            .iter()
+            .filter_map(|of_month| {
+                let oldest = of_month.targets.iter().filter_map(|targets| targets.oldest_open).min()?;
+                Some((of_month.month.to_string(), oldest.as_second()))
+            })
+            .collect();
+        for (month, since) in &open {
+            self.oldest_open.with_label_values(&[month]).set(*since);
+        }
+        keep_months(&self.oldest_open, open.iter().map(|(month, _)| month.as_str()));
+        keep_last_months(&self.targets, MONTHS);
+        keep_last_months(&self.deliveries, MONTHS);
     }
 }
 

@@ -2,7 +2,9 @@
 //! outcome; never a run's name. The totals of runs come from the database, as the workers' pods end
 //! with their runs.
 
+mod database;
 mod deliveries;
+mod month_series;
 mod months;
 mod registrar;
 mod runs;
@@ -17,9 +19,8 @@ use api::{BillingRun, BillingSchedule, NotificationRun};
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
-use store::billing::{LateMonth, MonthTotals};
-use store::notification;
 
+use self::database::DatabaseMetrics;
 use self::deliveries::DeliveryMetrics;
 use self::months::MonthMetrics;
 pub(crate) use self::registrar::{Made, Registrar};
@@ -40,10 +41,10 @@ pub(crate) struct Metrics {
     pub(crate) schedules_stalled: IntGauge,
     pub(crate) leader: IntGauge,
     pub(crate) schema_ready: IntGauge,
-    pub(crate) database_up: IntGauge,
+    pub(crate) database: DatabaseMetrics,
     pub(crate) jobs_closed: IntCounter,
-    months: MonthMetrics,
-    deliveries: DeliveryMetrics,
+    pub(crate) months: MonthMetrics,
+    pub(crate) deliveries: DeliveryMetrics,
     pub(crate) scaling: ScalingMetrics,
 }
 
@@ -90,8 +91,7 @@ impl Metrics {
                 "monthend_schema_ready",
                 "1 when the database's schema has this operator's version.",
             )?,
-            database_up: make
-                .gauge("monthend_database_up", "1 when the database could be read at the last attempt.")?,
+            database: DatabaseMetrics::new(&make)?,
             jobs_closed: make.counter(
                 "monthend_dead_jobs_closed_total",
                 "Rows of job_log that were closed as FAILED because their process died.",
@@ -121,18 +121,6 @@ impl Metrics {
     /// Counts a run whose status has changed so that it failed.
     pub(crate) fn run_changed<R: Run>(&self, before: Option<&R::Status>, after: &R::Status) {
         self.runs.changed::<R>(before, after);
-    }
-
-    pub(crate) fn set_months(&self, totals: &[MonthTotals]) {
-        self.months.set(totals);
-    }
-
-    pub(crate) fn set_late_rows(&self, months: &[LateMonth]) {
-        self.months.set_late(months);
-    }
-
-    pub(crate) fn set_notification_totals(&self, totals: &[notification::MonthTotals]) {
-        self.deliveries.set(totals);
     }
 
     pub(crate) fn render(&self) -> Result<String, prometheus::Error> {

@@ -1,17 +1,20 @@
 //! What the metrics say, and that those who read them name metrics that exist.
 
 use api::billing_run::Phase;
-use store::billing::{Counts, LateRows, NotCharged, RevisionState};
-use store::notification::{NotificationCounts, Selection, TargetTotals};
+use domain::zone::Zone;
+use jiff::Timestamp;
+use store::billing::{Counts, LateMonth, LateRows, MonthStanding, MonthTotals, NotCharged, RevisionState};
+use store::notification::{self, NotificationCounts, Selection, TargetTotals};
 
 use super::*;
 
 fn notification_totals() -> notification::MonthTotals {
     let counts = NotificationCounts { sent: 7, failed: 1, ..NotificationCounts::default() };
-    let ready =
-        TargetTotals { selection: Selection::Ready, rehearsal: false, counts, open: 2, oldest_open: None };
+    let oldest_open = Some(Timestamp::from_second(1_793_000_000).unwrap());
+    let ready = TargetTotals { selection: Selection::Ready, rehearsal: false, counts, open: 2, oldest_open };
     let rendered = NotificationCounts { rendered: 10, ..NotificationCounts::default() };
-    let rehearsal = TargetTotals { rehearsal: true, counts: rendered, open: 0, ..ready.clone() };
+    let rehearsal =
+        TargetTotals { rehearsal: true, counts: rendered, open: 0, oldest_open: None, ..ready.clone() };
     notification::MonthTotals {
         month: "2026-10".parse().unwrap(),
         deliveries: vec![("CLAIMED".to_owned(), 2), ("SENT".to_owned(), 7), ("FAILED".to_owned(), 1)],
@@ -25,7 +28,7 @@ fn a_month() -> MonthTotals {
         state: RevisionState::Live,
         members: 10,
         chunks: 2,
-        chunks_done: 2,
+        chunks_done: 1,
         counts: Counts { billed: 9, quarantined: 1, rated_usage: 50, ..Counts::default() },
         late_usage: 3,
         not_charged: NotCharged { adjustments: 4, ..NotCharged::default() },
@@ -43,14 +46,14 @@ fn running() -> BillingRun {
 #[test]
 fn totals_are_labelled_with_the_month_and_never_with_a_run() {
     let metrics = Metrics::new().unwrap();
-    metrics.set_months(&[a_month()]);
+    metrics.months.set(&[a_month()]);
     let late = |month: &str, usage_rows| LateMonth {
         month: month.parse().unwrap(),
         rows: LateRows { usage_rows, ..LateRows::default() },
     };
-    metrics.set_late_rows(&[late("2026-09", 5), late("2026-10", 5)]);
-    metrics.set_late_rows(&[late("2026-10", 6)]);
-    metrics.set_notification_totals(&[notification_totals()]);
+    metrics.months.set_late(&[late("2026-09", 5), late("2026-10", 5)]);
+    metrics.months.set_late(&[late("2026-10", 6)]);
+    metrics.deliveries.set(&[notification_totals()]);
     metrics.count_runs([running(), running()].iter());
     metrics.reconciled("BillingRun", Err(ErrorClass::Database), Duration::from_millis(3));
     let text = metrics.render().unwrap();
@@ -70,6 +73,7 @@ fn totals_are_labelled_with_the_month_and_never_with_a_run() {
         r#"monthend_notification_targets{month="2026-10",outcome="sent",select="Rehearsal"} 0"#,
         r#"monthend_deliveries{month="2026-10",state="SENT"} 7"#,
         r#"monthend_deliveries{month="2026-10",state="UNKNOWN"} 0"#,
+        r#"monthend_notification_oldest_open_timestamp_seconds{month="2026-10"} 1793000000"#,
         r#"monthend_runs{kind="BillingRun",phase="Running"} 2"#,
         r#"monthend_runs{kind="BillingRun",phase="Failed"} 0"#,
         r#"monthend_reconciles_total{kind="BillingRun",outcome="database"} 1"#,
@@ -78,6 +82,30 @@ fn totals_are_labelled_with_the_month_and_never_with_a_run() {
         assert!(text.contains(line), "{line} is missing in:\n{text}");
     }
     assert!(!text.contains(r#"monthend_billing_late_rows{month="2026-09""#), "{text}");
+    metrics.months.set(&[]);
+    assert!(
+        !metrics.render().unwrap().contains("monthend_billing_members"),
+        "of a month that is no longer read"
+    );
+}
+
+/// Metrics in which every family has a series, but for those of the scaler.
+fn filled() -> Metrics {
+    let metrics = Metrics::new().unwrap();
+    let standing = MonthStanding {
+        month: "2026-10".parse().unwrap(),
+        live: true,
+        draft_since: Some(Timestamp::UNIX_EPOCH),
+    };
+    let (zone, now) = (Zone::named("Asia/Seoul").unwrap(), "2026-11-01T00:00:00Z".parse().unwrap());
+    metrics.months.set_standings(&[standing], &zone, now);
+    metrics.months.set(&[a_month()]);
+    metrics.months.set_late(&[LateMonth { month: "2026-10".parse().unwrap(), rows: LateRows::default() }]);
+    metrics.deliveries.set(&[notification_totals()]);
+    metrics.count_runs::<BillingRun>([].iter());
+    metrics.reconciled("BillingRun", Ok(()), Duration::from_millis(3));
+    metrics.database.set_pool(2, 1, 21);
+    metrics
 }
 
 /// The dashboard and the alerts name only metrics of the operator or the consumers. A metric without
@@ -86,12 +114,7 @@ fn totals_are_labelled_with_the_month_and_never_with_a_run() {
 fn the_dashboard_and_the_alerts_read_metrics_that_exist() {
     let read =
         |path: &str| std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let metrics = Metrics::new().unwrap();
-    metrics.set_months(&[a_month()]);
-    metrics.set_late_rows(&[LateMonth { month: "2026-10".parse().unwrap(), rows: LateRows::default() }]);
-    metrics.set_notification_totals(&[notification_totals()]);
-    metrics.count_runs::<BillingRun>([].iter());
-    metrics.reconciled("BillingRun", Ok(()), Duration::from_millis(3));
+    let metrics = filled();
     let mut exported: Vec<String> =
         metrics.registry.gather().iter().map(|family| family.name().to_owned()).collect();
     for source in ["operator/src/autoscaling/scaling_metrics.rs", "worker/src/notify/metrics.rs"] {
