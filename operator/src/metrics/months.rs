@@ -19,7 +19,9 @@ pub(crate) struct MonthMetrics {
     draft_since: IntGaugeVec,
     state: IntGaugeVec,
     members: IntGaugeVec,
-    chunks: IntGaugeVec,
+    members_planned: IntGaugeVec,
+    chunks_done: IntGaugeVec,
+    chunks_planned: IntGaugeVec,
     usage: IntGaugeVec,
     not_charged: IntGaugeVec,
     late: IntGaugeVec,
@@ -59,13 +61,23 @@ impl MonthMetrics {
             )?,
             members: make.gauges(
                 "monthend_billing_members",
-                "Members of the month's current revision: planned, billed, quarantined; of a live one, of the whole month.",
+                "Members of the month's current revision: billed, quarantined; of a live one, of the whole month.",
                 &["month", "outcome"],
             )?,
-            chunks: make.gauges(
-                "monthend_billing_chunks",
-                "Chunks of the month's current revision: planned, done.",
-                &["month", "outcome"],
+            members_planned: make.gauges(
+                "monthend_billing_members_planned",
+                "Members that the month's current revision has an outcome for when it is done; of a live one, of the whole month.",
+                &["month"],
+            )?,
+            chunks_done: make.gauges(
+                "monthend_billing_chunks_done",
+                "Chunks of the month's current revision that are done.",
+                &["month"],
+            )?,
+            chunks_planned: make.gauges(
+                "monthend_billing_chunks_planned",
+                "Chunks of the month's current revision, done or not.",
+                &["month"],
             )?,
             usage: make.gauges(
                 "monthend_billing_usage_rows",
@@ -120,15 +132,17 @@ impl MonthMetrics {
                     .with_label_values(&[month.as_str(), state.as_str()])
                     .set(i64::from(state == of_month.state));
             }
-            for (outcome, members) in [
-                ("planned", of_month.members),
-                ("billed", of_month.counts.billed),
-                ("quarantined", of_month.counts.quarantined),
-            ] {
+            for (outcome, members) in
+                [("billed", of_month.counts.billed), ("quarantined", of_month.counts.quarantined)]
+            {
                 self.members.with_label_values(&[month.as_str(), outcome]).set(members);
             }
-            for (outcome, chunks) in [("planned", of_month.chunks), ("done", of_month.chunks_done)] {
-                self.chunks.with_label_values(&[month.as_str(), outcome]).set(chunks);
+            for (gauges, number) in [
+                (&self.members_planned, of_month.members),
+                (&self.chunks_planned, of_month.chunks),
+                (&self.chunks_done, of_month.chunks_done),
+            ] {
+                gauges.with_label_values(&[month.as_str()]).set(number);
             }
             for (outcome, rows) in [
                 ("rated", of_month.counts.rated_usage),
@@ -152,7 +166,15 @@ impl MonthMetrics {
             self.total.with_label_values(&[month.as_str()]).set(of_month.total as f64);
         }
         let months: Vec<String> = totals.iter().map(|of_month| of_month.month.to_string()).collect();
-        for gauges in [&self.state, &self.members, &self.chunks, &self.usage, &self.not_charged] {
+        for gauges in [
+            &self.state,
+            &self.members,
+            &self.members_planned,
+            &self.chunks_planned,
+            &self.chunks_done,
+            &self.usage,
+            &self.not_charged,
+        ] {
             keep_months(gauges, months.iter().map(String::as_str));
         }
         keep_months(&self.total, months.iter().map(String::as_str));

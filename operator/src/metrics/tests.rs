@@ -60,6 +60,9 @@ fn totals_are_labelled_with_the_month_and_never_with_a_run() {
     for line in [
         r#"monthend_billing_members{month="2026-10",outcome="billed"} 9"#,
         r#"monthend_billing_members{month="2026-10",outcome="quarantined"} 1"#,
+        r#"monthend_billing_members_planned{month="2026-10"} 10"#,
+        r#"monthend_billing_chunks_planned{month="2026-10"} 2"#,
+        r#"monthend_billing_chunks_done{month="2026-10"} 1"#,
         r#"monthend_billing_usage_rows{month="2026-10",outcome="late"} 3"#,
         r#"monthend_billing_not_charged{month="2026-10",what="adjustments"} 4"#,
         r#"monthend_billing_late_rows{month="2026-10",what="usage_rows"} 6"#,
@@ -82,6 +85,7 @@ fn totals_are_labelled_with_the_month_and_never_with_a_run() {
         assert!(text.contains(line), "{line} is missing in:\n{text}");
     }
     assert!(!text.contains(r#"monthend_billing_late_rows{month="2026-09""#), "{text}");
+    assert!(!text.contains(r#"outcome="planned""#), "it would be summed with what it is the sum of:\n{text}");
     metrics.months.set(&[]);
     assert!(
         !metrics.render().unwrap().contains("monthend_billing_members"),
