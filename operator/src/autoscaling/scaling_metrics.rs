@@ -41,6 +41,7 @@ pub(crate) struct ScalingMetrics {
     readable: IntGaugeVec,
     replicas: IntGaugeVec,
     desired: IntGaugeVec,
+    max: IntGaugeVec,
     decisions: IntCounterVec,
 }
 
@@ -67,6 +68,11 @@ impl ScalingMetrics {
                 "Replicas that a Deployment is scaled to.",
                 &["deployment"],
             )?,
+            max: make.gauges(
+                "monthend_consumer_replicas_max",
+                "The most replicas that a Deployment is scaled to, by its annotation; none of one that something else scales.",
+                &["deployment"],
+            )?,
             decisions: make.counters(
                 "monthend_scale_decisions_total",
                 "Scaling decisions for a Deployment, by direction.",
@@ -83,12 +89,17 @@ impl ScalingMetrics {
         }
     }
 
-    pub(super) fn consumers(&self, deployment: &str, ready: u32, desired: u32) {
+    pub(super) fn consumers(&self, deployment: &str, ready: u32, desired: u32, max: u32) {
+        self.max.with_label_values(&[deployment]).set(max.into());
         self.replicas.with_label_values(&[deployment]).set(ready.into());
         self.desired.with_label_values(&[deployment]).set(desired.into());
     }
 
     pub(super) fn decided(&self, deployment: &str, direction: Direction) {
+        // For Prometheus, a series that appears at 1 has not increased.
+        for any in Direction::ALL {
+            self.decisions.with_label_values(&[deployment, any.as_str()]);
+        }
         self.decisions.with_label_values(&[deployment, direction.as_str()]).inc();
     }
 
@@ -98,6 +109,7 @@ impl ScalingMetrics {
             // Fails for a series that does not exist, which is fine.
             let _ = self.replicas.remove_label_values(&[name]);
             let _ = self.desired.remove_label_values(&[name]);
+            let _ = self.max.remove_label_values(&[name]);
             for direction in Direction::ALL {
                 let _ = self.decisions.remove_label_values(&[name, direction.as_str()]);
             }
