@@ -122,4 +122,12 @@ impl ScalingMetrics {
             let _ = self.readable.remove_label_values(&[topic, group]);
         }
     }
+
+    /// Gives every family a series.
+    #[cfg(test)]
+    pub(crate) fn fill(&self, topic_group: &TopicGroup, deployment: &str) {
+        self.lag(topic_group, Some(1));
+        self.consumers(deployment, 1, 1, 6);
+        self.decided(deployment, Direction::Stay);
+    }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use api::reconciled::Reconciled as _;
 use api::run::Run;
 use api::{BillingRun, BillingSchedule, NotificationRun};
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
 };
@@ -51,6 +52,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let make = Registrar(&registry);
         let reconciles = make.counters(
             "monthend_reconciles_total",
@@ -77,6 +79,8 @@ impl Metrics {
         for kind in [BillingRun::KIND, NotificationRun::KIND] {
             schedule_runs.with_label_values(&[kind]);
         }
+        let build = make.gauges("monthend_build_info", "1 for the version of this program.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
             reconciles,
             durations,

@@ -112,6 +112,52 @@ fn filled() -> Metrics {
     metrics
 }
 
+/// The rules of `promtool check metrics`, and those of this page: a help that is a sentence, base units,
+/// counters that say so, and no label that grows with members or runs.
+#[test]
+fn the_exposition_keeps_to_the_conventions() {
+    const LABELS: [&str; 13] = [
+        "deployment",
+        "direction",
+        "group",
+        "kind",
+        "month",
+        "outcome",
+        "phase",
+        "reason",
+        "select",
+        "state",
+        "topic",
+        "version",
+        "what",
+    ];
+    let metrics = filled();
+    let topic_group = crate::autoscaling::TopicGroup { topic: "t".to_owned(), group: "g".to_owned() };
+    metrics.scaling.fill(&topic_group, "monthend-notify");
+    let families = metrics.registry.gather();
+    assert!(families.len() > 30, "{}", families.len());
+    for name in ["process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"] {
+        assert!(families.iter().any(|family| family.name() == name), "{name} is missing");
+    }
+    for family in &families {
+        let (name, help) = (family.name(), family.help());
+        assert!(help.ends_with('.') && help.len() > 15, "{name}: {help}");
+        let words: Vec<&str> = name.split('_').collect();
+        assert!(["monthend", "process"].contains(&words[0]), "{name}");
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+        for unit in ["ms", "milliseconds", "minutes", "hours", "days", "percent", "kb", "kilobytes", "mb"] {
+            assert!(!words.contains(&unit), "{name} is not in a base unit");
+        }
+        let is_counter = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
+        assert_eq!(is_counter, name.ends_with("_total"), "{name}");
+        assert!(!["_count", "_sum", "_bucket"].iter().any(|end| name.ends_with(end)), "{name}");
+        assert_eq!(name.contains("timestamp"), name.ends_with("_timestamp_seconds"), "{name}");
+        for label in family.get_metric().iter().flat_map(|metric| metric.get_label()) {
+            assert!(LABELS.contains(&label.name()), "{name}: {} is not among the labels", label.name());
+        }
+    }
+}
+
 /// The dashboard and the alerts name only metrics of the operator or the consumers. A metric without
 /// a series is not gathered, so those of other modules are looked up in their source.
 #[test]
