@@ -26,6 +26,7 @@ var knownUnits = map[string]bool{
 	units.PercentUnit:  true,
 	units.Seconds:      true,
 	units.OpsPerSecond: true,
+	units.BytesIEC:     true,
 }
 
 func main() {
