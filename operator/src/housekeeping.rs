@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::database::{Database, Schema};
 use crate::error::{Doing as _, RunError};
 use crate::metrics::Metrics;
+use crate::readings::Readings;
 use crate::restore_hold;
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -35,28 +36,24 @@ const LOST_AFTER: SignedDuration = SignedDuration::from_mins(1);
 pub(crate) async fn run(client: Client, namespace: &str, database: Database, metrics: Metrics, clock: Clock) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut all_counted = false;
+    let mut readings = Readings::default();
     loop {
         ticks.tick().await;
-        if !matches!(database.schema(), Schema::Ready(_)) {
-            metrics.database_up.set(0);
+        let Schema::Ready(installation) = database.schema() else {
+            metrics.database.up.set(0);
+            metrics.database.writable.set(0);
             continue;
-        }
+        };
         // First, as counting takes long after a change of the leader.
         if let Err(error) = restore_hold::keep_marks(&client, namespace, &database.pool).await {
             tracing::warn!(error = chain(&error), "cannot move the high-water marks of the months");
         }
-        let up = match set_totals(&database.pool, &metrics, all_counted).await {
-            Ok(()) => {
-                all_counted = true;
-                true
-            }
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "cannot read the totals of the months");
-                false
-            }
-        };
-        metrics.database_up.set(i64::from(up));
+        let read = readings.update(&database.pool, &installation, &metrics).await;
+        metrics.database.up.set(i64::from(read.is_ok()));
+        if let Err(error) = read {
+            metrics.database.writable.set(0);
+            tracing::warn!(error = chain(&error), "cannot read the figures for the metrics");
+        }
         match close_dead(&database.pool).await {
             Ok(closed) => {
                 for job in closed {
@@ -81,20 +78,6 @@ pub(crate) async fn run(client: Client, namespace: &str, database: Database, met
             tracing::warn!(error = chain(&error), "cannot delete consumers without a heartbeat");
         }
     }
-}
-
-/// After the first complete count, only the notifications that can still change are counted again.
-async fn set_totals(pool: &PgPool, metrics: &Metrics, all_counted: bool) -> Result<(), RunError> {
-    metrics.set_months(&billing::read_totals(pool).await.doing(|| "add up the months' bills".to_owned())?);
-    let late = billing::read_late_months(pool)
-        .await
-        .doing(|| "count what was loaded after months were billed".to_owned())?;
-    metrics.set_late_rows(&late);
-    let totals = notification::read_totals(pool, all_counted)
-        .await
-        .doing(|| "add up the months' notifications".to_owned())?;
-    metrics.set_notification_totals(&totals);
-    Ok(())
 }
 
 /// A draft whose run was deleted without its finalizer would lock its month without end.

@@ -52,6 +52,8 @@ async fn ready(State(served): State<Served>) -> Response {
 async fn show_metrics(State(served): State<Served>) -> Response {
     let ready = matches!(served.database.schema(), Schema::Ready(_));
     served.metrics.schema_ready.set(i64::from(ready));
+    let pool = &served.database.pool;
+    served.metrics.database.set_pool(pool.size(), pool.num_idle(), pool.options().get_max_connections());
     match served.metrics.render() {
         Ok(text) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()

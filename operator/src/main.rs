@@ -16,6 +16,7 @@ mod metrics;
 #[cfg(test)]
 mod mock_server;
 mod notification;
+mod readings;
 mod release;
 mod restore_hold;
 mod schedule;

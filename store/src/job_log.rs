@@ -2,6 +2,7 @@
 //! that is one process holds an advisory lock in its session; if the lock is free and the row is
 //! not complete, the process died and the row is closed as FAILED.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
@@ -24,6 +25,22 @@ pub enum JobKind {
 }
 
 impl JobKind {
+    pub const ALL: [Self; 8] = [
+        Self::Seed,
+        Self::Load,
+        Self::Billing,
+        Self::Rollback,
+        Self::Publish,
+        Self::Send,
+        Self::Recovery,
+        Self::Rehearsal,
+    ];
+
+    /// None for a kind that only another version has.
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -180,6 +197,43 @@ pub async fn finish(
             "row {job} of job_log is complete already: another process took this one for dead"
         )))
     }
+}
+
+/// For how many seconds the oldest job of each kind has been running. A kind without a running job is
+/// left out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn read_open_ages(connection: &mut PgConnection) -> Result<Vec<(JobKind, i64)>, DatabaseError> {
+    let rows = sqlx::query!(
+        r#"select kind, greatest(extract(epoch from clock_timestamp() - min(started_at)), 0)::bigint as "age!"
+           from job_log where status = 'RUNNING' group by kind"#
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot read which jobs are running")?;
+    Ok(rows.into_iter().filter_map(|row| Some((JobKind::parse(&row.kind)?, row.age))).collect())
+}
+
+/// When the last job of each kind succeeded. A kind of which none has is left out. Reads the whole
+/// `job_log`, which has a row for each job and none for a member.
+///
+/// # Errors
+/// When the database fails.
+pub async fn read_last_successes(
+    connection: &mut PgConnection,
+) -> Result<Vec<(JobKind, Timestamp)>, DatabaseError> {
+    let rows = sqlx::query!(
+        r#"select kind, max(ended_at) as "ended_at!: jiff_sqlx::Timestamp"
+           from job_log where status = 'SUCCEEDED' group by kind"#
+    )
+    .fetch_all(connection)
+    .await
+    .during("cannot read when jobs succeeded last")?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| Some((JobKind::parse(&row.kind)?, row.ended_at.to_jiff())))
+        .collect())
 }
 
 /// Closes the rows of jobs of these kinds whose process died, as FAILED, and returns their ids.

@@ -20,6 +20,7 @@ pub mod pool;
 pub mod report;
 pub mod schedule;
 pub mod seed;
+pub mod server;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod verify;

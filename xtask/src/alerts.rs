@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
 use serde_json::json;
+use serde_yaml::Value;
 
 use crate::paths::Paths;
 use crate::progress::Progress;
@@ -26,14 +28,14 @@ pub(crate) fn check(paths: &Paths, progress: &Progress) -> Result<()> {
     let tools = Tools::ensure(paths, progress, &[HELM])?;
     progress.step("alerts", |step| {
         let source = read(paths, RULES)?;
-        let names = values(&source, "- alert: ");
-        covered(&names, &read(paths, "xtask/alerts/fires.yaml")?, &read(paths, PAGE)?)?;
-        linked(paths, &values(&source, "runbook_url: "))?;
+        let alerts = alerts(&source)?;
+        covered(&alerts, &read(paths, "xtask/alerts/fires.yaml")?, &read(paths, PAGE)?)?;
+        linked(paths, &alerts)?;
 
         let log = paths.log("alerts");
         let folder = tempfile::tempdir().context("no room for the alerts")?;
-        let rendered = render(paths, &tools)?;
-        let rules = rules(&rendered).context("the chart renders no PrometheusRule")?;
+        let rendered = documents(&render(paths, &tools)?)?;
+        let rules = rules(&rendered)?;
         write(&folder.path().join("rules.yaml"), &rules)?;
         for test in TESTS {
             write(&folder.path().join(test), &read(paths, &format!("xtask/alerts/{test}"))?)?;
@@ -52,7 +54,7 @@ pub(crate) fn check(paths: &Paths, progress: &Progress) -> Result<()> {
         )?;
         exec::run(Command::new("amtool").arg("check-config").arg(paths.repo.join(ALERTMANAGER)), &log)?;
         message(&rendered, folder.path())?;
-        step.note(format!("{} of them", names.len()));
+        step.note(format!("{} of them", alerts.len()));
         Ok(())
     })
 }
@@ -70,22 +72,55 @@ fn render(paths: &Paths, tools: &Tools) -> Result<String> {
     )
 }
 
-/// The spec of the PrometheusRule, which is a rules file.
-fn rules(rendered: &str) -> Option<String> {
-    let object = rendered.split("\n---\n").find(|document| document.contains("\nkind: PrometheusRule\n"))?;
-    let (_, spec) = object.split_once("\nspec:\n")?;
-    Some(spec.lines().map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line))).collect())
+/// The objects of a file of several.
+fn documents(text: &str) -> Result<Vec<Value>> {
+    serde_yaml::Deserializer::from_str(text)
+        .map(|document| Value::deserialize(document).context("the chart renders no YAML"))
+        .collect()
 }
 
-/// What follows `key` on each of its lines.
-fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
-    text.lines().filter_map(|line| line.trim_start().strip_prefix(key)).collect()
+fn object<'a>(rendered: &'a [Value], kind: &str) -> Result<&'a Value> {
+    let found = rendered.iter().find(|object| object["kind"] == kind);
+    found.with_context(|| format!("the chart renders no {kind}"))
+}
+
+/// The spec of the PrometheusRule, which is a rules file.
+fn rules(rendered: &[Value]) -> Result<String> {
+    serde_yaml::to_string(&object(rendered, "PrometheusRule")?["spec"]).context("cannot write the rules")
+}
+
+/// A rules file, as far as it is checked here.
+#[derive(Deserialize)]
+struct RulesFile {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    rules: Vec<Alert>,
+}
+
+#[derive(Deserialize)]
+struct Alert {
+    #[serde(rename = "alert")]
+    name: String,
+    annotations: Annotations,
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    runbook_url: String,
+}
+
+fn alerts(source: &str) -> Result<Vec<Alert>> {
+    let file: RulesFile = serde_yaml::from_str(source).with_context(|| format!("cannot read {RULES}"))?;
+    Ok(file.groups.into_iter().flat_map(|group| group.rules).collect())
 }
 
 /// Each alert is seen to fire, and the page says what to do.
-fn covered(names: &[&str], tests: &str, page: &str) -> Result<()> {
-    ensure!(names.len() > 10, "{RULES} has only {} alerts", names.len());
-    for name in names {
+fn covered(alerts: &[Alert], tests: &str, page: &str) -> Result<()> {
+    ensure!(alerts.len() > 10, "{RULES} has only {} alerts", alerts.len());
+    for Alert { name, .. } in alerts {
         let fires = format!(r#"ALERTS{{alertname="{name}", alertstate="firing", namespace"#);
         ensure!(tests.contains(&fires), "no test in xtask/alerts/fires.yaml lets {name} fire");
         ensure!(page.contains(&format!("| `{name}` |")), "{PAGE} does not list {name}");
@@ -93,8 +128,8 @@ fn covered(names: &[&str], tests: &str, page: &str) -> Result<()> {
     Ok(())
 }
 
-fn linked(paths: &Paths, links: &[&str]) -> Result<()> {
-    for link in links {
+fn linked(paths: &Paths, alerts: &[Alert]) -> Result<()> {
+    for link in alerts.iter().map(|alert| &alert.annotations.runbook_url) {
         let Some((page, anchor)) = link.split_once('#') else { bail!("{link} names no heading") };
         let text = read(paths, page)?;
         let mut headings = text.lines().filter(|line| line.starts_with('#')).map(self::anchor);
@@ -110,7 +145,7 @@ fn anchor(heading: &str) -> String {
 }
 
 /// What a person reads in Slack, while an alert fires and when it is resolved.
-fn message(rendered: &str, folder: &Path) -> Result<()> {
+fn message(rendered: &[Value], folder: &Path) -> Result<()> {
     write(&folder.join("none.tmpl"), "")?;
     for (status, field, expected) in [
         ("firing", "title", "Critical: A BillingRun has failed"),
@@ -123,7 +158,7 @@ fn message(rendered: &str, folder: &Path) -> Result<()> {
         ("resolved", "text", "It is over since 2026-11-01 03:00 UTC."),
     ] {
         let data = folder.join(format!("{status}.json"));
-        write(&data, &alert(status).to_string())?;
+        write(&data, &firing(status).to_string())?;
         let shown = exec::output(
             Command::new("amtool")
                 .args(["template", "render", "--template.glob"])
@@ -137,17 +172,14 @@ fn message(rendered: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A field of the message, which the chart renders as a quoted string.
-fn template(rendered: &str, field: &str) -> Result<String> {
-    let quoted = values(rendered, &format!("{field}: "))
-        .into_iter()
-        .find(|value| value.starts_with('"'))
-        .with_context(|| format!("the AlertmanagerConfig has no {field}"))?;
-    serde_json::from_str(quoted).with_context(|| format!("the {field} is no string: {quoted}"))
+/// A field of the message.
+fn template<'a>(rendered: &'a [Value], field: &str) -> Result<&'a str> {
+    let message = &object(rendered, "AlertmanagerConfig")?["spec"]["receivers"][0]["slackConfigs"][0];
+    message[field].as_str().with_context(|| format!("the AlertmanagerConfig has no {field}"))
 }
 
 /// What Alertmanager gives to a template.
-fn alert(status: &str) -> serde_json::Value {
+fn firing(status: &str) -> serde_json::Value {
     let labels = json!({"alertname": "MonthendRunFailed", "severity": "critical"});
     json!({
         "receiver": "slack",
@@ -186,12 +218,23 @@ mod tests {
 
     #[test]
     fn the_rules_are_the_spec_of_the_rendered_object() {
-        let rendered = "---\nkind: PodMonitor\nspec:\n  no: 1\n\n---\nkind: PrometheusRule\nspec:\n  groups:\n  - name: a\n";
+        let rendered = "---\n# Source\nkind: PodMonitor\nspec:\n  no: 1\n\n---\n# Source\nkind: PrometheusRule\nspec:\n  groups:\n  \
+                        - name: a\n    rules:\n    - expr: |\n        a\n        > 1\n";
+        let objects = documents(rendered).unwrap();
         assert_eq!(
-            rules(&rendered.replace("---\nkind", "---\n# Source\nkind")).unwrap(),
-            "groups:\n- name: a\n"
+            rules(&objects).unwrap(),
+            "groups:\n- name: a\n  rules:\n  - expr: |\n      a\n      > 1\n"
         );
-        assert_eq!(rules("kind: PodMonitor\nspec:\n"), None);
+        let error = rules(&documents("kind: PodMonitor\nspec:\n").unwrap()).unwrap_err().to_string();
+        assert_eq!(error, "the chart renders no PrometheusRule");
+    }
+
+    #[test]
+    fn a_field_of_the_message_is_found() {
+        let config = "kind: AlertmanagerConfig\nspec:\n  receivers:\n  - slackConfigs:\n    - {title: \"a \\\"b\\\"\"}\n";
+        let objects = documents(config).unwrap();
+        assert_eq!(template(&objects, "title").unwrap(), "a \"b\"");
+        assert!(template(&objects, "text").unwrap_err().to_string().contains("has no text"));
     }
 
     #[test]
@@ -203,16 +246,21 @@ mod tests {
 
     #[test]
     fn an_alert_without_a_test_or_a_line_on_the_page_is_named() {
-        let names: Vec<String> = (0..11).map(|number| format!("Monthend{number}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let fire =
-            |name: &&str| format!(r#"ALERTS{{alertname="{name}", alertstate="firing", namespace="n"}}"#);
-        let tests: String = names.iter().map(fire).collect();
-        let page: String = names.iter().map(|name| format!("| `{name}` | critical |\n")).collect();
-        covered(&names, &tests, &page).unwrap();
-        let error = covered(&names, &tests.replace("Monthend7", ""), &page).unwrap_err().to_string();
+        let alerts: Vec<Alert> = (0..11)
+            .map(|number| Alert {
+                name: format!("Monthend{number}"),
+                annotations: Annotations { runbook_url: String::new() },
+            })
+            .collect();
+        let fire = |alert: &Alert| {
+            format!(r#"ALERTS{{alertname="{}", alertstate="firing", namespace="n"}}"#, alert.name)
+        };
+        let tests: String = alerts.iter().map(fire).collect();
+        let page: String = alerts.iter().map(|alert| format!("| `{}` | critical |\n", alert.name)).collect();
+        covered(&alerts, &tests, &page).unwrap();
+        let error = covered(&alerts, &tests.replace("Monthend7", ""), &page).unwrap_err().to_string();
         assert!(error.contains("lets Monthend7 fire"), "{error}");
-        let error = covered(&names, &tests, &page.replace("Monthend8", "")).unwrap_err().to_string();
+        let error = covered(&alerts, &tests, &page.replace("Monthend8", "")).unwrap_err().to_string();
         assert!(error.contains("does not list Monthend8"), "{error}");
     }
 }

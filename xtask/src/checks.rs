@@ -17,6 +17,10 @@ const CARGO_DENY: &str = "0.20.2";
 /// Folders of generated files: in the checkout, and what is in them.
 const CRD_FOLDERS: [&str; 2] = ["crds", "charts/monthend/files/crds"];
 
+pub(crate) const DASHBOARDS: &str = "grafana";
+/// Helm reads no file outside of the chart.
+pub(crate) const DASHBOARDS_COPY: &str = "charts/monthend/files/dashboards";
+
 pub(crate) fn cargo(paths: &Paths) -> Command {
     let mut command = Command::new("cargo");
     // Queries are checked against what is committed, whatever this shell has.
@@ -89,13 +93,16 @@ pub(crate) fn codegen(
     operator: Option<&Path>,
 ) -> Result<()> {
     let mut fresh = Generated::new();
+    for (name, content) in files(&paths.repo.join(DASHBOARDS), "json")? {
+        fresh.insert(Path::new(DASHBOARDS_COPY).join(name), content);
+    }
     queries(paths, progress, &mut fresh)?;
     if !check {
         // The operator compiles against the new queries.
-        write(paths, &[".sqlx"], &fresh)?;
+        write(paths, &[".sqlx", DASHBOARDS_COPY], &fresh)?;
     }
     definitions(paths, progress, operator, &mut fresh)?;
-    let folders: Vec<&str> = CRD_FOLDERS.into_iter().chain([".sqlx"]).collect();
+    let folders: Vec<&str> = CRD_FOLDERS.into_iter().chain([".sqlx", DASHBOARDS_COPY]).collect();
     if !check {
         return write(paths, &folders, &fresh);
     }
@@ -197,7 +204,7 @@ fn files(folder: &Path, extension: &str) -> Result<BTreeMap<String, Vec<u8>>> {
 fn read(paths: &Paths, folders: &[&str]) -> Result<Generated> {
     let mut all = Generated::new();
     for folder in folders {
-        let extension = if *folder == ".sqlx" { "json" } else { "yaml" };
+        let extension = if CRD_FOLDERS.contains(folder) { "yaml" } else { "json" };
         for (name, content) in files(&paths.repo.join(folder), extension)? {
             all.insert(Path::new(folder).join(name), content);
         }

@@ -6,6 +6,7 @@ mod cache;
 mod checks;
 mod cluster;
 mod daemon;
+mod dashboards;
 mod demo;
 mod docker;
 mod exec;
@@ -75,7 +76,7 @@ enum Command {
     /// Format, lints, dependencies
     #[command(alias = "check")]
     Lint,
-    /// Write the generated files: crds/, the chart's copy, .sqlx/
+    /// Write the generated files: crds/, the chart's copies of it and of grafana/, .sqlx/
     Codegen {
         /// Only say whether they are up to date
         #[arg(long)]

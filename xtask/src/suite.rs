@@ -11,14 +11,14 @@ use serde::Deserialize;
 use crate::cluster::{self, Cluster, Record, Settings};
 use crate::paths::Paths;
 use crate::progress::{Progress, seconds};
-use crate::{alerts, checks, exec, images, interrupt, kafka, postgres, stack};
+use crate::{alerts, checks, dashboards, exec, images, interrupt, kafka, postgres, stack};
 
 /// The profile of the tests and of the binaries that they meet in the cluster.
 const PROFILE: &str = "dev";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// Format, lints, dependencies, alerts, generated files
+    /// Format, lints, dependencies, alerts, dashboards, generated files
     Lint,
     /// Every test that needs no cluster, with a private PostgreSQL and a private Kafka
     Unit,
@@ -39,6 +39,7 @@ pub(crate) fn run(paths: &Paths, progress: &Progress, only: Option<Part>, filter
     if wanted(Part::Lint) {
         checks::lint(paths, progress)?;
         alerts::check(paths, progress)?;
+        dashboards::check(paths, progress)?;
     }
     let programs = progress.section("build", || build(paths))?;
     if wanted(Part::Lint) {

@@ -132,8 +132,8 @@ impl Tools {
     }
 }
 
-/// Of the names and contents of the Go module's files; other folders beside them
-/// are no part of it.
+/// Of the names and contents of the Go module's files; other folders and modules beside them are no
+/// part of it.
 fn hash(folder: &Path) -> Result<String> {
     let mut files = Vec::new();
     list(folder, &mut files)?;
@@ -155,7 +155,9 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let path = entry?.path();
         let of_module = path.extension().is_some_and(|end| end == "go" || end == "mod" || end == "sum");
         if path.is_dir() {
-            list(&path, files)?;
+            if !path.join("go.mod").exists() {
+                list(&path, files)?;
+            }
         } else if of_module {
             files.push(path);
         }
@@ -181,6 +183,12 @@ mod tests {
         let third = hash(dir.path()).unwrap();
         assert_ne!(third, second);
         write("pom.xml", "of something else");
+        fs::create_dir(dir.path().join("module")).unwrap();
+        write("module/go.mod", "module another");
+        write("module/main.go", "package main");
         assert_eq!(hash(dir.path()).unwrap(), third);
+        fs::create_dir(dir.path().join("package")).unwrap();
+        write("package/main.go", "package main");
+        assert_ne!(hash(dir.path()).unwrap(), third);
     }
 }

@@ -1,9 +1,10 @@
 //! Prometheus metrics of lag and consumers. The series of a Deployment are removed when the
 //! Deployment is gone.
 
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec};
 
 use super::lag_cache::TopicGroup;
+use crate::metrics::{Made, Registrar};
 
 /// The outcome of one pass over a Deployment. A closed set, as metrics are labelled with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,43 +41,43 @@ pub(crate) struct ScalingMetrics {
     readable: IntGaugeVec,
     replicas: IntGaugeVec,
     desired: IntGaugeVec,
+    max: IntGaugeVec,
     decisions: IntCounterVec,
 }
 
 impl ScalingMetrics {
-    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(gauges.clone()))?;
-            Ok(gauges)
-        };
-        let decisions = IntCounterVec::new(
-            Opts::new("monthend_scale_decisions_total", "Scaling decisions for a Deployment, by direction."),
-            &["deployment", "direction"],
-        )?;
-        registry.register(Box::new(decisions.clone()))?;
+    pub(crate) fn new(make: &Registrar<'_>) -> Made<Self> {
         Ok(Self {
-            lag: gauges(
+            lag: make.gauges(
                 "monthend_kafka_lag",
                 "Messages on the topic that the group has not committed, when it was last readable.",
                 &["topic", "group"],
             )?,
-            readable: gauges(
+            readable: make.gauges(
                 "monthend_kafka_lag_readable",
                 "1 when the lag could be read at the last attempt.",
                 &["topic", "group"],
             )?,
-            replicas: gauges(
+            replicas: make.gauges(
                 "monthend_consumer_replicas",
                 "Ready replicas of a Deployment that is scaled on lag.",
                 &["deployment"],
             )?,
-            desired: gauges(
+            desired: make.gauges(
                 "monthend_consumer_replicas_desired",
                 "Replicas that a Deployment is scaled to.",
                 &["deployment"],
             )?,
-            decisions,
+            max: make.gauges(
+                "monthend_consumer_replicas_max",
+                "The most replicas that a Deployment is scaled to, by its annotation; none of one that something else scales.",
+                &["deployment"],
+            )?,
+            decisions: make.counters(
+                "monthend_scale_decisions_total",
+                "Scaling decisions for a Deployment, by direction.",
+                &["deployment", "direction"],
+            )?,
         })
     }
 
@@ -88,12 +89,17 @@ impl ScalingMetrics {
         }
     }
 
-    pub(super) fn consumers(&self, deployment: &str, ready: u32, desired: u32) {
+    pub(super) fn consumers(&self, deployment: &str, ready: u32, desired: u32, max: u32) {
+        self.max.with_label_values(&[deployment]).set(max.into());
         self.replicas.with_label_values(&[deployment]).set(ready.into());
         self.desired.with_label_values(&[deployment]).set(desired.into());
     }
 
     pub(super) fn decided(&self, deployment: &str, direction: Direction) {
+        // For Prometheus, a series that appears at 1 has not increased.
+        for any in Direction::ALL {
+            self.decisions.with_label_values(&[deployment, any.as_str()]);
+        }
         self.decisions.with_label_values(&[deployment, direction.as_str()]).inc();
     }
 
@@ -103,6 +109,7 @@ impl ScalingMetrics {
             // Fails for a series that does not exist, which is fine.
             let _ = self.replicas.remove_label_values(&[name]);
             let _ = self.desired.remove_label_values(&[name]);
+            let _ = self.max.remove_label_values(&[name]);
             for direction in Direction::ALL {
                 let _ = self.decisions.remove_label_values(&[name, direction.as_str()]);
             }
@@ -114,5 +121,13 @@ impl ScalingMetrics {
             let _ = self.lag.remove_label_values(&[topic, group]);
             let _ = self.readable.remove_label_values(&[topic, group]);
         }
+    }
+
+    /// Gives every family a series.
+    #[cfg(test)]
+    pub(crate) fn fill(&self, topic_group: &TopicGroup, deployment: &str) {
+        self.lag(topic_group, Some(1));
+        self.consumers(deployment, 1, 1, 6);
+        self.decided(deployment, Direction::Stay);
     }
 }

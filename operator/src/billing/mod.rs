@@ -50,7 +50,11 @@ impl Kind for BillingRuns {
     }
 
     fn count<'a>(runs: impl Iterator<Item = &'a BillingRun>, metrics: &Metrics) {
-        run_kind::count(runs, metrics);
+        metrics.count_runs(runs);
+    }
+
+    fn count_change(before: Option<&BillingRunStatus>, after: &BillingRunStatus, metrics: &Metrics) {
+        metrics.run_changed::<BillingRun>(before, after);
     }
 
     fn without_estimates(status: &BillingRunStatus) -> BillingRunStatus {

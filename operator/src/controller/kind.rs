@@ -39,6 +39,8 @@ pub(crate) trait Kind: Sized + Send + Sync + 'static {
     ) -> ControllerOf<Self>;
     /// Updates the metrics of all objects of the kind.
     fn count<'a>(objects: impl Iterator<Item = &'a Self::Object>, metrics: &Metrics);
+    /// Updates the metrics of events, after a status was written.
+    fn count_change(_before: Option<&StatusOf<Self>>, _after: &StatusOf<Self>, _metrics: &Metrics) {}
     /// The status without the rates and estimates, which change while nothing happens.
     fn without_estimates(status: &StatusOf<Self>) -> StatusOf<Self>;
     /// Reads; writes nothing and concludes nothing.

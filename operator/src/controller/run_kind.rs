@@ -1,5 +1,5 @@
 //! What every kind of run adds to the reconcile loop: it waits for its worker Jobs and for a
-//! ConfigMap, and is counted by its phase.
+//! ConfigMap.
 
 use std::sync::Arc;
 
@@ -14,7 +14,6 @@ use kube::{Api, ResourceExt as _};
 
 use super::Context;
 use super::kind::{ControllerOf, Kind};
-use crate::metrics::Metrics;
 
 /// One kind of run.
 pub(crate) trait RunKind: Kind<Object: Run> {
@@ -35,11 +34,6 @@ pub(crate) fn watch<K: RunKind>(
     controller.owns(jobs, own_jobs).watches(config_maps, watcher::Config::default(), move |map| {
         waiting_for(&mapper.kind, &waiting, &map.name_any())
     })
-}
-
-/// Counts the runs by phase.
-pub(crate) fn count<'a, R: Run>(runs: impl Iterator<Item = &'a R>, metrics: &Metrics) {
-    metrics.count_runs(R::KIND, runs.filter_map(Run::phase));
 }
 
 fn waiting_for<K: RunKind>(

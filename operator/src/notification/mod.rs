@@ -47,7 +47,15 @@ impl Kind for NotificationRuns {
     }
 
     fn count<'a>(runs: impl Iterator<Item = &'a NotificationRun>, metrics: &Metrics) {
-        run_kind::count(runs, metrics);
+        metrics.count_runs(runs);
+    }
+
+    fn count_change(
+        before: Option<&NotificationRunStatus>,
+        after: &NotificationRunStatus,
+        metrics: &Metrics,
+    ) {
+        metrics.run_changed::<NotificationRun>(before, after);
     }
 
     fn without_estimates(status: &NotificationRunStatus) -> NotificationRunStatus {

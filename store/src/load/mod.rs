@@ -9,6 +9,7 @@
 
 mod data_version;
 mod merge;
+mod newest;
 mod stage;
 mod take_back;
 
@@ -24,6 +25,7 @@ pub use self::merge::{
     Conflict, EarlierContent, StagedMembers, Written, analyze_reference_data, index_usage, merge_staged_rows,
     open_usage_partition, read_conflicts,
 };
+pub use self::newest::read_newest;
 pub use self::stage::{Batch, StagingTable, clear_staging, copy_to_staging};
 pub use self::take_back::{TakeBackRejection, TakeBackResult, TakenBack, take_back_load};
 use crate::error::{DatabaseError, During as _, StoreError};

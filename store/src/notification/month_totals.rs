@@ -1,6 +1,7 @@
 //! Deliveries and targets of each month in numbers, over all its runs, for the metrics. Reads only.
 
 use domain::month::BillingMonth;
+use jiff::Timestamp;
 use sqlx::PgPool;
 
 use super::notification_error::NotificationError;
@@ -25,6 +26,9 @@ pub struct TargetTotals {
     pub rehearsal: bool,
     pub counts: NotificationCounts,
     pub open: i64,
+    /// When the oldest run began that has an open target: its targets are as old. None for rehearsals
+    /// and for runs that are suspended or over, as nothing is sent for them.
+    pub oldest_open: Option<Timestamp>,
 }
 
 /// Reads the totals of the latest 24 months that had a run. With `only_changing`, only of months
@@ -54,7 +58,8 @@ pub async fn read_totals(pool: &PgPool, only_changing: bool) -> Result<Vec<Month
     let targets = sqlx::query!(
         r#"select n.month, n.selection, n.rehearsal,
                   sum(t.sent)::bigint as "sent!", sum(t.failed)::bigint as "failed!", sum(t.unknown)::bigint as "unknown!",
-                  sum(t.skipped)::bigint as "skipped!", sum(t.rendered)::bigint as "rendered!", sum(t.open)::bigint as "open!"
+                  sum(t.skipped)::bigint as "skipped!", sum(t.rendered)::bigint as "rendered!", sum(t.open)::bigint as "open!",
+                  min(n.opened_at) filter (where n.state = 'OPEN' and not n.rehearsal and t.open > 0) as "oldest_open: jiff_sqlx::Timestamp"
            from (select notification,
                         count(*) filter (where outcome = 'SENT') as sent,
                         count(*) filter (where outcome = 'FAILED') as failed,
@@ -86,6 +91,7 @@ pub async fn read_totals(pool: &PgPool, only_changing: bool) -> Result<Vec<Month
                     rendered: row.rendered,
                 },
                 open: row.open,
+                oldest_open: row.oldest_open.map(jiff_sqlx::Timestamp::to_jiff),
             })
         });
         totals.push(MonthTotals {

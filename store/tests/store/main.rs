@@ -8,5 +8,6 @@ mod copy;
 mod documentation;
 mod invariants;
 mod locales;
+mod metrics;
 mod notification;
 mod schedule;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use store::notification::Outcome;
 
@@ -22,6 +23,8 @@ pub(crate) enum MessageOutcome {
 }
 
 impl MessageOutcome {
+    const ALL: [Self; 5] = [Self::Claimed, Self::Held, Self::Ended, Self::NotOpen, Self::Unusable];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Claimed => "claimed",
@@ -32,6 +35,12 @@ impl MessageOutcome {
         }
     }
 }
+
+/// The mail server put the e-mail off.
+const PUT_OFF: &str = "put_off";
+
+/// The values of the label `outcome` of an e-mail.
+const SENDS: [&str; 6] = ["sent", "failed", "unknown", "skipped", "rendered", PUT_OFF];
 
 /// The metrics of one consumer. Clones share their values.
 #[derive(Clone)]
@@ -53,9 +62,26 @@ impl Metrics {
             &["outcome"],
         )?;
         let sends = IntCounterVec::new(
-            Opts::new("monthend_notify_sends_total", "Emails by the outcome of sending them."),
+            Opts::new(
+                "monthend_notify_sends_total",
+                "E-mails by the outcome of sending them; put_off: the mail server asked to try again later.",
+            ),
             &["outcome"],
         )?;
+        // Every series starts at 0: for Prometheus, a series that appears at 1 has not increased.
+        for outcome in MessageOutcome::ALL {
+            messages.with_label_values(&[outcome.as_str()]);
+        }
+        for outcome in SENDS {
+            sends.with_label_values(&[outcome]);
+        }
+        let build = IntGaugeVec::new(
+            Opts::new("monthend_build_info", "1 for the version of this program."),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(build))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let send_duration = Histogram::with_opts(
             HistogramOpts::new(
                 "monthend_notify_send_duration_seconds",
@@ -100,7 +126,7 @@ impl Metrics {
     }
 
     pub(crate) fn deferred(&self) {
-        self.sends.with_label_values(&["put_off"]).inc();
+        self.sends.with_label_values(&[PUT_OFF]).inc();
     }
 
     pub(crate) fn send_duration(&self, duration: Duration) {
@@ -129,14 +155,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_on_the_dashboard_exists() {
+    fn every_metric_on_the_dashboards_exists() {
         let metrics = Metrics::new().unwrap();
         metrics.message(MessageOutcome::Claimed, 2);
         metrics.recorded(Outcome::Sent);
         let text = metrics.render().unwrap();
         assert!(text.contains("monthend_notify_messages_total{outcome=\"claimed\"} 2"), "{text}");
         assert!(text.contains("monthend_notify_sends_total{outcome=\"sent\"} 1"), "{text}");
-        let dashboard = concat!(env!("CARGO_MANIFEST_DIR"), "/../grafana/monthend.json");
+        for untouched in [
+            "monthend_notify_messages_total{outcome=\"unusable\"} 0",
+            "monthend_notify_sends_total{outcome=\"put_off\"} 0",
+            "monthend_build_info{version=",
+            "\nprocess_resident_memory_bytes ",
+        ] {
+            assert!(text.contains(untouched), "{untouched} is missing:\n{text}");
+        }
+        let dashboard = concat!(env!("CARGO_MANIFEST_DIR"), "/../grafana/monthend-notification.json");
         let dashboard = std::fs::read_to_string(dashboard).unwrap();
         let names = dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let names: Vec<&str> = names.filter(|name| name.starts_with("monthend_notify_")).collect();

@@ -61,7 +61,7 @@ fn summary(cluster: &Cluster, progress: &Progress, month: &str, runs: &[Run]) ->
         "
   where to look
     {mail}                          the e-mails of the sample, as members read them
-    {prometheus}                          the metrics that grafana/monthend.json shows
+    {prometheus}                          the metrics that the dashboards of grafana/ show
     eval \"$(cargo xtask env)\"
     kubectl get monthend -n {NAMESPACE}
     kubectl describe nrun {last} -n {NAMESPACE}

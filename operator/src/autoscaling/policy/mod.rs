@@ -49,6 +49,10 @@ impl Settings {
         }
         Ok(Self { lag_per_replica, min, max, cooldown })
     }
+
+    pub(crate) fn max(&self) -> u32 {
+        self.max
+    }
 }
 
 /// One partition of a topic as its brokers and its group's coordinator see it.

@@ -271,7 +271,7 @@ impl Scaler {
         let (decision, history) =
             policy::decide(&spec.settings, &snapshot, std::mem::take(&mut known.history), now);
         known.history = history;
-        self.metrics.consumers(&target.name, target.ready, decision.replicas);
+        self.metrics.consumers(&target.name, target.ready, decision.replicas, spec.settings.max());
         if let Err(error) = lag {
             self.metrics.decided(&target.name, Direction::Unreadable);
             let note = format!("The replicas stay at {}: {}", target.replicas, chain(error));

@@ -11,6 +11,7 @@ use tower_test::mock::{self, Handle};
 use super::*;
 use crate::autoscaling::lag_cache::Consumers;
 use crate::autoscaling::policy::STUCK_AFTER;
+use crate::metrics::Registrar;
 
 const SCALE: &str = "/apis/apps/v1/namespaces/billing/deployments/notify/scale";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/billing/events";
@@ -93,7 +94,7 @@ fn scaler(client: Client, registry: &Registry) -> Scaler {
         database: Database::watch(pool, stop),
         brokers: "127.0.0.1:1".to_owned(),
         own: own(),
-        metrics: ScalingMetrics::new(registry).unwrap(),
+        metrics: ScalingMetrics::new(&Registrar(registry)).unwrap(),
         lags: LagCache::default(),
         clock: Clock::SYSTEM,
     }
@@ -182,6 +183,8 @@ async fn more_lag_scales_out_at_once_and_writes_an_event() {
             r#"monthend_kafka_lag_readable{group="monthend-notify",topic="monthend.notices"} 1"#,
             r#"monthend_consumer_replicas{deployment="notify"} 1"#,
             r#"monthend_consumer_replicas_desired{deployment="notify"} 4"#,
+            r#"monthend_consumer_replicas_max{deployment="notify"} 6"#,
+            r#"monthend_scale_decisions_total{deployment="notify",direction="in"} 0"#,
             r#"monthend_scale_decisions_total{deployment="notify",direction="out"} 1"#,
         ],
     );
@@ -280,7 +283,7 @@ async fn a_change_by_somebody_else_is_not_overwritten() {
         vec![rejected(StatusCode::CONFLICT, 2), scaled_to(2), event("Normal", "ScaledOut")],
     )
     .await;
-    assert!(!scaled.metrics.contains("failed"), "{}", scaled.metrics);
+    has(&scaled, &[r#"monthend_scale_decisions_total{deployment="notify",direction="failed"} 0"#]);
 }
 
 #[tokio::test]

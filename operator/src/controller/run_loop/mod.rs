@@ -275,6 +275,7 @@ async fn write_status<K: Kind>(
         .patch_status(&name, &PatchParams::apply(&format!("{MANAGER}-status")).force(), &Patch::Apply(&patch))
         .await
         .doing(|| format!("write the status of {} {name}", K::Object::KIND))?;
+    K::count_change(before, status, &context.metrics);
     for event in events::changes(run.conditions(), status.conditions()) {
         publish(&context.recorder, run, event).await;
     }

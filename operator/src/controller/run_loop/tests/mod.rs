@@ -60,6 +60,11 @@ impl<R: Reconciled> Kind for Scripted<R> {
 
     fn count<'a>(_: impl Iterator<Item = &'a R>, _: &Metrics) {}
 
+    fn count_change(_: Option<&R::Status>, _: &R::Status, metrics: &Metrics) {
+        // Any counter.
+        metrics.jobs_closed.inc();
+    }
+
     fn without_estimates(status: &R::Status) -> R::Status {
         status.clone()
     }
@@ -191,6 +196,8 @@ fn ok(run: &BillingRun) -> (StatusCode, Value) {
 struct Outcome {
     action: Result<Action, RunError>,
     seen: Vec<Option<&'static str>>,
+    /// How many changes of the status were counted.
+    counted: u64,
 }
 
 async fn reconciled<R: Reconciled>(cached: R, script: Script<R>, calls: Vec<Call>) -> Outcome {
@@ -215,9 +222,10 @@ async fn reconciled_after<R: Reconciled>(
     let action = reconcile(Arc::new(DeserializeGuard(Ok(cached))), context.clone()).await;
     assert!(context.kind.decisions.lock().unwrap().is_empty(), "decisions were left");
     let seen = context.kind.seen.lock().unwrap().clone();
+    let counted = context.metrics.jobs_closed.get();
     drop(context);
     server.await.unwrap();
-    Outcome { action, seen }
+    Outcome { action, seen, counted }
 }
 
 #[tokio::test]
@@ -226,6 +234,7 @@ async fn an_unchanged_status_is_not_written() {
     let script = vec![decision(Phase::Running, Next::RequeueAfter(Duration::from_secs(1)))];
     let outcome = reconciled(running.clone(), script, vec![get(Some(&running))]).await;
     assert_eq!(outcome.action.unwrap(), Action::requeue(Duration::from_secs(1)));
+    assert_eq!(outcome.counted, 0);
 }
 
 #[tokio::test]
@@ -235,6 +244,7 @@ async fn a_changed_status_is_written_for_this_uid_and_then_an_event() {
     let calls = vec![get(Some(&running)), write_of(Phase::Failed), event("Failed")];
     let outcome = reconciled(running, script, calls).await;
     assert_eq!(outcome.action.unwrap(), Action::await_change());
+    assert_eq!(outcome.counted, 1);
 }
 
 #[tokio::test]
