@@ -8,6 +8,7 @@
 
 pub(crate) mod failure;
 pub(crate) mod finalizer;
+mod last_actions;
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -28,6 +29,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use self::last_actions::LastActions;
 use super::decision::Next;
 use super::events::{self, EventRecord};
 use super::kind::{Kind, StatusOf};
@@ -55,11 +57,13 @@ pub(crate) struct Context<K> {
     clock: Clock,
     /// Consecutive reconciliations that ended in an error or a [`Next::BackOff`], by the object's uid.
     failures: Mutex<HashMap<String, u32>>,
+    last_actions: LastActions,
 }
 
 impl<K: Kind> Context<K> {
     pub(crate) fn new(client: Client, kind: K, recorder: Recorder, metrics: Metrics, clock: Clock) -> Self {
-        Self { client, kind, recorder, metrics, clock, failures: Mutex::default() }
+        let (failures, last_actions) = (Mutex::default(), LastActions::default());
+        Self { client, kind, recorder, metrics, clock, failures, last_actions }
     }
 
     fn failures_of(&self, run: &K::Object) -> u32 {
@@ -141,6 +145,7 @@ async fn reconcile_run<K: Kind>(cached: &K::Object, context: &Context<K>) -> Res
     let found = runs.get_opt(&name).await.doing(|| format!("read {} {name}", K::Object::KIND))?;
     let Some(mut run) = found.filter(|found| found.uid().as_deref() == Some(uid.as_str())) else {
         context.succeeded(&uid);
+        context.last_actions.forget(&uid);
         return Ok(Action::await_change());
     };
     let result = run_passes(&mut run, &runs, context).await;
@@ -176,6 +181,7 @@ async fn run_passes<K: Kind>(
                 Some(left) if left.meta().deletion_timestamp.is_none() => *run = left,
                 _ => {
                     context.succeeded(&uid);
+                    context.last_actions.forget(&uid);
                     return Ok(Action::await_change());
                 }
             },
@@ -187,7 +193,11 @@ async fn run_passes<K: Kind>(
                 return Ok(Action::await_change());
             }
             Next::Apply(action) => {
-                tracing::info!(?action, "applying an action");
+                if context.last_actions.is_another(&uid, &format!("{action:?}")) {
+                    tracing::info!(?action, "applying an action");
+                } else {
+                    tracing::debug!(?action, "applying the same action again");
+                }
                 outcome = Some(apply(run, action, runs, context).await?);
                 got_through = true;
             }
