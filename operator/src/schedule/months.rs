@@ -95,7 +95,10 @@ impl Months<'_> {
         let named = self.runs.iter().find(|run| run.name == name);
         let others = self.runs.iter().filter(|run| run.month == Some(month) && !run.state.is_finished());
         let states: Vec<RunState> = others.chain(named).map(|run| run.state).collect();
-        if states.contains(&RunState::Working) || (is(|record| record.draft) && states.is_empty()) {
+        // The database was read before the runs: a run that has issued its draft in between is seen as
+        // succeeded, and its revision as a draft.
+        let drafted = is(|record| record.draft) && states.iter().all(|state| *state == RunState::Succeeded);
+        if states.contains(&RunState::Working) || drafted {
             MonthState::Working
         } else if states.contains(&RunState::Waiting) {
             MonthState::Waiting

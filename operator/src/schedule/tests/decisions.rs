@@ -111,6 +111,20 @@ fn a_run_of_the_name_is_left_alone_whoever_made_it() {
 }
 
 #[test]
+fn a_run_that_issues_while_it_is_looked_at_has_not_failed() {
+    let mut world = World::new("Asia/Seoul", "2026-11-15T00:00:00Z");
+    world.settle_at("2026-12-01T00:00:00Z");
+    let draft = MonthRecord { live: false, draft: true, issued_at: None, ..issued(month("2026-11")) };
+    world.months.insert(month("2026-11"), draft);
+    world.billing[0].state = RunState::Succeeded;
+    assert!(!world.pass());
+    assert_ne!(world.condition("Stalled").map(|(status, ..)| status), Some("True".into()));
+    world.months.insert(month("2026-11"), issued(month("2026-11")));
+    assert!(!world.pass());
+    assert_eq!(world.condition("Ready").unwrap().0, "True");
+}
+
+#[test]
 fn a_month_is_not_billed_again_by_itself() {
     let at = "2026-12-05T00:00:00Z";
     let mut world = World::new("Asia/Seoul", "2026-11-15T00:00:00Z");
