@@ -122,7 +122,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Follow a run: its bar, rate, remaining time and shards
     ///
-    /// Without a name, the unfinished run. Ends with the run, as its exit status says.
+    /// Without a name, the unfinished run. Ends with the run or when its draft waits for approval, as the exit
+    /// status says.
     #[command(
         after_help = "Examples:\n  kubectl monthend watch 2026-10\n  kubectl monthend watch billing-2026-10 --timeout 30m"
     )]
@@ -297,10 +298,15 @@ pub(crate) struct Retry {
 
 /// Render every e-mail of a live month, and send none
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  kubectl monthend rehearse 2026-10 --templates templates-2026-11 --wait")]
+#[command(
+    after_help = "Examples:\n  kubectl monthend rehearse 2026-10 --templates templates-2026-11 --wait\n  kubectl monthend rehearse 2026-10 --select Corrected"
+)]
 pub(crate) struct Rehearse {
     #[command(flatten)]
     pub(crate) of: OneMonth,
+    /// Which bills: those not attempted yet, those that correct another amount, or those that had no address
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "Ready", ignore_case = true)]
+    pub(crate) select: SelectArg,
     #[command(flatten)]
     pub(crate) options: NotificationOptions,
     #[command(flatten)]

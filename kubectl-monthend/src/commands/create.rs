@@ -26,7 +26,7 @@ impl Session<'_> {
     pub(super) async fn bill(&self, bill: &Bill) -> Result {
         let month = bill.of.month.to_string();
         let existing = self.cluster.billing_runs().await?;
-        let book = self.price_book(&bill.billing, &existing).await?;
+        let book = self.price_book(&bill.billing, &existing, &month).await?;
         let user = self.cluster.user().await?;
         let creation = self.creation(&user, &bill.apply);
         let run = billing::bill(creation, &month, &bill.billing, &bill.require_source, book, &existing)?;
@@ -40,7 +40,7 @@ impl Session<'_> {
         let month = rebill.of.month.to_string();
         let existing = self.cluster.billing_runs().await?;
         let of_revision = self.live_revision(rebill.of.month, rebill.of_revision, &existing).await?;
-        let book = self.price_book(&rebill.billing, &existing).await?;
+        let book = self.price_book(&rebill.billing, &existing, &month).await?;
         let user = self.cluster.user().await?;
         let rebilling = Rebilling {
             of_revision,
@@ -70,7 +70,10 @@ impl Session<'_> {
         let run = billing::rollback(creation, &month, of_revision, &rollback.reason, &existing)?;
         self.ask(
             &rollback.apply,
-            &format!("Take revision {of_revision} of {month} back? Its bills are no longer live."),
+            &format!(
+                "Take revision {of_revision} of {month} back? Its bills are no longer live, and those that it replaced \
+                 are live again. E-mails of it that were sent are not taken back."
+            ),
         )?;
         self.create_billing(run, &rollback.apply, &rollback.wait).await
     }
@@ -87,7 +90,8 @@ impl Session<'_> {
 
     pub(super) async fn rehearse(&self, rehearse: &Rehearse) -> Result {
         let (options, apply, wait) = (&rehearse.options, &rehearse.apply, &rehearse.wait);
-        self.create_notification(rehearse.of.month, Purpose::Rehearse, options, apply, wait).await
+        let purpose = Purpose::Rehearse(Select::from(rehearse.select));
+        self.create_notification(rehearse.of.month, purpose, options, apply, wait).await
     }
 
     async fn create_notification(
@@ -153,18 +157,29 @@ impl Session<'_> {
         if apply.dry_run { Ok(()) } else { confirm(Asked::of(self.global.yes), question) }
     }
 
-    async fn price_book(&self, options: &BillingOptions, existing: &[BillingRun]) -> Result<PriceBookRef> {
-        match &options.price_book {
-            Some(name) => Ok(PriceBookRef { name: name.clone(), key: options.price_book_key.clone() }),
-            None if existing.iter().any(|run| run.spec.price_book_ref.is_some()) => {
-                price_book::choose(existing, &[])
-            }
-            None => price_book::choose(existing, &self.cluster.config_maps().await?),
+    /// The price book that was given, of the runs, or with the label. Remarks one that is not there.
+    async fn price_book(
+        &self,
+        options: &BillingOptions,
+        existing: &[BillingRun],
+        month: &str,
+    ) -> Result<PriceBookRef> {
+        let given = options.price_book.as_ref();
+        let given =
+            given.map(|name| PriceBookRef { name: name.clone(), key: options.price_book_key.clone() });
+        let Some(book) = given.or_else(|| price_book::of_runs(existing, month)) else {
+            return price_book::labelled(&self.cluster.config_maps().await?);
+        };
+        // Who may not list them creates the run all the same.
+        let maps = self.cluster.config_maps().await;
+        if let Some(text) = maps.ok().and_then(|maps| price_book::missing(&book, &maps)) {
+            warning(&text);
         }
+        Ok(book)
     }
 
-    /// The revision that was given, unless the runs say that another is live; or the live one, which
-    /// the database knows if the runs do not.
+    /// The revision that was given; or the live one as the runs say, which the database knows if the runs
+    /// do not. A rollback that was deleted is in no run, so the operator has the last word.
     async fn live_revision(
         &self,
         month: BillingMonth,
@@ -174,7 +189,9 @@ impl Session<'_> {
         let month = month.to_string();
         let known = live(existing, &month);
         if let Some(given) = given {
-            billing::check_live(&month, given, known.as_ref())?;
+            if let Some(text) = known.and_then(|known| billing::another_is_live(&month, given, &known)) {
+                warning(&text);
+            }
             return Ok(given);
         }
         if let Some(Live { revision, .. }) = known {

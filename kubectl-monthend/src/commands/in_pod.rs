@@ -69,7 +69,8 @@ fn format_option(output: Output) -> Result<Option<String>> {
 pub(super) fn check_folders<'a>(folder: &'a Path, rejects: Option<&'a Path>) -> Result<Folders<'a>> {
     let upload = Upload::find(folder)?;
     let rejects = rejects.unwrap_or(folder);
-    if !rejects.is_dir() {
+    // As `monthend load` does: a missing last part is created.
+    if !rejects.is_dir() && std::fs::create_dir(rejects).is_err() {
         return Err(Problem::usage(format!("--rejects-dir {} is not a folder", rejects.display())));
     }
     Ok((upload, rejects))
@@ -96,7 +97,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("members.csv"), "x").unwrap();
         assert_eq!(check_folders(folder.path(), None).unwrap().1, folder.path());
-        let missing = folder.path().join("missing");
+        let rejects = folder.path().join("rejects");
+        assert_eq!(check_folders(folder.path(), Some(&rejects)).unwrap().1, rejects);
+        assert!(rejects.is_dir());
+        let missing = folder.path().join("missing/rejects");
         assert_eq!(
             check_folders(folder.path(), Some(&missing)).unwrap_err(),
             Problem::usage(format!("--rejects-dir {} is not a folder", missing.display()))

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::Session;
 use crate::args::{Approve, OneRun, Output};
 use crate::exit::{Exit, Problem, Result};
-use crate::output::{note, print};
+use crate::output::{note, print, warning};
 use crate::plan::find::{AnyRun, draft, reviewed};
 use crate::question::{Asked, confirm};
 use crate::render::object;
@@ -45,6 +45,12 @@ impl Session<'_> {
         let by = self.cluster.user().await?;
         let approved = self.cluster.approve(&run, &digest, &by).await?;
         print(&object::object(&approved, self.output(), &format!("approved by {by}"))?);
+        if approved.spec.suspend {
+            warning(&format!(
+                "{name} is suspended, so nothing is issued yet: kubectl monthend resume {name}"
+            ));
+            return Ok(Exit::Done);
+        }
         if wanted.wait.wait {
             return self.follow(AnyRun::Billing(Box::new(approved)), wanted.wait.timeout, false).await;
         }

@@ -84,15 +84,15 @@ pub(crate) fn rollback(
     named(creation, &format!("rollback-{month}-r{of_revision}"), spec, existing)
 }
 
-/// Refuses a revision that the runs say is not the live one.
-pub(crate) fn check_live(month: &str, of_revision: i32, live: Option<&Live>) -> Result<()> {
-    match live {
-        Some(live) if live.revision != of_revision => Err(Problem::usage(format!(
-            "revision {of_revision} of {month} is not the live one: that is revision {} of {}",
+/// What is said of a revision that is not the live one as far as the runs know.
+pub(crate) fn another_is_live(month: &str, of_revision: i32, live: &Live) -> Option<String> {
+    (live.revision != of_revision).then(|| {
+        format!(
+            "the runs say that revision {} of {month} is live, made by {}: if it is, a run over revision {of_revision} \
+             fails with RevisionConflict",
             live.revision, live.run
-        ))),
-        _ => Ok(()),
-    }
+        )
+    })
 }
 
 fn named(
@@ -302,15 +302,15 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_that_is_not_live_is_refused() {
+    fn a_revision_that_is_not_live_is_remarked() {
         let live = Live { revision: 2, run: "rebilling-2026-10-r2".to_owned() };
-        assert_eq!(check_live("2026-10", 2, Some(&live)), Ok(()));
-        assert_eq!(check_live("2026-10", 1, None), Ok(()));
+        assert_eq!(another_is_live("2026-10", 2, &live), None);
         assert_eq!(
-            check_live("2026-10", 1, Some(&live)),
-            Err(Problem::usage(
-                "revision 1 of 2026-10 is not the live one: that is revision 2 of rebilling-2026-10-r2"
-            ))
+            another_is_live("2026-10", 1, &live).as_deref(),
+            Some(
+                "the runs say that revision 2 of 2026-10 is live, made by rebilling-2026-10-r2: if it is, a run over \
+                 revision 1 fails with RevisionConflict"
+            )
         );
     }
 }

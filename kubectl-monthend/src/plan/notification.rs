@@ -19,7 +19,7 @@ pub(crate) enum Purpose {
     Retry {
         unknown: bool,
     },
-    Rehearse,
+    Rehearse(Select),
 }
 
 /// The run for this purpose.
@@ -48,8 +48,9 @@ pub(crate) fn notification(
             spec.select = if unknown { Select::Unknown } else { Select::Failed };
             numbered_name(KIND, &format!("retry-{month}"), &taken)
         }
-        Purpose::Rehearse => {
+        Purpose::Rehearse(select) => {
             spec.rehearsal = true;
+            spec.select = select;
             numbered_name(KIND, &format!("rehearsal-{month}"), &taken)
         }
     };
@@ -87,7 +88,8 @@ mod tests {
             (Purpose::Notify(Select::Skipped), "skipped-2026-10", "Skipped", false),
             (Purpose::Retry { unknown: false }, "retry-2026-10-1", "Failed", false),
             (Purpose::Retry { unknown: true }, "retry-2026-10-1", "Unknown", false),
-            (Purpose::Rehearse, "rehearsal-2026-10-1", "Ready", true),
+            (Purpose::Rehearse(Select::Ready), "rehearsal-2026-10-1", "Ready", true),
+            (Purpose::Rehearse(Select::Corrected), "rehearsal-2026-10-1", "Corrected", true),
         ] {
             let run =
                 notification(CREATION, "2026-10", purpose, &NotificationOptions::default(), &[]).unwrap();

@@ -1,7 +1,8 @@
 //! Which price book a run uses for which none was given.
 
 use api::BillingRun;
-use api::billing_run::PriceBookRef;
+use api::billing_run::{Phase, PriceBookRef};
+use api::run::Run as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
@@ -10,14 +11,20 @@ use crate::exit::{Problem, Result};
 
 const KEY: &str = "pricebook.yaml";
 
-/// That of the last run; without one, the only ConfigMap that is labelled as a price book.
-pub(crate) fn choose(runs: &[BillingRun], maps: &[ConfigMap]) -> Result<PriceBookRef> {
-    let with_book = runs.iter().filter(|run| run.spec.price_book_ref.is_some());
-    let last =
-        with_book.max_by_key(|run| (run.metadata.creation_timestamp.as_ref().map(|at| at.0), run.name_any()));
-    if let Some(book) = last.and_then(|run| run.spec.price_book_ref.clone()) {
-        return Ok(book);
-    }
+/// That of the last run of the month whose bills were issued, or else of any month. A run that waits
+/// or has failed may name a wrong one.
+pub(crate) fn of_runs(runs: &[BillingRun], month: &str) -> Option<PriceBookRef> {
+    let issued =
+        runs.iter().filter(|run| run.phase() == Some(Phase::Succeeded) && run.spec.price_book_ref.is_some());
+    let last = issued.max_by_key(|run| {
+        let created = run.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        (run.spec.month == month, created, run.name_any())
+    });
+    last.and_then(|run| run.spec.price_book_ref.clone())
+}
+
+/// The only ConfigMap that is labelled as a price book.
+pub(crate) fn labelled(maps: &[ConfigMap]) -> Result<PriceBookRef> {
     let labelled: Vec<&ConfigMap> = maps
         .iter()
         .filter(|map| map.labels().get(PRICE_BOOK_LABEL).is_some_and(|value| value == "true"))
@@ -30,6 +37,16 @@ pub(crate) fn choose(runs: &[BillingRun], maps: &[ConfigMap]) -> Result<PriceBoo
             names(several.iter().copied())
         ))),
     }
+}
+
+/// What is said of a price book that is not there. The run waits for it, so it is no error.
+pub(crate) fn missing(book: &PriceBookRef, maps: &[ConfigMap]) -> Option<String> {
+    maps.iter().all(|map| map.name_any() != book.name).then(|| {
+        format!(
+            "there is no ConfigMap {}: the run waits (PriceBookNotFound), and starts by itself when it is there",
+            book.name
+        )
+    })
 }
 
 const NO_RUN: &str = "no run says which price book to use";
@@ -57,7 +74,6 @@ fn names<'a>(maps: impl IntoIterator<Item = &'a ConfigMap>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use api::billing_run::Phase;
     use serde_json::{Value, json};
 
     use super::*;
@@ -69,30 +85,57 @@ mod tests {
     }
 
     #[test]
-    fn the_last_run_has_the_price_book() {
-        let mut old = billing_run("z-old", "2026-09", Phase::Succeeded, Some(1));
-        old.metadata.creation_timestamp = Some(time("2026-10-02T00:00:00Z"));
-        let mut new = billing_run("new", "2026-10", Phase::Failed, None);
-        new.spec.price_book_ref =
-            Some(PriceBookRef { name: "newer".to_owned(), key: "book.yaml".to_owned() });
+    fn the_last_run_that_issued_bills_has_the_price_book() {
+        let run = |month: &str, phase: Phase, book: &str, created: &str| {
+            let mut run = billing_run(book, month, phase, Some(1));
+            run.metadata.creation_timestamp = Some(time(created));
+            run.spec.price_book_ref =
+                Some(PriceBookRef { name: book.to_owned(), key: "book.yaml".to_owned() });
+            run
+        };
         let mut back = rollback_run("back", "2026-10", Phase::Succeeded, 1);
-        back.metadata.creation_timestamp = Some(time("2026-11-09T00:00:00Z"));
-        let labelled = map("labelled", json!({"monthend.dev/price-book": "true"}), KEY);
-        let book = choose(&[new, old, back], &[labelled]).unwrap();
-        assert_eq!((book.name.as_str(), book.key.as_str()), ("newer", "book.yaml"));
+        back.metadata.creation_timestamp = Some(time("2026-12-09T00:00:00Z"));
+        let runs = [
+            run("2026-09", Phase::Succeeded, "september", "2026-10-02T00:00:00Z"),
+            run("2026-10", Phase::Succeeded, "october", "2026-11-01T00:00:00Z"),
+            run("2026-10", Phase::Succeeded, "october-corrected", "2026-11-02T00:00:00Z"),
+            run("2026-10", Phase::Failed, "failed", "2026-11-03T00:00:00Z"),
+            run("2026-12", Phase::Pending, "mistyped", "2026-12-08T00:00:00Z"),
+            back,
+        ];
+        let of = |month: &str| of_runs(&runs, month).map(|book| (book.name, book.key));
+        let named = |name: &str| Some((name.to_owned(), "book.yaml".to_owned()));
+        assert_eq!(of("2026-09"), named("september"));
+        assert_eq!(of("2026-10"), named("october-corrected"));
+        assert_eq!(of("2026-11"), named("october-corrected"));
+        assert_eq!(of_runs(&runs[3..], "2026-10"), None);
     }
 
     #[test]
     fn without_a_run_the_labelled_config_map_is_the_price_book() {
-        let labelled = map("labelled", json!({"monthend.dev/price-book": "true"}), KEY);
+        let yes = map("labelled", json!({"monthend.dev/price-book": "true"}), KEY);
         let other = map("other", json!({"monthend.dev/price-book": "false"}), KEY);
-        assert_eq!(choose(&[], &[other, labelled]).unwrap().name, "labelled");
+        assert_eq!(labelled(&[other, yes]).unwrap().name, "labelled");
+    }
+
+    #[test]
+    fn a_price_book_that_is_not_there_is_remarked() {
+        let book = |name: &str| PriceBookRef { name: name.to_owned(), key: KEY.to_owned() };
+        let maps = [map("pricebook-2026", json!({}), KEY)];
+        assert_eq!(missing(&book("pricebook-2026"), &maps), None);
+        assert_eq!(
+            missing(&book("pricebok-2026"), &maps).as_deref(),
+            Some(
+                "there is no ConfigMap pricebok-2026: the run waits (PriceBookNotFound), and starts by itself when it \
+                 is there"
+            )
+        );
     }
 
     #[test]
     fn otherwise_the_error_names_what_there_is() {
         let book = |name: &str| map(name, json!({}), KEY);
-        let labelled = |name: &str| map(name, json!({"monthend.dev/price-book": "true"}), KEY);
+        let chosen = |name: &str| map(name, json!({"monthend.dev/price-book": "true"}), KEY);
         for (maps, text) in [
             (
                 vec![map("templates", json!({}), "en.subject.hbs")],
@@ -106,12 +149,12 @@ mod tests {
                  choose one with --price-book: a, b",
             ),
             (
-                vec![labelled("y"), labelled("x")],
+                vec![chosen("y"), chosen("x")],
                 "no run says which price book to use, and several ConfigMaps have the label \
                  monthend.dev/price-book=true: choose one of them with --price-book: x, y",
             ),
         ] {
-            assert_eq!(choose(&[], &maps), Err(Problem::usage(text)));
+            assert_eq!(labelled(&maps), Err(Problem::usage(text)));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `status`: the months, and one month on one screen.
 
 use api::billing_run::Phase;
+use api::conditions::{FAILED, find};
 use api::reconciled::Reconciled as _;
 use api::run::{Run as _, RunPhase as _};
 use api::{BillingRun, NotificationRun};
@@ -9,7 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt as _;
 
 use super::table::{Align, table};
-use super::{BOLD, GOOD, WAITING, age, grouped, painted, phase, reason, signed};
+use super::{BAD, BOLD, GOOD, WAITING, age, grouped, painted, phase, reason, signed};
 use crate::plan::month_state::live;
 
 const LEFT: Align = Align::Left;
@@ -47,6 +48,8 @@ pub(crate) fn months(seen: Seen<'_>) -> String {
             let live = live(seen.billing, month);
             let run =
                 live.as_ref().and_then(|live| seen.billing.iter().find(|run| run.name_any() == live.run));
+            // Those of a run with a scope are not the month's.
+            let run = run.filter(|run| run.spec.scope.is_none());
             let counts = run.and_then(|run| run.status.as_ref()?.counts.as_ref());
             let amounts = run.and_then(|run| run.status.as_ref()?.amounts.as_ref());
             let sent: i64 = notices(seen.notification, month)
@@ -135,10 +138,15 @@ fn head(runs: &[BillingRun], month: &str) -> String {
     let mut text =
         format!("{title}   {}: revision {} of {}\n", painted(GOOD, "live"), live.revision, live.run);
     let run = runs.iter().find(|run| run.name_any() == live.run);
-    let Some(status) = run.and_then(|run| run.status.as_ref()) else { return text };
+    let Some((run, status)) = run.and_then(|run| Some((run, run.status.as_ref()?))) else { return text };
     if let (Some(counts), Some(amounts)) = (&status.counts, &status.amounts) {
+        let of_scope = if run.spec.scope.is_some() {
+            format!(", all of its scope; the whole month: kubectl monthend status {month} --database")
+        } else {
+            String::new()
+        };
         text.push_str(&format!(
-            "          {} bills, {} quarantined, total {}\n",
+            "          {} bills, {} quarantined, total {}{of_scope}\n",
             grouped(counts.billed),
             grouped(counts.quarantined),
             grouped(&amounts.total)
@@ -159,21 +167,28 @@ fn head(runs: &[BillingRun], month: &str) -> String {
             .map(|(name, number)| format!("{} {name}", grouped(number)))
             .collect();
         let late = if parts.is_empty() { "nothing".to_owned() } else { painted(WAITING, &parts.join(", ")) };
-        text.push_str(&format!("          late data: {late}\n"));
+        text.push_str(&format!(
+            "          late data when it was issued: {late}; now: kubectl monthend late {month}\n"
+        ));
     }
     text
 }
 
-/// What the unfinished runs wait for.
+/// What the unfinished runs wait for, and why runs have failed.
 fn waiting(billing: &[&BillingRun], notification: &[&NotificationRun]) -> String {
-    let of_billing =
-        billing.iter().filter(|run| !run.is_over()).map(|run| (run.name_any(), run.conditions()));
-    let of_notices =
-        notification.iter().filter(|run| !run.is_over()).map(|run| (run.name_any(), run.conditions()));
+    let of_billing = billing.iter().map(|run| (run.name_any(), run.is_over(), run.conditions()));
+    let of_notices = notification.iter().map(|run| (run.name_any(), run.is_over(), run.conditions()));
     of_billing
         .chain(of_notices)
-        .filter_map(|(name, conditions)| Some((name, reason(conditions)?)))
-        .map(|(name, reason)| format!("{}   {name}: {reason}\n", painted(WAITING, "waits")))
+        .filter_map(|(name, over, conditions)| {
+            let (word, reason) = if over {
+                let failed = find(conditions, FAILED).filter(|failed| failed.status == "True")?;
+                (painted(BAD, "failed"), format!("{}: {}", failed.reason, failed.message))
+            } else {
+                (painted(WAITING, "waits "), reason(conditions)?)
+            };
+            Some(format!("{word}  {name}: {reason}\n"))
+        })
         .collect()
 }
 
@@ -232,7 +247,10 @@ fn notification_table(runs: &[&NotificationRun], now: Timestamp) -> String {
                 what,
                 phase(run.phase().map_or("Pending", |phase| phase.as_str())),
                 grouped(counts.targets),
-                grouped(if run.spec.rehearsal { counts.rendered.unwrap_or(0) } else { counts.sent }),
+                match counts.rendered {
+                    Some(rendered) if run.spec.rehearsal => format!("({} rendered)", grouped(rendered)),
+                    _ => grouped(counts.sent),
+                },
                 grouped(counts.failed),
                 grouped(counts.unknown),
                 grouped(counts.skipped),

@@ -67,7 +67,7 @@ fn a_month_is_on_one_screen() {
         "\
 2026-10   live: revision 1 of billing-2026-10
           19,997 bills, 3 quarantined, total 965,714,550
-          late data: 2 adjustments, 1,200 usage rows
+          late data when it was issued: 2 adjustments, 1,200 usage rows; now: kubectl monthend late 2026-10
 waits   rebilling-2026-10-r2: PriceBookNotFound: there is no ConfigMap pricebook
 
 Billing
@@ -85,6 +85,47 @@ JOB                        DONE   ACTIVE   FAILED PODS   AGE
 billing-2026-10-bill   16 of 16        0             1   2d
 "
     );
+}
+
+#[test]
+fn the_figures_of_a_scope_are_not_the_months() {
+    let mut again = billing_run("late", "2026-10", Phase::Succeeded, Some(2));
+    again.spec.scope = serde_json::from_value(json!({"select": "Late"})).unwrap();
+    let status = again.status.as_mut().unwrap();
+    status.counts = Some(Counts { billed: 60, ..Counts::default() });
+    status.amounts = Some(amounts("2971610"));
+    let mut billing = october().0;
+    billing.push(again);
+    let seen = Seen { namespace: "monthend", billing: &billing, notification: &[], jobs: None };
+    let screen = plain(&month(seen, "2026-10", now()));
+    assert!(
+        screen.contains(
+            "60 bills, 0 quarantined, total 2,971,610, all of its scope; the whole month: kubectl monthend status \
+             2026-10 --database\n"
+        ),
+        "{screen}"
+    );
+    let row = plain(&months(seen)).lines().find(|line| line.starts_with("2026-10")).map(str::to_owned);
+    assert_eq!(row.unwrap().split_whitespace().take(5).collect::<Vec<_>>(), ["2026-10", "2", "-", "-", "-"]);
+}
+
+#[test]
+fn a_run_that_failed_says_why() {
+    let failed = billing_run("billing-2026-10", "2026-10", Phase::Failed, None);
+    let failed = with_condition(failed, FAILED, true, "MonthAlreadyBilled", "2026-10 is live");
+    let seen = Seen { namespace: "monthend", billing: &[failed], notification: &[], jobs: None };
+    let screen = plain(&month(seen, "2026-10", now()));
+    assert!(screen.contains("\nfailed  billing-2026-10: MonthAlreadyBilled: 2026-10 is live\n"), "{screen}");
+}
+
+#[test]
+fn a_rehearsal_sends_nothing() {
+    let mut rehearsal = notification_run("rehearsal", "2026-10", notification_run::Phase::Succeeded);
+    rehearsal.spec.rehearsal = true;
+    rehearsal.status.as_mut().unwrap().counts =
+        Some(NotificationCounts { targets: 478, rendered: Some(478), ..NotificationCounts::default() });
+    let seen = Seen { namespace: "monthend", billing: &[], notification: &[rehearsal], jobs: None };
+    assert!(plain(&month(seen, "2026-10", now())).contains("   478   (478 rendered)   "));
 }
 
 #[test]
