@@ -4,10 +4,13 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::installation::Installation;
-use e2e::runs::{phase, status};
+use e2e::runs::{LIMIT, phase, status};
 use e2e::shell::{self, CommandOutput};
 use e2e::suite::Suite;
-use e2e::{cluster, data};
+use e2e::{cluster, data, wait};
+use k8s_openapi::api::batch::v1::Job;
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 /// Before the months of the data set, so that the month is these scenarios'.
@@ -102,6 +105,15 @@ async fn month(installation: &Installation) -> Result<()> {
     put_book(installation, "30000").await?;
     let rebill = ["rebill", MONTH, "--reason", "wrong fee", "--yes", "--wait"];
     ends(installation, &rebill, 0).await?;
+    // Pods that start after the bills were issued have nothing to do, and do not fail for it.
+    let jobs = Api::<Job>::namespaced(installation.client.clone(), &installation.namespace);
+    wait::until_true("every worker Job to complete", LIMIT, async || {
+        let all = jobs.list(&ListParams::default()).await?;
+        let failed = |job: &Job| job.status.as_ref().and_then(|status| status.failed).unwrap_or(0);
+        ensure!(all.iter().all(|job| failed(job) == 0), "a pod of a Job failed");
+        Ok(all.iter().all(|job| job.status.as_ref().is_some_and(|status| status.completion_time.is_some())))
+    })
+    .await?;
     let screen = ends(installation, &["status", MONTH], 0).await?;
     for part in ["live: revision", "rebilling-2023-10-r"] {
         has(&screen, part)?;

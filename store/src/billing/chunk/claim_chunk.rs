@@ -30,8 +30,9 @@ pub enum ChunkClaim {
 /// being migrated, until the transaction ends.
 ///
 /// # Errors
-/// [`BillingError::Fenced`] when the run no longer holds the month; `StoreError::OtherSchema` when the
-/// database has another schema than this program; otherwise when the database fails.
+/// [`BillingError::Fenced`] when the run no longer holds the month and the shard is not done;
+/// `StoreError::OtherSchema` when the database has another schema than this program; otherwise when the
+/// database fails.
 pub async fn claim_chunk(
     tx: &mut PgConnection,
     key: &RevisionKey,
@@ -49,7 +50,12 @@ pub async fn claim_chunk(
     .await
     .during("cannot read the month's lock")?;
     if held.is_none() {
-        return Err(BillingError::fenced(key));
+        // A run that has issued its revision lets go of the month, and pods of its Job still start.
+        return if is_shard_done(tx, key, shard).await? {
+            Ok(ChunkClaim::ShardDone)
+        } else {
+            Err(BillingError::fenced(key))
+        };
     }
     let claimed = sqlx::query!(
         r#"select c.chunk_no, c.from_member, c.to_member, r.scope_listed as "scope_listed!",
@@ -69,14 +75,18 @@ pub async fn claim_chunk(
             ChunkSpan::read(tx, key, row.chunk_no, row.from_member, row.to_member, row.scope_listed).await?;
         return Ok(ChunkClaim::Claimed(ClaimedChunk { span, claimed_at: row.claimed_at.to_jiff() }));
     }
+    Ok(if is_shard_done(tx, key, shard).await? { ChunkClaim::ShardDone } else { ChunkClaim::HeldByOthers })
+}
+
+async fn is_shard_done(tx: &mut PgConnection, key: &RevisionKey, shard: i32) -> Result<bool, BillingError> {
     let left = sqlx::query_scalar!(
         r#"select exists (select from chunk where month = $1 and revision = $2 and shard = $3 and state = 'PENDING') as "left!""#,
-        month,
+        key.month.to_string(),
         key.revision.get(),
         shard
     )
     .fetch_one(tx)
     .await
     .during("cannot look for remaining chunks")?;
-    Ok(if left { ChunkClaim::HeldByOthers } else { ChunkClaim::ShardDone })
+    Ok(!left)
 }

@@ -168,6 +168,17 @@ async fn a_fenced_worker_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_worker_that_starts_after_its_revision_was_issued_has_nothing_to_do() {
+    let (fixture, key) = begun().await;
+    fixture.work_all(&key).await;
+    fixture.issue(&key).await;
+    for shard in 0..2 {
+        let outcome = fixture.work(&key, shard).await.unwrap();
+        assert!(matches!(outcome, BillOutcome::Done(_)), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_shard_that_does_not_exist_is_an_error() {
     let (fixture, key) = begun().await;
     let failure = fixture.work(&key, 2).await.unwrap_err();
