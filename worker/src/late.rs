@@ -132,9 +132,11 @@ impl Late {
         print_table(&["LOAD", "SOURCE", "AT", "WHAT", "ROWS OF", "USAGE", "ROWS"], &rows);
         print_line(format_args!("{} members have late data.", group_digits(members)));
         if let Some(run) = &late.billing_run {
-            print_line(
-                "To bill them (name the price book, and set afterSent to Adjust to leave bills that were sent):",
-            );
+            print_line(format_args!(
+                "To bill them: kubectl monthend rebill {} --select Late --manual --reason 'late data'\n\
+                 or (name the price book, and set afterSent to Adjust to leave bills that were sent):",
+                self.month
+            ));
             print_line(format_args!("kubectl -n monthend create -f - <<END\n{run}END"));
         }
         Ok(ExitStatus::Success)
